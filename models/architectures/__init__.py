@@ -1,0 +1,27 @@
+"""Network architectures, a file each. Importing this package registers all of them."""
+
+from typing import Any
+
+import keras
+
+from models.architectures import lenet as lenet
+from models.architectures.registry import ARCHITECTURES as ARCHITECTURES
+
+
+def build(
+    architecture: str,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    **knobs: Any,
+) -> keras.Model:
+    """The network `architecture` for images of `input_shape` (height, width, channels).
+
+    `mean` and `std` are the data set's, per channel, of values in 0..1; `knobs` are the builder's
+    own. Raises ValueError for an architecture that is not registered.
+    """
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ValueError(f"no architecture is called {architecture!r}; there are: {known}")
+    return ARCHITECTURES[architecture](input_shape, classes, mean=mean, std=std, **knobs)

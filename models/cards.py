@@ -1,0 +1,224 @@
+"""The model card: what a published model is, and the only type that `models` and `app` share.
+
+A model is a folder with `card.json` beside `model.keras` and `model.onnx`. This module reads and
+writes the card. It is pure Python, so that the service can import it without Keras or numpy.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+CARD = "card.json"
+KERAS_MODEL = "model.keras"
+ONNX_MODEL = "model.onnx"
+
+Style = Literal["digit", "garment", "photo"]
+
+# The first of these that an endpoint has is its default where no card claims to be.
+RULES = ("metaplastic", "brainprop", "backprop")
+
+
+class CardError(ValueError):
+    """A card that cannot be read: names the file, the field, and what was expected there."""
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What the network takes: float32 (N, height, width, channels), values in 0..1."""
+
+    height: int
+    width: int
+    channels: int
+    style: Style  # how pictures of this kind are prepared: see app/images.py
+    mean: tuple[float, ...]  # per channel; the normalisation is a layer inside the model
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Fitted on the validation split; the network's outputs are logits (N, classes)."""
+
+    temperature: float  # probabilities are softmax(logits / temperature)
+    ece_before: float  # expected calibration error, 15 bins, at temperature 1
+    ece_after: float
+    energy_threshold: float  # logsumexp(logits) below this: unlike the training data
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a model classifies one split of its data set. Accuracies are in 0..1."""
+
+    images: int
+    accuracy: float
+    interval: tuple[float, float]  # 95 %, Wilson
+    per_class: tuple[float, ...]  # share of each true class that was recognised
+    confusion: tuple[tuple[int, ...], ...]  # [true class][predicted class]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A twin: same network, seed, data order and recipe but for the rule."""
+
+    rule: str
+    seed: int
+    validation_accuracy: float
+    test_accuracy: float
+    test_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the weights come from, in enough detail to make them again."""
+
+    command: str
+    recipe: Mapping[str, Any]
+    seed: int
+    epochs: int
+    best_epoch: int  # counted from 1; the weights kept
+    seconds: float
+    hardware: str
+    backend: str
+    data_sha256: str
+    finished: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that the service knows about a model."""
+
+    dataset: str
+    architecture: str
+    rule: str
+    version: int
+    default: bool  # the rule that its endpoint uses when none is asked for
+    labels: tuple[str, ...]
+    input: ImageInput
+    parameters: int
+    multiply_adds: int  # for one image
+    calibration: Calibration
+    validation: Scores
+    test: Scores | None  # None until the model is published
+    control: Control | None
+    training: Training
+    files: Mapping[str, str]  # name in the model's folder -> SHA-256 of its bytes
+
+    @property
+    def endpoint(self) -> str:
+        """`<dataset>/<architecture>`, as in the service's URLs."""
+        return f"{self.dataset}/{self.architecture}"
+
+    @property
+    def name(self) -> str:
+        """`<dataset>-<architecture>-<rule>`, the model's name in logs and standard protocols."""
+        return f"{self.dataset}-{self.architecture}-{self.rule}"
+
+
+def read_card(folder: Path) -> Card:
+    """The card of the model in `folder`.
+
+    Raises CardError where the file is missing, is not JSON, or a field is missing or of the
+    wrong type. Fields that this version does not know are ignored.
+    """
+    path = folder / CARD
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CardError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CardError(f"{path}: is not JSON in UTF-8 ({error})") from error
+    card = _parse(Card, content, f"{path}: ")
+    assert isinstance(card, Card)
+    return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write `card` into `folder`; a reader sees the old card or the new one, never a part."""
+    text = json.dumps(asdict(card), indent=1, ensure_ascii=False, allow_nan=False)
+    partial = folder / f".{CARD}.partial"
+    partial.write_text(_join_number_lists(text) + "\n", encoding="utf-8")
+    partial.replace(folder / CARD)
+
+
+def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
+    """Each model at or below `root` as (folder, card), in the order of their paths.
+
+    `root` is a shelf (`<dataset>/<architecture>/<rule>/<version>/`) or any part of one, a
+    folder of runs, or one run. Hidden folders are passed over: that is where half-made models
+    live. Raises CardError for a card that cannot be read.
+    """
+    for path in sorted(root.rglob(CARD)):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path.parent, read_card(path.parent)
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as JSON gave it, checked and converted to the type `kind`."""
+    if is_dataclass(kind):
+        return _parse_object(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _parse(arguments[0], value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise CardError(f"{where}expected one of {', '.join(arguments)}, found {value!r}")
+        return value
+    if origin is tuple:
+        return _parse_list(arguments, value, where)
+    wanted: Any = origin or kind
+    if wanted is float and type(value) is int:
+        return float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise CardError(f"{where}expected {wanted.__name__}, found {value!r}")
+    return value
+
+
+def _parse_object(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise CardError(f"{where}expected an object, found {value!r}")
+    if missing := [field.name for field in fields(kind) if field.name not in value]:
+        raise CardError(f"{where}missing {', '.join(missing)}")
+    hints = typing.get_type_hints(kind)
+    return kind(
+        **{name: _parse(hint, value[name], f"{where}{name}: ") for name, hint in hints.items()}
+    )
+
+
+def _parse_list(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise CardError(f"{where}expected a list, found {value!r}")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise CardError(f"{where}expected {len(kinds)} entries, found {len(value)}")
+    return tuple(
+        _parse(kind, entry, f"{where}[{i}] ")
+        for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _join_number_lists(text: str) -> str:
+    """Put a list of numbers on one line, so that a confusion matrix reads as a table."""
+    lines: list[str] = []
+    inside = False
+    for line in text.split("\n"):
+        item = line.strip()
+        if inside and (item in ("]", "],") or _is_number(item.rstrip(","))):
+            separator = "" if lines[-1].endswith("[") or item.startswith("]") else " "
+            lines[-1] += separator + item
+            inside = not item.startswith("]")
+        else:
+            inside = line.endswith("[")
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
