@@ -5,12 +5,13 @@ writes the card. It is pure Python, so that the service can import it without Ke
 """
 
 import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from models.errors import MetaplasticError
+from models.parsing import ParseError, parse
 
 CARD = "card.json"
 KERAS_MODEL = "model.keras"
@@ -22,7 +23,7 @@ Style = Literal["digit", "garment", "photo"]
 RULES = ("metaplastic", "brainprop", "backprop")
 
 
-class CardError(ValueError):
+class CardError(MetaplasticError):
     """A card that cannot be read: names the file, the field, and what was expected there."""
 
 
@@ -130,9 +131,10 @@ def read_card(folder: Path) -> Card:
         raise CardError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise CardError(f"{path}: is not JSON in UTF-8 ({error})") from error
-    card = _parse(Card, content, f"{path}: ")
-    assert isinstance(card, Card)
-    return card
+    try:
+        return parse(Card, content, str(path))
+    except ParseError as error:
+        raise CardError(str(error)) from error
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -153,51 +155,6 @@ def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
     for path in sorted(root.rglob(CARD)):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path.parent, read_card(path.parent)
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """`value`, as JSON gave it, checked and converted to the type `kind`."""
-    if is_dataclass(kind):
-        return _parse_object(kind, value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        return None if value is None else _parse(arguments[0], value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise CardError(f"{where}expected one of {', '.join(arguments)}, found {value!r}")
-        return value
-    if origin is tuple:
-        return _parse_list(arguments, value, where)
-    wanted: Any = origin or kind
-    if wanted is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise CardError(f"{where}expected {wanted.__name__}, found {value!r}")
-    return value
-
-
-def _parse_object(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise CardError(f"{where}expected an object, found {value!r}")
-    if missing := [field.name for field in fields(kind) if field.name not in value]:
-        raise CardError(f"{where}missing {', '.join(missing)}")
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{name: _parse(hint, value[name], f"{where}{name}: ") for name, hint in hints.items()}
-    )
-
-
-def _parse_list(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise CardError(f"{where}expected a list, found {value!r}")
-    if kinds[-1] is Ellipsis:
-        kinds = kinds[:1] * len(value)
-    if len(kinds) != len(value):
-        raise CardError(f"{where}expected {len(kinds)} entries, found {len(value)}")
-    return tuple(
-        _parse(kind, entry, f"{where}[{i}] ")
-        for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
-    )
 
 
 def _join_number_lists(text: str) -> str:

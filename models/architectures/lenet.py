@@ -22,8 +22,8 @@ def lenet(
     `kernels` are the 5x5 convolutions' widths, `dense` the hidden layers' widths, and `dropout`
     the share of activations dropped before each dense layer. With the defaults and 10 classes:
 
-        28x28x1   333,022 parameters    8.5 M multiply-adds for one image
-        32x32x3   421,022 parameters   12.7 M
+        28x28x1   332,894 parameters    8,446,760 multiply-adds for one image
+        32x32x3   420,894 parameters   12,667,560
     """
     inputs, x = normalised_input(input_shape, mean, std)
     for width in kernels:

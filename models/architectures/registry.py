@@ -27,5 +27,10 @@ def normalised_input(
     Keras and in the service.
     """
     inputs = keras.Input(shape, name="image")
-    variance = [s * s for s in std]
-    return inputs, keras.layers.Normalization(mean=list(mean), variance=variance)(inputs)
+    # Not layers.Normalization: exported to ONNX, its constants become inputs of their own.
+    normalise = keras.layers.Rescaling(
+        scale=[1 / s for s in std],
+        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        name="normalisation",
+    )
+    return inputs, normalise(inputs)

@@ -1,0 +1,236 @@
+"""`python -m models`: train, evaluate, export, publish and list models."""
+
+import argparse
+import os
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow is imported: its start-up notices would bury what we print.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from models.cards import Card, find_models, read_card
+from models.errors import MetaplasticError
+
+# The modules that import Keras are imported by the commands that need them: the others are quick.
+
+RUNS = Path("runs")
+SHELF = Path("weights")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one command; the exit status is 0, 1 for a failure, 2 for a wrong call."""
+    parser = _parser()
+    wanted = parser.parse_args(arguments)
+    wanted.arguments = arguments
+    try:
+        status: int = wanted.carry_out(wanted, parser)
+    except MetaplasticError as error:
+        print(f"{parser.prog} {wanted.command}: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.recipes import recipe_for
+    from models.runs import open_run, start_run
+    from models.train import train
+
+    if wanted.resume is not None:
+        run = open_run(wanted.resume)
+    elif wanted.dataset is None or wanted.architecture is None:
+        parser.error("train needs a data set and an architecture, or --resume RUN")
+    else:
+        named = {
+            "epochs": wanted.epochs,
+            "batch_size": wanted.batch_size,
+            "validation": wanted.validation,
+            "seed": wanted.seed,
+        }
+        overrides = {name: value for name, value in named.items() if value is not None}
+        overrides |= dict(wanted.set)
+        recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
+        command = shlex.join(["python", "-m", "models", *wanted.arguments])
+        run = start_run(
+            wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
+        )
+    print(f"training {run.dataset} {run.architecture} {run.rule} in {run.folder}", flush=True)
+    try:
+        card = train(run)
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted; go on with: python -m models train --resume {run.folder}",
+            file=sys.stderr,
+        )
+        return 130
+    print(
+        f"{run.folder}: {card.validation.accuracy:.2%} of {card.validation.images} validation "
+        f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
+        f"{card.training.seconds:.0f} s"
+    )
+    return 0
+
+
+def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.evaluate import evaluate
+
+    if wanted.all:
+        found = _newest(find_models(wanted.shelf))
+    elif wanted.what and len(wanted.what) == 2:
+        dataset, architecture = wanted.what
+        found = _newest(find_models(wanted.shelf / dataset / architecture))
+        if wanted.rule:
+            found = [(folder, card) for folder, card in found if card.rule == wanted.rule]
+    elif wanted.what and len(wanted.what) == 1:
+        folder = Path(wanted.what[0])
+        found = [(folder, read_card(folder))]
+    else:
+        parser.error("evaluate needs a data set and an architecture, a model's folder, or --all")
+    if not found:
+        raise MetaplasticError(
+            f"no such model in {wanted.shelf}; `python -m models list` shows all"
+        )
+    rows = []
+    holds = True
+    for folder, card in found:
+        result = evaluate(folder, card)
+        holds &= result.holds
+        low, high = result.scores.interval
+        rows.append(
+            (
+                f"{card.name} v{card.version}",
+                f"{result.scores.images} {result.split}",
+                f"{result.scores.accuracy:.2%}",
+                f"{low:.2%} - {high:.2%}",
+                f"{result.claimed.accuracy:.2%}" + ("" if result.holds else "  DIFFERS"),
+                f"{result.calibration_error:.4f}",
+                f"{result.agreement.max_difference:.1e}",
+                f"{result.seconds:.1f}",
+            )
+        )
+    header = ("model", "images", "accuracy", "95 % interval", "card", "ECE", "Keras-ONNX", "s")
+    _print_table(header, rows)
+    return 0 if holds else 1
+
+
+def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.export import export
+
+    print(export(wanted.folder))
+    return 0
+
+
+def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.publish import publish
+
+    folder = publish(wanted.run, wanted.shelf, control=wanted.control, default=wanted.default)
+    test = read_card(folder).test
+    assert test is not None
+    low, high = test.interval
+    print(f"{folder}: {test.accuracy:.2%} of {test.images} test images ({low:.2%} - {high:.2%})")
+    return 0
+
+
+def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.runs import find_runs, read_history
+
+    rows = [
+        (
+            card.name,
+            f"v{card.version}" if card.test else "run",
+            f"{card.parameters:,}",
+            f"{card.validation.accuracy:.2%}",
+            f"{card.test.accuracy:.2%}" if card.test else "-",
+            f"{card.control.test_accuracy:.2%}" if card.control else "-",
+            str(folder),
+        )
+        for root in (wanted.shelf, wanted.runs)
+        for folder, card in find_models(root)
+    ]
+    header = ("model", "version", "parameters", "validation", "test", "plain twin", "folder")
+    _print_table(header, rows)
+    for folder in find_runs(wanted.runs):
+        print(f"unfinished after {len(read_history(folder))} epochs: {folder}")
+    return 0
+
+
+def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
+    """The newest version of each model."""
+    newest: dict[str, tuple[Path, Card]] = {}
+    for folder, card in models:
+        if card.name not in newest or newest[card.name][1].version < card.version:
+            newest[card.name] = folder, card
+    return list(newest.values())
+
+
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, tuple("-" * width for width in widths), *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`name=value` with a TOML value, as `--set` takes it."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected name=value with a TOML value, as in network.dropout=0.2; found {text!r}"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shelf = argparse.ArgumentParser(add_help=False)
+    shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
+
+    train = commands.add_parser("train", parents=[runs], help="train a network")
+    train.add_argument("dataset", nargs="?")
+    train.add_argument("architecture", nargs="?")
+    train.add_argument("--rule", default="metaplastic", choices=("metaplastic", "backprop"))
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--batch-size", type=int)
+    train.add_argument("--validation", type=float, help="share of the training set held out")
+    train.add_argument("--seed", type=int)
+    train.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of models/recipes.toml, as in metaplasticity.strength=0.2",
+    )
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    train.set_defaults(carry_out=_train)
+
+    evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
+    evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")
+    evaluate.add_argument("--rule")
+    evaluate.add_argument("--all", action="store_true", help="every published model")
+    evaluate.set_defaults(carry_out=_evaluate)
+
+    export = commands.add_parser("export", help="write model.onnx from model.keras")
+    export.add_argument("folder", type=Path)
+    export.set_defaults(carry_out=_export)
+
+    publish = commands.add_parser("publish", parents=[shelf], help="put a run on the shelf")
+    publish.add_argument("run", type=Path)
+    publish.add_argument("--control", type=Path, help="folder of the plain twin")
+    publish.add_argument("--default", action=argparse.BooleanOptionalAction)
+    publish.set_defaults(carry_out=_publish)
+
+    listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")
+    listing.set_defaults(carry_out=_list)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

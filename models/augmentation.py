@@ -1,0 +1,86 @@
+"""Random changes to training images, on arrays, so that they are the same on every backend.
+
+Each takes images (N, height, width, channels), float32 in 0..1, and a numpy generator, and returns
+new ones of the same shape. Recipes name them with their strengths: `augment = {shift = 2}`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.float32]
+
+
+def shift(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
+    """Move each image by up to `pixels` whole pixels each way; the border is reflected."""
+    reach = int(pixels)
+    n, (height, width) = len(images), images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    top = random.integers(0, 2 * reach + 1, n)
+    left = random.integers(0, 2 * reach + 1, n)
+    rows = top[:, None, None] + np.arange(height)[None, :, None]
+    columns = left[:, None, None] + np.arange(width)[None, None, :]
+    moved: Batch = padded[np.arange(n)[:, None, None], rows, columns]
+    return moved
+
+
+def flip(images: Batch, share: float, random: np.random.Generator) -> Batch:
+    """Mirror the given share of the images, left to right."""
+    mirrored = random.random(len(images)) < share
+    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def cutout(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
+    """Blank a square of `pixels` a side in each image (DeVries and Taylor, arXiv 1708.04552)."""
+    n, (height, width) = len(images), images.shape[1:3]
+    centre_y, centre_x = random.integers(0, height, n), random.integers(0, width, n)
+    rows = np.abs(np.arange(height)[None, :] - centre_y[:, None]) < pixels / 2
+    columns = np.abs(np.arange(width)[None, :] - centre_x[:, None]) < pixels / 2
+    blank = rows[:, :, None] & columns[:, None, :]
+    return np.where(blank[..., None], np.float32(0), images)
+
+
+def warp(images: Batch, strength: float, random: np.random.Generator) -> Batch:
+    """Rotate, scale and slant each image about its centre, bilinearly, zeros beyond the border.
+
+    Strength 1 is a rotation by up to 15 degrees, scales from 0.85 to 1.15 on each axis and a slant
+    of up to 0.15.
+    """
+    n, (height, width) = len(images), images.shape[1:3]
+    angle = np.deg2rad(15 * strength) * random.uniform(-1, 1, n)
+    scale_y = 1 + 0.15 * strength * random.uniform(-1, 1, n)
+    scale_x = 1 + 0.15 * strength * random.uniform(-1, 1, n)
+    slant = 0.15 * strength * random.uniform(-1, 1, n)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = y[None] - (height - 1) / 2, x[None] - (width - 1) / 2
+    cos, sin = (f(angle)[:, None, None] for f in (np.cos, np.sin))
+    source_x = (cos * x - sin * y) / scale_x[:, None, None] + slant[:, None, None] * y
+    source_y = (sin * x + cos * y) / scale_y[:, None, None]
+    return _bilinear(images, source_y + (height - 1) / 2, source_x + (width - 1) / 2)
+
+
+AUGMENTATIONS: dict[str, Callable[[Batch, float, np.random.Generator], Batch]] = {
+    augmentation.__name__: augmentation for augmentation in (warp, shift, flip, cutout)
+}
+
+
+def augment(images: Batch, wanted: Mapping[str, float], random: np.random.Generator) -> Batch:
+    """Apply the augmentations `wanted` (name -> strength), in their order."""
+    for name, strength in wanted.items():
+        images = AUGMENTATIONS[name](images, strength, random)
+    return images
+
+
+def _bilinear(images: Batch, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Batch:
+    """The images sampled at pixel coordinates y, x (N, height, width); 0 outside."""
+    n, (height, width) = len(images), images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y, x = np.clip(y + 1, 0, height + 0.999), np.clip(x + 1, 0, width + 0.999)
+    top, left = y.astype(np.intp), x.astype(np.intp)
+    down = (y - top)[..., None].astype(np.float32)
+    right = (x - left)[..., None].astype(np.float32)
+    index = np.arange(n)[:, None, None]
+    upper = padded[index, top, left] * (1 - right) + padded[index, top, left + 1] * right
+    lower = padded[index, top + 1, left] * (1 - right) + padded[index, top + 1, left + 1] * right
+    return (upper * (1 - down) + lower * down).astype(np.float32)

@@ -1,0 +1,61 @@
+"""Training batches: shuffled, augmented, and the same whenever the same epoch is drawn again."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from models.augmentation import augment
+from models.datasets import Images, Labels, scaled
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches of (images float32 in 0..1, labels one-hot float32[, loss weights float32]).
+
+    Batch i of epoch e depends on the seed, e and i alone, so that an interrupted training goes on
+    as if it had not stopped. The last batch of an epoch may be smaller.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Labels,
+        classes: int,
+        batch_size: int,
+        seed: int,
+        augmentations: Mapping[str, float],
+        loss_weights: Callable[[Any], Any] | None = None,
+        first_epoch: int = 0,
+    ) -> None:
+        """`loss_weights` maps a batch of images to a weight each: the rule `pattern`."""
+        super().__init__()
+        self._images, self._labels = images, one_hot(labels, classes)
+        self._batch_size, self._seed = batch_size, seed
+        self._augmentations, self._loss_weights = augmentations, loss_weights
+        self._start(first_epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        random = np.random.default_rng((self._seed, self._epoch, index))
+        images = augment(scaled(self._images[chosen]), self._augmentations, random)
+        if self._loss_weights is None:
+            return images, self._labels[chosen]
+        weights = keras.ops.convert_to_numpy(self._loss_weights(images))
+        return images, self._labels[chosen], weights
+
+    def on_epoch_end(self) -> None:
+        self._start(self._epoch + 1)
+
+    def _start(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
+
+
+def one_hot(labels: Labels, classes: int) -> npt.NDArray[np.float32]:
+    """Labels (N,) as rows (N, classes) with a single 1."""
+    return np.eye(classes, dtype=np.float32)[labels]

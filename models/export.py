@@ -1,0 +1,104 @@
+"""Keras -> ONNX, and the check that both say the same."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from models.cards import KERAS_MODEL, ONNX_MODEL
+from models.datasets import Images, scaled
+from models.errors import MetaplasticError
+from models.scoring import Logits, softmax
+
+TOLERANCE = 1e-5  # of a probability
+_BATCH = 500
+
+
+class ExportError(MetaplasticError):
+    """An export that cannot be made, or does not agree with its source."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an ONNX model is from its Keras model on the same images."""
+
+    images: int
+    max_difference: float  # of any class' probability
+    different_answers: int  # images whose most probable class differs
+
+    def check(self) -> None:
+        """Raise ExportError unless both models may be called the same."""
+        if self.max_difference > TOLERANCE or self.different_answers:
+            raise ExportError(
+                f"{ONNX_MODEL} does not agree with {KERAS_MODEL} on {self.images} images: largest "
+                f"difference of a probability {self.max_difference:.2g} (at most {TOLERANCE:g}), "
+                f"{self.different_answers} other answers (0); export it again"
+            )
+
+
+def export(folder: Path) -> Path:
+    """Write `model.onnx` beside the `model.keras` in `folder`, at once, and return its path.
+
+    Keras exports to ONNX through TensorFlow; on another backend this happens in a process of its
+    own. Raises ExportError where TensorFlow is not installed or there is no Keras model.
+    """
+    if not (folder / KERAS_MODEL).exists():
+        raise ExportError(f"{folder} holds no {KERAS_MODEL}")
+    if keras.backend.backend() != "tensorflow":
+        return _export_in_tensorflow(folder)
+    model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
+    model(keras.ops.zeros((1, *model.input_shape[1:])))  # Keras exports what has been called
+    partial = folder / f".partial-{ONNX_MODEL}"
+    with warnings.catch_warnings():
+        # tf2onnx and Keras still ask numpy for names that it is about to redefine.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.export(partial, format="onnx", verbose=False)
+    return partial.replace(folder / ONNX_MODEL)
+
+
+def keras_logits(folder: Path, images: Images) -> Logits:
+    """What `model.keras` answers for uint8 images: float32 (N, classes)."""
+    model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
+    logits: Logits = model.predict(scaled(images), batch_size=_BATCH, verbose=0)
+    return logits
+
+
+def onnx_logits(folder: Path, images: Images) -> Logits:
+    """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
+    session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    parts = [
+        session.run(None, {name: scaled(images[start : start + _BATCH])})[0]
+        for start in range(0, len(images), _BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def agreement(keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any]) -> Agreement:
+    """Compare two models' logits (N, classes) for the same images."""
+    difference = np.abs(softmax(keras_answers) - softmax(onnx_answers)).max()
+    different = keras_answers.argmax(axis=1) != onnx_answers.argmax(axis=1)
+    return Agreement(len(keras_answers), float(difference), int(different.sum()))
+
+
+def _export_in_tensorflow(folder: Path) -> Path:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ExportError(
+            "the export to ONNX needs TensorFlow, which is not installed here; run "
+            f"`python -m models export {folder}` where it is"
+        )
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-m", "models", "export", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ExportError(f"the export to ONNX failed:\n{done.stderr}")
+    return folder / ONNX_MODEL

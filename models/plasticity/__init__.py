@@ -1,0 +1,1 @@
+"""Brain-inspired learning rules, a file each."""

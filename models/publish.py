@@ -1,0 +1,94 @@
+"""From a run folder to the shelf: the one moment at which a model meets its test set."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from models.cards import KERAS_MODEL, Card, Control, read_card, write_card
+from models.datasets import Arrays, load
+from models.errors import MetaplasticError
+from models.export import agreement, export, keras_logits, onnx_logits
+from models.plots import draw_confusion
+from models.runs import HISTORY
+from models.scoring import score
+from models.train import checksums
+
+
+class PublishError(MetaplasticError):
+    """A run that may not be published: says why and what to do."""
+
+
+def publish(
+    run: Path, shelf: Path, *, control: Path | None = None, default: bool | None = None
+) -> Path:
+    """Put the model in `run` on the shelf as its newest version, and return its folder there.
+
+    The ONNX model must agree with the Keras model on the whole test set, which is read here to
+    score the model. `control` is the folder of its plain twin (a run or a published model), whose
+    scores the card then carries; `default` makes it its endpoint's default (None: every rule but
+    `backprop` is). The folder appears on the shelf complete, by one rename.
+
+    Raises PublishError, CardError, DataError or ExportError, and then leaves the shelf as it was.
+    """
+    card = read_card(run)
+    arrays = load(card.dataset)
+    twin = None if control is None else _control(card, control, arrays)
+    endpoint = shelf / card.dataset / card.architecture / card.rule
+    version = 1 + max((int(p.name) for p in endpoint.glob("[0-9]*")), default=0)
+    staging = shelf / f".publishing-{card.name}-{version}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        for name in (KERAS_MODEL, HISTORY, "curves.png"):
+            shutil.copyfile(run / name, staging / name)
+        export(staging)
+        card = _scored(card, staging, arrays)
+        card = dataclasses.replace(
+            card,
+            version=version,
+            default=card.rule != "backprop" if default is None else default,
+            control=twin,
+            files=checksums(staging),
+        )
+        write_card(staging, card)
+        endpoint.mkdir(parents=True, exist_ok=True)
+        return staging.rename(endpoint / str(version))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
+    """The card with its test scores, once both model files have been found to agree."""
+    if arrays.sha256() != card.training.data_sha256:
+        raise PublishError(
+            f"{card.dataset} here (SHA-256 {arrays.sha256()[:12]}...) is not the data that the "
+            f"model was trained on ({card.training.data_sha256[:12]}...): its test images could "
+            "be among its training images"
+        )
+    logits = keras_logits(folder, arrays.x_test)
+    agreement(logits, onnx_logits(folder, arrays.x_test)).check()
+    scores = score(logits, arrays.y_test)
+    title = f"{card.name}: {scores.accuracy:.2%} of {scores.images} test images"
+    draw_confusion(scores, card.labels, title, folder / "confusion.png")
+    return dataclasses.replace(card, test=scores)
+
+
+def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
+    """The scores of the twin in `folder`, which must differ from `card` in its rule alone."""
+    twin = read_card(folder)
+    ours, theirs = dict(card.training.recipe), dict(twin.training.recipe)
+    ours.pop("metaplasticity"), theirs.pop("metaplasticity")
+    if (twin.dataset, twin.architecture, theirs) != (card.dataset, card.architecture, ours):
+        different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        raise PublishError(
+            f"{folder} is no twin of {card.name}: it must be {card.endpoint} with the same recipe "
+            f"and seed (different: {', '.join(different) or twin.endpoint})"
+        )
+    scores = twin.test or score(onnx_logits(folder, arrays.x_test), arrays.y_test)
+    return Control(
+        rule=twin.rule,
+        seed=twin.training.seed,
+        validation_accuracy=twin.validation.accuracy,
+        test_accuracy=scores.accuracy,
+        test_interval=scores.interval,
+    )

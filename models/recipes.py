@@ -1,0 +1,127 @@
+"""How a network is trained, as data: `recipes.toml` read, merged and checked."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.augmentation import AUGMENTATIONS
+from models.errors import MetaplasticError
+from models.parsing import ParseError, parse
+
+RECIPES = Path(__file__).with_name("recipes.toml")
+
+
+class RecipeError(MetaplasticError):
+    """A recipe that cannot be followed: names the setting and what was expected."""
+
+
+@dataclass(frozen=True)
+class Metaplasticity:
+    """The metaplastic rule and its constants: see models/plasticity/metaplastic.py."""
+
+    rule: str = "kernel"
+    strength: float = 0.5
+    clip: float = 4.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every hyperparameter of one training."""
+
+    epochs: int
+    batch_size: int
+    validation: float  # share of the training set held out; every choice is made on it
+    seed: int
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float  # the highest: reached after the warm-up
+    warmup: float  # share of all steps over which the learning rate rises from 0
+    schedule: Literal["cosine", "constant"]
+    weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
+    label_smoothing: float
+    momentum: float = 0.9  # of sgd, with Nesterov's step
+    network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
+    augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
+    metaplasticity: Metaplasticity | None = None  # None: the plain optimizer
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained before any time is spent on it."""
+        _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        _require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        _require("validation", self.validation, 0 < self.validation < 1, "between 0 and 1")
+        _require("seed", self.seed, self.seed >= 0, "0 or more")
+        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _require("warmup", self.warmup, 0 <= self.warmup < 1, "from 0 to below 1")
+        _require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
+        _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        smoothing = self.label_smoothing
+        _require("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to below 1")
+        for name in self.augment:
+            _require("augment", name, name in AUGMENTATIONS, ", ".join(AUGMENTATIONS))
+        if self.metaplasticity is not None:
+            _check_metaplasticity(self.metaplasticity)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them; `recipe_from` reads them back."""
+        settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return settings
+
+
+def recipe_for(
+    dataset: str, architecture: str, rule: str, overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of (dataset, architecture, rule), with what `overrides` sets differently.
+
+    Settings come from [defaults], then [<dataset>.<architecture>], then `overrides`, where a dot
+    reaches into a table (`network.dropout`). The table `metaplasticity` holds for the rule
+    `metaplastic` alone, so that its twins differ in nothing else. Raises RecipeError.
+    """
+    _require("rule", rule, rule in ("metaplastic", "backprop"), "metaplastic or backprop")
+    tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    if architecture not in tables.get(dataset, {}):
+        known = ", ".join(
+            f"{data}.{name}" for data in tables if data != "defaults" for name in tables[data]
+        )
+        raise RecipeError(
+            f"{RECIPES.name} has no [{dataset}.{architecture}]: add it to train that network "
+            f"(it has {known})"
+        )
+    settings = {**tables["defaults"], **tables[dataset][architecture]}
+    for name, value in (overrides or {}).items():
+        table, _, entry = name.rpartition(".")
+        if table:
+            settings[table] = {**settings.get(table, {}), entry: value}
+        else:
+            settings[name] = value
+    if rule != "metaplastic":
+        settings.pop("metaplasticity")
+    return recipe_from(settings)
+
+
+def recipe_from(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that these settings (as a card or a table holds them) describe."""
+    known = {f.name for f in dataclasses.fields(Recipe)}
+    if unknown := sorted(set(settings) - known):
+        raise RecipeError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(known)}")
+    try:
+        return parse(Recipe, settings, "recipe")
+    except ParseError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _check_metaplasticity(constants: Metaplasticity) -> None:
+    # Here, since it brings Keras with it, and listing runs needs none.
+    from models.plasticity.metaplastic import check_constants
+
+    try:
+        check_constants(constants.rule, constants.strength, constants.clip)
+    except ValueError as error:
+        raise RecipeError(f"metaplasticity: {error}") from error
+
+
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise RecipeError(f"{name}: expected {expected}, found {value!r}")

@@ -1,0 +1,109 @@
+"""Run folders: what a training leaves behind, and what it needs to go on after an interruption."""
+
+import csv
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import MetaplasticError
+from models.recipes import Recipe, recipe_from
+
+HISTORY = "history.csv"
+BEST = "best.weights.h5"
+_RUN = "run.json"
+_CHECKPOINT = "checkpoint-{epoch:04d}.weights.h5"
+
+
+class RunError(MetaplasticError):
+    """A run folder that cannot be used: says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what is trained, how, and the folder that it fills."""
+
+    folder: Path
+    dataset: str
+    architecture: str
+    rule: str
+    recipe: Recipe
+    command: str  # trains it again
+
+
+def start_run(
+    root: Path, dataset: str, architecture: str, rule: str, recipe: Recipe, command: str
+) -> Run:
+    """A new folder below `root`, named after the parameters and the time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = (
+        f"{dataset}-{architecture}-{rule}-e{recipe.epochs}-b{recipe.batch_size}"
+        f"-v{recipe.validation:g}-s{recipe.seed}-{stamp}"
+    )
+    folder = root / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise RunError(f"{folder} exists already; start again in a second") from error
+    run = Run(folder, dataset, architecture, rule, recipe, command)
+    content = {**dataclasses.asdict(run), "folder": None}
+    _write_whole(folder / _RUN, json.dumps(content, indent=1) + "\n")
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """The unfinished run in `folder`. Raises RunError where there is none."""
+    try:
+        content = json.loads((folder / _RUN).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"{folder} holds no unfinished training ({_RUN}: {error.strerror}); a finished one has "
+            "nothing to resume"
+        ) from error
+    return Run(**{**content, "folder": folder, "recipe": recipe_from(content["recipe"])})
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The finished epochs of a run, a row each, oldest first."""
+    if not (folder / HISTORY).exists():
+        return []
+    with (folder / HISTORY).open(encoding="utf-8", newline="") as lines:
+        return [
+            {name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)
+        ]
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the state after `epoch` epochs is kept: weights, optimizer, random generators."""
+    return folder / _CHECKPOINT.format(epoch=epoch)
+
+
+def commit_epoch(folder: Path, history: list[dict[str, float]]) -> None:
+    """Record that the last epoch of `history` is done and its checkpoint written.
+
+    The history is replaced as a whole, and only then is the older checkpoint dropped: whenever the
+    process dies, the folder's history has its checkpoint beside it.
+    """
+    header = ",".join(history[0])
+    rows = (",".join(f"{value:.9g}" for value in row.values()) for row in history)
+    _write_whole(folder / HISTORY, "\n".join([header, *rows]) + "\n")
+    checkpoint_path(folder, len(history) - 1).unlink(missing_ok=True)
+
+
+def finish_run(run: Run) -> None:
+    """Drop what only an unfinished run needs."""
+    for path in (*run.folder.glob("*.weights.h5"), run.folder / _RUN):
+        path.unlink(missing_ok=True)
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The folders at or below `root` that hold an unfinished training."""
+    return sorted(path.parent for path in root.rglob(_RUN))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a file's content at once."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

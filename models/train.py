@@ -1,0 +1,221 @@
+"""Train one network by one recipe, and leave a run folder that can be served and published."""
+
+import hashlib
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from models import architectures
+from models.batches import TrainingBatches, one_hot
+from models.cards import KERAS_MODEL, ONNX_MODEL, Card, Training, write_card
+from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
+from models.export import agreement, export, keras_logits, onnx_logits
+from models.plasticity.metaplastic import Metaplastic
+from models.plots import draw_confusion, draw_curves
+from models.progress import TrainingProgress
+from models.recipes import Recipe
+from models.runs import BEST, Run, checkpoint_path, commit_epoch, finish_run, read_history
+from models.scoring import calibrate, score
+from models.size import multiply_adds
+
+History = list[dict[str, float]]
+
+
+def train(run: Run) -> Card:
+    """Train `run` from its start or from its last finished epoch, and fill its folder.
+
+    The weights of the epoch with the best validation accuracy are kept (of equals, the last). The
+    test set is not looked at: `publish` reads it. Raises DataError where the data is not to be had.
+    """
+    recipe, arrays = run.recipe, load(run.dataset)
+    training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
+    history = read_history(run.folder)
+    if len(history) < recipe.epochs:
+        _fit(run, training, validation, history)
+    return _complete(run, arrays, validation, read_history(run.folder))
+
+
+def _fit(
+    run: Run,
+    training: tuple[Images, Labels],
+    validation: tuple[Images, Labels],
+    history: History,
+) -> None:
+    recipe, classes = run.recipe, len(dataset(run.dataset).labels)
+    keras.utils.set_random_seed(recipe.seed)
+    model = build_network(run)
+    steps = -(-len(training[0]) // recipe.batch_size)
+    optimizer = build_optimizer(recipe, steps * recipe.epochs)
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        ),
+        metrics=["accuracy"],
+    )
+    optimizer.build(model.trainable_variables)
+    if history:
+        model.load_weights(checkpoint_path(run.folder, len(history)))
+    by_pattern = recipe.metaplasticity is not None and recipe.metaplasticity.rule == "pattern"
+    batches = TrainingBatches(
+        *(*training, classes),
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        augmentations=recipe.augment,
+        loss_weights=optimizer.pattern_factors if by_pattern else None,
+        first_epoch=len(history),
+    )
+    model.fit(
+        batches,
+        epochs=recipe.epochs,
+        initial_epoch=len(history),
+        validation_data=(scaled(validation[0]), one_hot(validation[1], classes)),
+        validation_batch_size=500,
+        callbacks=[
+            _EpochKeeper(run.folder, history),
+            TrainingProgress(recipe.epochs, steps, len(history)),
+        ],
+        verbose=0,
+    )
+
+
+def build_network(run: Run) -> keras.Model:
+    """The untrained network of a run."""
+    data = dataset(run.dataset)
+    shape = (data.input.height, data.input.width, data.input.channels)
+    return architectures.build(
+        *(run.architecture, shape, len(data.labels), data.input.mean, data.input.std),
+        **run.recipe.network,
+    )
+
+
+def build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe: SGD or Adam, alone or inside `Metaplastic`."""
+    rate = _learning_rate(recipe, total_steps)
+    decay = recipe.weight_decay or None
+    base: keras.optimizers.Optimizer
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.momentum > 0
+        base = keras.optimizers.SGD(rate, recipe.momentum, nesterov, weight_decay=decay)
+    else:
+        base = keras.optimizers.Adam(rate, weight_decay=decay)
+    base.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if recipe.metaplasticity is None:
+        return base
+    constants = recipe.metaplasticity
+    return Metaplastic(base, constants.rule, constants.strength, constants.clip)  # type: ignore[arg-type]
+
+
+def _learning_rate(recipe: Recipe, total_steps: int) -> Any:
+    warmup_steps = round(recipe.warmup * total_steps)
+    if recipe.schedule == "constant" and not warmup_steps:
+        return recipe.learning_rate
+    # A cosine that ends where it began is a constant.
+    alpha = 0.0 if recipe.schedule == "cosine" else 1.0
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total_steps, alpha)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        decay_steps=max(total_steps - warmup_steps, 1),
+        alpha=alpha,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+
+
+class _EpochKeeper(keras.callbacks.Callback):
+    """After each epoch, keep its figures, the state to go on from, and the best weights so far."""
+
+    def __init__(self, folder: Path, history: History) -> None:
+        super().__init__()
+        self._folder, self._history = folder, history
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = {"epoch": float(epoch + 1)}
+        row |= {name: float(value) for name, value in (logs or {}).items()}
+        row["seconds"] = time.monotonic() - self._started
+        self._history.append(row)
+        if row["val_accuracy"] >= max(earlier["val_accuracy"] for earlier in self._history):
+            partial = self._folder / f"partial-{BEST}"
+            self.model.save_weights(partial)
+            partial.replace(self._folder / BEST)
+        self.model.save_weights(checkpoint_path(self._folder, epoch + 1), overwrite=True)
+        commit_epoch(self._folder, self._history)
+
+
+def _complete(
+    run: Run, arrays: Arrays, validation: tuple[Images, Labels], history: History
+) -> Card:
+    """Turn a trained run into a model's folder: both files, the card and the pictures."""
+    network = build_network(run)
+    network.load_weights(run.folder / BEST)
+    network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
+    images, labels = validation
+    logits = keras_logits(run.folder, images)
+    export(run.folder)
+    agreement(logits, onnx_logits(run.folder, images)).check()
+    data, scores = dataset(run.dataset), score(logits, labels)
+    card = Card(
+        dataset=run.dataset,
+        architecture=run.architecture,
+        rule=run.rule,
+        version=1,
+        default=True,
+        labels=data.labels,
+        input=data.input,
+        parameters=network.count_params(),
+        multiply_adds=multiply_adds(network),
+        calibration=calibrate(logits, labels),
+        validation=scores,
+        test=None,
+        control=None,
+        training=_training(run, arrays, history),
+        files=checksums(run.folder),
+    )
+    draw_curves(history, card.name, run.folder / "curves.png")
+    title = f"{card.name}: {scores.accuracy:.2%} of {scores.images} validation images"
+    draw_confusion(scores, data.labels, title, run.folder / "confusion.png")
+    write_card(run.folder, card)
+    finish_run(run)
+    return card
+
+
+def _training(run: Run, arrays: Arrays, history: History) -> Training:
+    best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
+    return Training(
+        command=run.command,
+        recipe=run.recipe.as_dict(),
+        seed=run.recipe.seed,
+        epochs=len(history),
+        best_epoch=int(best["epoch"]),
+        seconds=round(sum(row["seconds"] for row in history), 1),
+        hardware=_hardware(),
+        backend=f"{keras.backend.backend()}, Keras {keras.version()}",
+        data_sha256=arrays.sha256(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of both model files in `folder`."""
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (KERAS_MODEL, ONNX_MODEL)
+    }
+
+
+def _hardware() -> str:
+    """The processor and its cores, as the operating system names them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

@@ -1,0 +1,259 @@
+"""The optimizer, on whichever backend KERAS_BACKEND names; test_backends.py repeats it on JAX."""
+
+import keras
+import numpy as np
+import pytest
+
+from models.plasticity.metaplastic import (
+    Metaplastic,
+    consolidating_factors,
+    kernel_factors,
+    pattern_factors,
+)
+
+RULES = ("pattern", "kernel", "consolidating")
+BASES = {
+    "sgd": lambda: keras.optimizers.SGD(0.1),
+    "nesterov": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda: keras.optimizers.Adam(0.01, clipnorm=1.0),
+    "adamw": lambda: keras.optimizers.AdamW(0.01),
+}
+
+
+def small_network():
+    keras.utils.set_random_seed(3)
+    return keras.Sequential(
+        name="small",
+        layers=[
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(4, 3, name="conv"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, name="dense"),
+        ],
+    )
+
+
+def made_data(n=32):
+    random = np.random.default_rng(5)
+    return random.random((n, 6, 6, 1), np.float32), random.integers(0, 3, n)
+
+
+def compiled(optimizer, jit_compile=False):
+    network = small_network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer, loss, jit_compile=jit_compile)
+    return network
+
+
+def take_steps(optimizer, steps, seed=0):
+    """The network's weights by variable path after `steps` steps on made gradients."""
+    network = small_network()
+    random = np.random.default_rng(seed)
+    for _ in range(steps):
+        gradients = [
+            keras.ops.convert_to_tensor(random.normal(size=v.shape).astype(np.float32))
+            for v in network.trainable_variables
+        ]
+        optimizer.apply(gradients, network.trainable_variables)
+    return {v.path: keras.ops.convert_to_numpy(v) for v in network.trainable_variables}
+
+
+def one_step(rule, gradient, weights, name="kernel", **constants):
+    """The weights after one step of plain SGD with learning rate 1 inside the rule."""
+    variable = keras.Variable(np.array(weights, np.float32), name=name)
+    optimizer = Metaplastic(keras.optimizers.SGD(1.0), rule, **constants)
+    optimizer.apply([keras.ops.convert_to_tensor(np.array(gradient, np.float32))], [variable])
+    return keras.ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("rule", RULES)
+def test_strength_0_is_the_base_optimizer_bit_for_bit(rule, base):
+    plain = take_steps(BASES[base](), 20)
+    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=0), 20)
+    for path, weights in plain.items():
+        np.testing.assert_array_equal(metaplastic[path], weights, err_msg=path)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("rule", ["kernel", "consolidating"])
+def test_a_strength_above_0_changes_the_kernels_and_nothing_else(rule, base):
+    plain = take_steps(BASES[base](), 20)
+    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=1.0), 20)
+    for path, weights in plain.items():
+        is_plastic = path.endswith("kernel") and (rule == "consolidating" or "conv" in path)
+        assert (metaplastic[path] != weights).any() == is_plastic, path
+
+
+def test_a_step_of_kernel_by_hand():
+    # One 2x2 kernel, weights 0, 1, 2, 1: mean square 1.5; B = 2, so log s = w^2 / 1.5.
+    kernel = np.array([[0.0, 1.0], [2.0, 1.0]]).reshape(2, 2, 1, 1)
+    gradient = np.full((2, 2, 1, 1), 0.5)
+    raw = np.exp(np.array([0.0, 1.0, 4.0, 1.0]) / 1.5)
+    factors = np.clip(raw / raw.mean(), 1 / 3, 3)
+    assert factors[0] == pytest.approx(1 / 3)  # clipped from 0.206
+    expected = np.array([0.0, 1.0, 2.0, 1.0]) - factors * 0.5
+    stepped = one_step("kernel", gradient, kernel, strength=2.0, clip=3.0)
+    np.testing.assert_allclose(stepped.ravel(), expected, rtol=1e-6)
+
+
+def test_a_step_of_consolidating_by_hand():
+    # Gradients point so that weights 1 and 3 shrink in size and 2 and 4 grow.
+    weights, gradient = [[1.0, 1.0], [-2.0, -2.0]], [[0.5, -0.5], [-0.5, 0.5]]
+    shrink = 1 - np.tanh(0.5 * np.array([1.0, 2.0])) ** 2
+    expected = [[1 - 0.5 * shrink[0], 1.5], [-2 + 0.5 * shrink[1], -2.5]]
+    stepped = one_step("consolidating", gradient, weights, strength=0.5)
+    np.testing.assert_allclose(stepped, expected, rtol=1e-6)
+
+
+def test_a_step_of_pattern_by_hand():
+    # Two images, mean squares 0 and 1, B = 2: factors exp(0) and exp(1) over their mean.
+    images = np.stack([np.zeros((2, 2, 1)), np.ones((2, 2, 1))]).astype(np.float32)
+    factors = np.array([1, np.e]) / ((1 + np.e) / 2)
+    optimizer = Metaplastic(keras.optimizers.SGD(1.0), "pattern", strength=2.0)
+    weights = keras.ops.convert_to_numpy(optimizer.pattern_factors(images))
+    np.testing.assert_allclose(weights, factors, rtol=1e-6)
+
+    # A single linear unit: its gradient is the factors' mean of (prediction - target) * x.
+    unit = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)]
+    )
+    start = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
+    unit.set_weights([start])
+    unit.compile(optimizer, "mse")
+    unit.train_on_batch(images, np.zeros((2, 1), np.float32), sample_weight=weights)
+    gradient = (factors[1] * 2 * 10.0 * np.ones((4, 1))) / 2  # d/dw of mean_i s_i (w.x_i)^2
+    np.testing.assert_allclose(unit.get_weights()[0], start - gradient, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [1.0, 2.0, 8.0])
+def test_factors_have_mean_1_before_the_clip_and_stay_within_it(clip):
+    random = np.random.default_rng(1)
+    kernel = random.normal(size=(3, 3, 8, 16)).astype(np.float32)
+    factors = keras.ops.convert_to_numpy(kernel_factors(kernel, 0.5, clip))
+    assert factors.min() >= np.float32(1 / clip)
+    assert factors.max() <= clip
+    unclipped = keras.ops.convert_to_numpy(kernel_factors(kernel, 0.5, 1e6))
+    assert unclipped.mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_factors_are_finite_whatever_the_weights():
+    outlier = np.zeros((3, 3, 64, 64), np.float32)
+    outlier[0, 0, 0, 0] = 1e3
+    for kernel in (np.zeros((3, 3, 2, 2), np.float32), outlier):
+        factors = keras.ops.convert_to_numpy(kernel_factors(kernel, 50.0, 4.0))
+        assert np.isfinite(factors).all()
+    assert (keras.ops.convert_to_numpy(kernel_factors(np.zeros((3, 3, 2, 2)), 1.0, 4.0)) == 1).all()
+
+
+def test_pattern_factors_do_not_overflow_where_the_papers_formula_does():
+    images = np.ones((4, 28, 28, 1), np.float32) * np.array([0, 0.5, 1, 255]).reshape(4, 1, 1, 1)
+    factors = keras.ops.convert_to_numpy(pattern_factors(images.astype(np.float32), 3.0, 5.0))
+    assert np.isfinite(factors).all()
+    assert (np.diff(factors) >= 0).all()
+
+
+def test_a_large_weight_is_consolidated_more_than_a_small_one():
+    factors = keras.ops.convert_to_numpy(
+        consolidating_factors(np.array([0.0, 0.1, -1.0, 3.0]), 1.0)
+    )
+    assert factors[0] == 1
+    assert (np.diff(factors) < 0).all()
+    assert (factors > 0).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_it_trains_inside_jit_compile_as_outside(rule):
+    images, labels = made_data()
+    weights = {}
+    for jit_compile in (False, True):
+        optimizer = Metaplastic(keras.optimizers.SGD(0.1, momentum=0.9), rule, strength=1.0)
+        network = compiled(optimizer, jit_compile)
+        factors = keras.ops.convert_to_numpy(optimizer.pattern_factors(images))
+        network.fit(
+            images, labels, sample_weight=factors, epochs=3, batch_size=8, verbose=0, shuffle=False
+        )
+        weights[jit_compile] = network.get_weights()
+    for plain, compiled_weights in zip(weights[False], weights[True], strict=True):
+        np.testing.assert_allclose(compiled_weights, plain, rtol=2e-4, atol=2e-5)
+
+
+def test_a_learning_rate_schedule_reaches_the_base_optimizer():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3], [1.0, 0.0])
+    optimizer = Metaplastic(keras.optimizers.SGD(schedule), "kernel", strength=1.0)
+    variable = keras.Variable(np.ones((2, 2, 1, 1), np.float32), name="kernel")
+    seen = []
+    for _ in range(6):
+        optimizer.apply([keras.ops.ones((2, 2, 1, 1))], [variable])
+        seen.append(float(keras.ops.convert_to_numpy(variable).sum()))
+    assert len(set(seen[:4])) == 4
+    assert seen[3:] == [seen[3]] * 3
+    assert int(optimizer.iterations) == 6
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("base", ["nesterov", "adam"])
+def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path, rule, base):
+    images, labels = made_data()
+
+    def fit(network):
+        network.fit(images, labels, epochs=2, batch_size=8, shuffle=False, verbose=0)
+
+    straight = compiled(Metaplastic(BASES[base](), rule, strength=0.7, clip=3.0))
+    fit(straight)
+    straight.save(tmp_path / "half.keras")
+    fit(straight)
+    resumed = keras.saving.load_model(tmp_path / "half.keras")
+    assert isinstance(resumed.optimizer, Metaplastic)
+    assert (resumed.optimizer.rule, resumed.optimizer.strength) == (rule, 0.7)
+    assert int(resumed.optimizer.iterations) == 8
+    fit(resumed)
+    for expected, found in zip(straight.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_its_configuration_makes_the_same_optimizer_again(base):
+    optimizer = Metaplastic(BASES[base](), "consolidating", strength=0.3, clip=2.0)
+    again = Metaplastic.from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+
+
+def test_a_constraint_holds_after_the_scaled_step():
+    limit = keras.constraints.MaxNorm(1.0, axis=[0, 1, 2, 3])
+    layer = keras.layers.Conv2D(1, 2, kernel_constraint=limit)
+    layer.build((None, 4, 4, 1))
+    optimizer = Metaplastic(keras.optimizers.SGD(10.0), "kernel", strength=2.0)
+    gradient = keras.ops.convert_to_tensor(
+        np.array([1.0, -2.0, 3.0, 0.5], np.float32).reshape(2, 2, 1, 1)
+    )
+    optimizer.apply([gradient], [layer.kernel])
+    assert np.linalg.norm(keras.ops.convert_to_numpy(layer.kernel)) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "hebb"}, "rule: expected one of pattern, kernel, consolidating, found 'hebb'"),
+        ({"strength": -1}, "strength: expected a number of 0 or more, found -1"),
+        ({"strength": float("nan")}, "strength: expected a number of 0 or more, found nan"),
+        ({"strength": "much"}, "strength: expected a number of 0 or more, found 'much'"),
+        ({"clip": 0.5}, "clip: expected a number of 1 or more, found 0.5"),
+        ({"clip": float("inf")}, "clip: expected a number of 1 or more, found inf"),
+    ],
+)
+def test_bad_constants_are_refused_with_what_was_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Metaplastic(keras.optimizers.SGD(0.1), **arguments)
+
+
+def test_a_base_that_is_no_optimizer_is_refused():
+    with pytest.raises(ValueError, match=r"base: expected a keras\.optimizers\.Optimizer"):
+        Metaplastic("sgd")
+
+
+def test_a_base_that_averages_the_weights_is_refused():
+    with pytest.raises(ValueError, match="use_ema=False"):
+        Metaplastic(keras.optimizers.SGD(0.1, use_ema=True))
