@@ -15,7 +15,8 @@ class TrainingBatches(keras.utils.PyDataset):
     """Batches of (images float32 in 0..1, labels one-hot float32[, loss weights float32]).
 
     Batch i of epoch e depends on the seed, e and i alone, so that an interrupted training goes on
-    as if it had not stopped. The last batch of an epoch may be smaller.
+    as if it had not stopped. Pass `shuffle=False` to `fit`: the shuffling is done here. The last
+    batch of an epoch may be smaller.
     """
 
     def __init__(
@@ -27,14 +28,13 @@ class TrainingBatches(keras.utils.PyDataset):
         seed: int,
         augmentations: Mapping[str, float],
         loss_weights: Callable[[Any], Any] | None = None,
-        first_epoch: int = 0,
     ) -> None:
         """`loss_weights` maps a batch of images to a weight each: the rule `pattern`."""
         super().__init__()
         self._images, self._labels = images, one_hot(labels, classes)
         self._batch_size, self._seed = batch_size, seed
         self._augmentations, self._loss_weights = augmentations, loss_weights
-        self._start(first_epoch)
+        self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._batch_size)
@@ -48,10 +48,12 @@ class TrainingBatches(keras.utils.PyDataset):
         weights = keras.ops.convert_to_numpy(self._loss_weights(images))
         return images, self._labels[chosen], weights
 
-    def on_epoch_end(self) -> None:
-        self._start(self._epoch + 1)
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the batches of `epoch` (from 0) from here on.
 
-    def _start(self, epoch: int) -> None:
+        Not left to Keras' on_epoch_end, which also comes after the batch that Keras looks at
+        before the first epoch.
+        """
         self._epoch = epoch
         self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
 

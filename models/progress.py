@@ -31,8 +31,9 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._bar is not None:
-            values = {name: f"{float((logs or {})[name]):.4f}" for name in ("loss", "accuracy")}
-            self._bar.set_postfix(step=f"{batch + 1}/{self._steps}", refresh=False, **values)
+            loss, accuracy = (float((logs or {})[name]) for name in ("loss", "accuracy"))
+            shown = f"step {batch + 1}/{self._steps}, loss {loss:.4f}, accuracy {accuracy:.4f}"
+            self._bar.set_postfix_str(shown, refresh=False)
             self._bar.update()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

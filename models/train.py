@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from models import architectures
 from models.batches import TrainingBatches, one_hot
@@ -68,7 +69,6 @@ def _fit(
         seed=recipe.seed,
         augmentations=recipe.augment,
         loss_weights=optimizer.pattern_factors if by_pattern else None,
-        first_epoch=len(history),
     )
     model.fit(
         batches,
@@ -77,9 +77,11 @@ def _fit(
         validation_data=(scaled(validation[0]), one_hot(validation[1], classes)),
         validation_batch_size=500,
         callbacks=[
+            _EpochStarter(batches, recipe.seed),
             _EpochKeeper(run.folder, history),
             TrainingProgress(recipe.epochs, steps, len(history)),
         ],
+        shuffle=False,
         verbose=0,
     )
 
@@ -126,6 +128,25 @@ def _learning_rate(recipe: Recipe, total_steps: int) -> Any:
         warmup_target=recipe.learning_rate,
         warmup_steps=warmup_steps,
     )
+
+
+class _EpochStarter(keras.callbacks.Callback):
+    """Before each epoch, set all that is random in it by the seed and the epoch alone.
+
+    A resumed training then sees the images and drops the activations that an uninterrupted one
+    would have: Keras saves no state of a Dropout layer's generator.
+    """
+
+    def __init__(self, batches: TrainingBatches, seed: int) -> None:
+        super().__init__()
+        self._batches, self._seed = batches, seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.start_epoch(epoch)
+        for index, layer in enumerate(self.model.layers):
+            if hasattr(layer, "seed_generator"):
+                (seed,) = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
+                layer.seed_generator.state.assign([int(seed) >> 1, 0])
 
 
 class _EpochKeeper(keras.callbacks.Callback):

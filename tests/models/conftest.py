@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from models.__main__ import main
+
+
+def write_made_digits(folder, train_per_class=30, test_per_class=10):
+    """An mnist.npz whose classes are noisy prototypes: quick to learn, and not real data."""
+    random = np.random.default_rng(11)
+    prototypes = random.integers(0, 2, (10, 7, 7)).repeat(4, axis=1).repeat(4, axis=2) * 200
+
+    def images(per_class):
+        labels = np.repeat(np.arange(10, dtype=np.uint8), per_class)
+        noise = random.integers(0, 56, (len(labels), 28, 28))
+        return (prototypes[labels] + noise).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = images(train_per_class), images(test_per_class)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    np.savez(folder / "mnist.npz", **arrays)
+
+
+@pytest.fixture(scope="session")
+def made_data(tmp_path_factory):
+    """A folder for METAPLASTIC_DATA with a small made mnist.npz."""
+    folder = tmp_path_factory.mktemp("data")
+    write_made_digits(folder)
+    return folder
+
+
+@pytest.fixture
+def on_made_data(made_data, monkeypatch):
+    monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
+
+
+@pytest.fixture(scope="session")
+def runs(made_data, tmp_path_factory):
+    """Finished runs on the made data, by rule: LeNet, 8 epochs, same seed."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAPLASTIC_DATA", str(made_data))
+        for rule in ("metaplastic", "backprop"):
+            command = ["train", "mnist", "lenet", "--rule", rule, "--runs", str(root)]
+            settings = ["--epochs", "8", "--batch-size", "8", "--validation", "0.2"]
+            settings += ["--set", "learning_rate=0.01"]
+            assert main([*command, *settings]) == 0
+    return {rule: next(root.glob(f"mnist-lenet-{rule}-*")) for rule in ("metaplastic", "backprop")}

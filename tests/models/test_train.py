@@ -1,0 +1,193 @@
+"""Training as a user runs it: the command, the folder it leaves, interruption, a terminal."""
+
+import csv
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from models.__main__ import main
+from models.cards import read_card
+from models.runs import read_history
+
+TRAIN = [sys.executable, "-m", "models", "train"]
+
+
+def training_process(made_data, arguments, **options):
+    environment = {**os.environ, "METAPLASTIC_DATA": str(made_data)}
+    return subprocess.Popen([*TRAIN, *arguments], env=environment, text=True, **options)
+
+
+def test_a_run_leaves_everything_in_a_folder_named_after_its_parameters(runs):
+    folder = runs["metaplastic"]
+    assert re.fullmatch(r"mnist-lenet-metaplastic-e8-b8-v0\.2-s0-\d{8}-\d{6}", folder.name)
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.keras", "model.onnx", "card.json"),
+        *("history.csv", "curves.png", "confusion.png"),
+    }
+    for picture in ("curves.png", "confusion.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_history_has_a_row_for_each_epoch(runs):
+    with (runs["metaplastic"] / "history.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [float(row["epoch"]) for row in rows] == list(range(1, 9))
+    wanted = {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    assert wanted <= rows[0].keys()
+
+
+def test_the_card_says_how_to_make_the_model_again(runs):
+    card = read_card(runs["metaplastic"])
+    assert (card.dataset, card.architecture, card.rule) == ("mnist", "lenet", "metaplastic")
+    assert card.training.command.startswith("python -m models train mnist lenet --rule metaplastic")
+    assert card.training.recipe["metaplasticity"]["rule"] in ("pattern", "kernel", "consolidating")
+    assert read_card(runs["backprop"]).training.recipe["metaplasticity"] is None
+    assert card.training.recipe["batch_size"] == 8
+    assert card.validation.images == 60
+    assert card.test is None
+    assert card.parameters == 332_894
+    assert card.multiply_adds == 8_446_760
+
+
+def test_the_network_learns(runs):
+    assert read_card(runs["metaplastic"]).validation.accuracy > 0.9
+
+
+def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_data, tmp_path):
+    """With the factor all but off, the metaplastic twin's first epoch is the plain one's."""
+    losses = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAPLASTIC_DATA", str(made_data))
+        for rule, constants in (
+            ("metaplastic", ["metaplasticity.strength=1e-7"]),
+            ("backprop", []),
+        ):
+            options = ["--rule", rule, "--epochs", "1", "--runs", str(tmp_path)]
+            settings = [word for constant in constants for word in ("--set", constant)]
+            assert main(["train", "mnist", "lenet", *options, *settings]) == 0
+            folder = next(tmp_path.glob(f"*-{rule}-*"))
+            losses[rule] = read_history(folder)[0]["loss"]
+    assert losses["metaplastic"] == pytest.approx(losses["backprop"], rel=1e-3)
+
+
+def test_the_kept_weights_are_those_of_the_best_validation_epoch(runs):
+    card, history = read_card(runs["metaplastic"]), read_history(runs["metaplastic"])
+    best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
+    assert card.training.best_epoch == best["epoch"]
+    assert card.validation.accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp_path):
+    arguments = ["mnist", "lenet", "--epochs", "4", "--batch-size", "50", "--seed", "3"]
+    straight = training_process(
+        made_data, [*arguments, "--runs", str(tmp_path / "straight")], stderr=subprocess.PIPE
+    )
+    assert straight.wait(timeout=300) == 0, straight.stderr.read()
+    straight.stderr.close()
+
+    stopped = training_process(
+        made_data,
+        [*arguments, "--runs", str(tmp_path / "stopped")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    for line in stopped.stderr:  # read until the second epoch is over
+        if line.startswith("epoch 2/4"):
+            break
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.stderr.read()
+    assert stopped.wait(timeout=60) == 130
+    stopped.stderr.close()
+    folder = next((tmp_path / "stopped").iterdir())
+    assert f"go on with: python -m models train --resume {folder}" in said
+    assert len(read_history(folder)) in (2, 3)
+    assert not (folder / "card.json").exists()
+
+    resumed = training_process(made_data, ["--resume", str(folder)], stderr=subprocess.PIPE)
+    assert resumed.wait(timeout=300) == 0, resumed.stderr.read()
+    resumed.stderr.close()
+    whole = next((tmp_path / "straight").iterdir())
+    for expected, found in zip(read_history(whole), read_history(folder), strict=True):
+        for name in ("loss", "val_loss"):
+            # Threads may add up in another order each time: equal but for that.
+            assert found[name] == pytest.approx(expected[name], rel=1e-3)
+    weights = [
+        keras.saving.load_model(path / "model.keras").get_weights() for path in (whole, folder)
+    ]
+    for expected, found in zip(*weights, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert main(["train", "--resume", str(folder)]) == 1  # finished: says so
+
+
+def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made_data, tmp_path):
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, 160))
+    arguments = ["mnist", "lenet", "--epochs", "2", "--batch-size", "30", "--runs", str(tmp_path)]
+    process = training_process(made_data, arguments, stderr=terminal, stdout=subprocess.DEVNULL)
+    os.close(terminal)
+    shown = bytearray()
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            part = os.read(master, 4096)
+        except OSError:  # Linux' way to say that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    bars = shown.decode().split("\r")
+    bar = r"epoch 2/2: +\d+%.*<\d\d:\d\d.*step \d+/9, loss \d\.\d+, accuracy \d\.\d+"
+    assert any(re.search(bar, text) for text in bars), shown.decode()[-2000:]
+
+
+def test_without_a_terminal_there_is_a_plain_line_for_each_epoch(made_data, tmp_path):
+    arguments = ["mnist", "lenet", "--epochs", "2", "--runs", str(tmp_path)]
+    process = training_process(made_data, arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "\r" not in err
+    lines = [line for line in err.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 2
+    assert re.fullmatch(
+        r"epoch 2/2  loss \d\.\d+  accuracy \d\.\d+  val_loss \d\.\d+  val_accuracy \d\.\d+  "
+        r"00:00 left",
+        lines[1],
+    )
+    assert "validation images" in out
+
+
+@pytest.mark.usefixtures("on_made_data")
+def test_the_pattern_rule_weights_each_image(tmp_path):
+    arguments = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
+    assert main([*arguments, "--set", "metaplasticity.rule='pattern'"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["letters", "lenet"], "recipes.toml has no [letters.lenet]"),
+        (["mnist", "resnet"], "recipes.toml has no [mnist.resnet]"),
+        (["mnist", "lenet", "--validation", "1.5"], "validation: expected between 0 and 1"),
+        (["mnist", "lenet", "--epochs", "0"], "epochs: expected 1 or more, found 0"),
+        (["mnist", "lenet", "--set", "speed=3"], "unknown settings speed"),
+        (["mnist", "lenet", "--set", "optimizer=3"], "optimizer: expected one of sgd, adam"),
+        (["mnist", "lenet", "--set", "metaplasticity.strength=-1"], "strength: expected a number"),
+        (["--resume", "nowhere"], "nowhere holds no unfinished training"),
+    ],
+)
+@pytest.mark.usefixtures("on_made_data")
+def test_what_cannot_be_trained_is_refused_at_once(arguments, message, tmp_path, capsys):
+    assert main(["train", *arguments, "--runs", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
