@@ -1,6 +1,5 @@
 """Keras -> ONNX, and the check that both say the same."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def export(folder: Path) -> Path:
     """Write `model.onnx` beside the `model.keras` in `folder`, at once, and return its path.
 
     Keras exports to ONNX through TensorFlow; on another backend this happens in a process of its
-    own. Raises ExportError where TensorFlow is not installed or there is no Keras model.
+    own. Raises ExportError where that fails or there is no Keras model.
     """
     if not (folder / KERAS_MODEL).exists():
         raise ExportError(f"{folder} holds no {KERAS_MODEL}")
@@ -91,14 +90,14 @@ def agreement(keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any]) -
 
 
 def _export_in_tensorflow(folder: Path) -> Path:
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ExportError(
-            "the export to ONNX needs TensorFlow, which is not installed here; run "
-            f"`python -m models export {folder}` where it is"
-        )
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-m", "models", "export", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise ExportError(f"the export to ONNX failed:\n{done.stderr}")
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise ExportError(
+            f"the export to ONNX failed ({reason}). It needs TensorFlow. Nothing is lost: where that "
+            f"is installed, `python -m models train --resume {folder}` ends the training, and "
+            f"`python -m models export {folder}` exports a finished one"
+        )
     return folder / ONNX_MODEL

@@ -1,0 +1,79 @@
+"""Networks: their sizes are those of their docstrings, and what they take is what cards promise."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from models import architectures
+from models.architectures import ARCHITECTURES, build
+from models.datasets import DATASETS
+from models.size import multiply_adds
+
+SHAPES = {"28x28x1": (28, 28, 1), "32x32x3": (32, 32, 3)}
+
+
+def built(architecture, shape, **knobs):
+    channels = shape[-1]
+    return build(architecture, shape, 10, (0.5,) * channels, (0.25,) * channels, **knobs)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parameters_and_multiply_adds_are_those_of_the_docstring(architecture, shape):
+    network = built(architecture, SHAPES[shape])
+    documented = inspect.getdoc(ARCHITECTURES[architecture]).splitlines()
+    line = next(line for line in documented if line.strip().startswith(shape))
+    numbers = [
+        int(word.replace(",", "")) for word in line.split() if word[0].isdigit() and "x" not in word
+    ]
+    assert numbers == [network.count_params(), multiply_adds(network)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_network_is_small_enough_to_serve_on_a_cpu(architecture):
+    network = built(architecture, (32, 32, 3))
+    assert network.count_params() <= 1_500_000
+    assert multiply_adds(network) <= 100_000_000
+
+
+@pytest.mark.parametrize("shape", SHAPES.values())
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_network_answers_float32_logits_for_any_number_of_images(architecture, shape):
+    network = built(architecture, shape)
+    logits = network.predict(np.zeros((3, *shape), np.float32), verbose=0)
+    assert (logits.shape, logits.dtype) == ((3, 10), np.float32)
+    assert network.layers[-1].activation is keras.activations.linear
+
+
+def test_the_data_sets_normalisation_is_inside_the_network():
+    data = DATASETS["cifar10"].input
+    network = build("lenet", (32, 32, 3), 10, data.mean, data.std)
+    normalise = keras.Model(network.input, network.get_layer("normalisation").output)
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    expected = (images - np.array(data.mean)) / np.array(data.std)
+    np.testing.assert_allclose(normalise.predict(images, verbose=0), expected, atol=1e-5)
+
+
+def test_multiply_adds_of_a_network_by_hand():
+    network = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(5, 3, strides=2, padding="same"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(7),
+        ]
+    )
+    assert multiply_adds(network) == 4 * 4 * 5 * 3 * 3 * 3 + 4 * 4 * 5 * 7
+
+
+def test_a_layer_that_cannot_be_counted_is_an_error_and_not_a_zero():
+    network = keras.Sequential([keras.Input((8, 3)), keras.layers.Conv1D(5, 3)])
+    with pytest.raises(ValueError, match="do not know how to count"):
+        multiply_adds(network)
+
+
+def test_an_unknown_architecture_is_refused_with_the_names_there_are():
+    with pytest.raises(ValueError, match=r"no architecture is called 'resnet'; there are:.*lenet"):
+        architectures.build("resnet", (28, 28, 1), 10, (0.5,), (0.5,))

@@ -1,0 +1,61 @@
+"""The same optimizer tests on another backend: a learning rule here is no TensorFlow code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+def test_the_optimizers_tests_pass_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", str(TESTS / "test_metaplastic.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+NO_TENSORFLOW = """
+import sys
+
+class Refuser:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Refuser())
+"""
+
+
+def test_training_on_jax_needs_no_tensorflow_until_the_export(made_data, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NO_TENSORFLOW)
+    here = str(TESTS.parent.parent)
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "METAPLASTIC_DATA": str(made_data),
+    }
+    runs = tmp_path / "runs"
+
+    def train(arguments, python_path):
+        return subprocess.run(
+            [sys.executable, "-m", "models", "train", *arguments],
+            env={**environment, "PYTHONPATH": python_path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    arguments = ["mnist", "lenet", "--epochs", "2", "--runs", str(runs)]
+    without = train(arguments, os.pathsep.join([str(tmp_path), here]))
+    (run,) = runs.iterdir()
+    assert "epoch 2/2" in without.stderr
+    assert without.returncode == 1
+    assert f"`python -m models train --resume {run}` ends the training" in without.stderr
+    assert not (run / "card.json").exists()
+
+    ended = train(["--resume", str(run)], here)
+    assert ended.returncode == 0, ended.stderr
+    assert (run / "card.json").exists()
+    assert "epoch" not in ended.stderr.replace("epochs", "")

@@ -1,0 +1,60 @@
+"""The figures on a card, against values known from elsewhere."""
+
+import numpy as np
+import pytest
+
+from models.scoring import (
+    calibrate,
+    expected_calibration_error,
+    log_sum_exp,
+    score,
+    softmax,
+    wilson_interval,
+)
+
+
+def test_scores_count_each_true_class():
+    logits = np.array([[2.0, 1, 0], [0, 2, 1], [2, 0, 1], [0, 0, 5]])
+    scores = score(logits, np.array([0, 1, 1, 2]))
+    assert scores.accuracy == 0.75
+    assert scores.per_class == (1, 0.5, 1)
+    assert scores.confusion == ((1, 0, 0), (1, 1, 0), (0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "interval"),
+    # Newcombe, Statistics in Medicine 17:857 (1998), table I, method 3.
+    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611))],
+)
+def test_wilsons_interval_is_the_published_one(correct, total, interval):
+    assert wilson_interval(correct, total) == pytest.approx(interval, abs=5e-5)
+
+
+def test_softmax_and_log_sum_exp_do_not_overflow():
+    logits = np.array([[1e4, 0.0], [-1e4, -1e4]])
+    np.testing.assert_allclose(softmax(logits), [[1, 0], [0.5, 0.5]])
+    np.testing.assert_allclose(log_sum_exp(logits), [1e4, -1e4 + np.log(2)])
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+    random = np.random.default_rng(4)
+    logits = random.normal(size=(40_000, 5)) * 2
+    cumulated = softmax(logits / temperature).cumsum(axis=1)
+    labels = (random.random((len(logits), 1)) > cumulated).sum(axis=1)
+    found = calibrate(logits, labels)
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.ece_after <= found.ece_before + 1e-3
+    assert found.ece_after < 0.02
+
+
+def test_a_confident_guesser_has_the_calibration_error_of_its_mistakes():
+    probabilities = np.array([[1.0, 0.0]] * 10)
+    labels = np.array([0] * 7 + [1] * 3)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.3)
+
+
+def test_95_percent_of_the_validation_images_are_in_distribution():
+    logits = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+    threshold = calibrate(logits, np.zeros(2000, int)).energy_threshold
+    assert (log_sum_exp(logits) >= threshold).mean() == pytest.approx(0.95, abs=1e-3)
