@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", parents=[runs], help="train a network")
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
-    train.add_argument("--rule", default="metaplastic", choices=("metaplastic", "backprop"))
+    train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
     train.add_argument("--validation", type=float, help="share of the training set held out")
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting of models/recipes.toml, as in metaplasticity.strength=0.2",
+        help="any other setting of models/recipes.toml, as in metaplastic.strength=0.2",
     )
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     train.set_defaults(carry_out=_train)

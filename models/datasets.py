@@ -153,8 +153,8 @@ def _read(path: Path) -> list[npt.NDArray[np.uint8]]:
 
 
 def _download(wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
-    source = importlib.import_module(f"keras.datasets.{wanted.module}")
     try:
+        source = importlib.import_module(f"keras.datasets.{wanted.module}")
         (x_train, y_train), (x_test, y_test) = source.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise DataError(

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.cards import KERAS_MODEL, ONNX_MODEL
 from models.datasets import Images, scaled
@@ -73,6 +72,10 @@ def keras_logits(folder: Path, images: Images) -> Logits:
 
 def onnx_logits(folder: Path, images: Images) -> Logits:
     """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
+    # ONNX Runtime reports the use of it to its makers, from its import on, unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
@@ -96,8 +99,8 @@ def _export_in_tensorflow(folder: Path) -> Path:
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
         raise ExportError(
-            f"the export to ONNX failed ({reason}). It needs TensorFlow. Nothing is lost: where that "
-            f"is installed, `python -m models train --resume {folder}` ends the training, and "
+            f"the export to ONNX failed ({reason}). It needs TensorFlow. Nothing is lost: where "
+            f"that is installed, `python -m models train --resume {folder}` ends the training, and "
             f"`python -m models export {folder}` exports a finished one"
         )
     return folder / ONNX_MODEL

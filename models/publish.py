@@ -77,7 +77,7 @@ def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
     """The scores of the twin in `folder`, which must differ from `card` in its rule alone."""
     twin = read_card(folder)
     ours, theirs = dict(card.training.recipe), dict(twin.training.recipe)
-    ours.pop("metaplasticity"), theirs.pop("metaplasticity")
+    ours.pop("constants"), theirs.pop("constants")
     if (twin.dataset, twin.architecture, theirs) != (card.dataset, card.architecture, ours):
         different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
         raise PublishError(

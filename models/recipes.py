@@ -20,15 +20,6 @@ class RecipeError(MetaplasticError):
 
 
 @dataclass(frozen=True)
-class Metaplasticity:
-    """The metaplastic rule and its constants: see models/plasticity/metaplastic.py."""
-
-    rule: str = "kernel"
-    strength: float = 0.5
-    clip: float = 4.0
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Every hyperparameter of one training."""
 
@@ -45,7 +36,7 @@ class Recipe:
     momentum: float = 0.9  # of sgd, with Nesterov's step
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
     augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
-    metaplasticity: Metaplasticity | None = None  # None: the plain optimizer
+    constants: Mapping[str, Any] = field(default_factory=dict)  # the learning rule's
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained before any time is spent on it."""
@@ -61,8 +52,6 @@ class Recipe:
         _require("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to below 1")
         for name in self.augment:
             _require("augment", name, name in AUGMENTATIONS, ", ".join(AUGMENTATIONS))
-        if self.metaplasticity is not None:
-            _check_metaplasticity(self.metaplasticity)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON has them; `recipe_from` reads them back."""
@@ -76,10 +65,16 @@ def recipe_for(
     """The recipe of (dataset, architecture, rule), with what `overrides` sets differently.
 
     Settings come from [defaults], then [<dataset>.<architecture>], then `overrides`, where a dot
-    reaches into a table (`network.dropout`). The table `metaplasticity` holds for the rule
-    `metaplastic` alone, so that its twins differ in nothing else. Raises RecipeError.
+    reaches into a table (`network.dropout`). A table named after a learning rule holds that rule's
+    constants and counts for it alone, so that twins differ in nothing else. Raises RecipeError.
     """
-    _require("rule", rule, rule in ("metaplastic", "backprop"), "metaplastic or backprop")
+    # Here, since they bring Keras with them, and listing runs needs none.
+    import keras
+
+    from models.architectures import check_knobs
+    from models.plasticity import LEARNING_RULES
+
+    _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
     tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
     if architecture not in tables.get(dataset, {}):
         known = ", ".join(
@@ -96,9 +91,14 @@ def recipe_for(
             settings[table] = {**settings.get(table, {}), entry: value}
         else:
             settings[name] = value
-    if rule != "metaplastic":
-        settings.pop("metaplasticity")
-    return recipe_from(settings)
+    constants = {name: settings.pop(name, {}) for name in LEARNING_RULES}
+    recipe = recipe_from({**settings, "constants": constants[rule]})
+    try:
+        check_knobs(architecture, recipe.network)
+        LEARNING_RULES[rule](keras.optimizers.SGD(), **recipe.constants)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{dataset} {architecture} {rule}: {error}") from error
+    return recipe
 
 
 def recipe_from(settings: Mapping[str, Any]) -> Recipe:
@@ -110,16 +110,6 @@ def recipe_from(settings: Mapping[str, Any]) -> Recipe:
         return parse(Recipe, settings, "recipe")
     except ParseError as error:
         raise RecipeError(str(error)) from error
-
-
-def _check_metaplasticity(constants: Metaplasticity) -> None:
-    # Here, since it brings Keras with it, and listing runs needs none.
-    from models.plasticity.metaplastic import check_constants
-
-    try:
-        check_constants(constants.rule, constants.strength, constants.clip)
-    except ValueError as error:
-        raise RecipeError(f"metaplasticity: {error}") from error
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:

@@ -16,7 +16,7 @@ from models.batches import TrainingBatches, one_hot
 from models.cards import KERAS_MODEL, ONNX_MODEL, Card, Training, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
-from models.plasticity.metaplastic import Metaplastic
+from models.plasticity import LEARNING_RULES
 from models.plots import draw_confusion, draw_curves
 from models.progress import TrainingProgress
 from models.recipes import Recipe
@@ -51,7 +51,7 @@ def _fit(
     keras.utils.set_random_seed(recipe.seed)
     model = build_network(run)
     steps = -(-len(training[0]) // recipe.batch_size)
-    optimizer = build_optimizer(recipe, steps * recipe.epochs)
+    optimizer = build_optimizer(run, steps * recipe.epochs)
     model.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(
@@ -62,13 +62,12 @@ def _fit(
     optimizer.build(model.trainable_variables)
     if history:
         model.load_weights(checkpoint_path(run.folder, len(history)))
-    by_pattern = recipe.metaplasticity is not None and recipe.metaplasticity.rule == "pattern"
     batches = TrainingBatches(
         *(*training, classes),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         augmentations=recipe.augment,
-        loss_weights=optimizer.pattern_factors if by_pattern else None,
+        loss_weights=getattr(optimizer, "loss_weights", None),
     )
     model.fit(
         batches,
@@ -96,8 +95,9 @@ def build_network(run: Run) -> keras.Model:
     )
 
 
-def build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a recipe: SGD or Adam, alone or inside `Metaplastic`."""
+def build_optimizer(run: Run, total_steps: int) -> keras.optimizers.Optimizer:
+    """SGD or Adam as the recipe says, and what the run's learning rule makes of it."""
+    recipe = run.recipe
     rate = _learning_rate(recipe, total_steps)
     decay = recipe.weight_decay or None
     base: keras.optimizers.Optimizer
@@ -107,10 +107,7 @@ def build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimi
     else:
         base = keras.optimizers.Adam(rate, weight_decay=decay)
     base.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    if recipe.metaplasticity is None:
-        return base
-    constants = recipe.metaplasticity
-    return Metaplastic(base, constants.rule, constants.strength, constants.clip)  # type: ignore[arg-type]
+    return LEARNING_RULES[run.rule](base, **recipe.constants)
 
 
 def _learning_rate(recipe: Recipe, total_steps: int) -> Any:

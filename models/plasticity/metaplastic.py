@@ -23,6 +23,7 @@ convolutional networks, after the idea, not the equation, of Vives-Boix and Ruiz
 (Nat. Commun. 12:2549, 2021): large weights resist being undone.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import keras
@@ -37,7 +38,7 @@ class Metaplastic(keras.optimizers.Optimizer):
 
     Which weights: `kernel` acts on convolution kernels, `consolidating` on convolution and dense
     kernels; biases and normalisation parameters always get the base optimizer's step. `pattern`
-    acts on all weights, through the loss weight of each image: pass `pattern_factors(images)` as
+    acts on all weights, through the loss weight of each image: pass `loss_weights(images)` as
     `sample_weight` to `fit`. With strength 0 every step is the base optimizer's, bit for bit.
 
     Learning rate and schedule, momentum, clipping, weight decay and gradient accumulation are
@@ -63,7 +64,7 @@ class Metaplastic(keras.optimizers.Optimizer):
         clip: float = 4.0,
         name: str = "metaplastic",
     ) -> None:
-        check_constants(rule, strength, clip)
+        _check_constants(rule, strength, clip)
         if not isinstance(base, keras.optimizers.Optimizer):
             raise ValueError(f"base: expected a keras.optimizers.Optimizer, found {base!r}")
         if base.use_ema:
@@ -77,9 +78,12 @@ class Metaplastic(keras.optimizers.Optimizer):
         self.strength = float(strength)
         self.clip = float(clip)
 
-    def pattern_factors(self, images: Any) -> Any:
-        """Loss weights of a batch under the rule `pattern`: see `pattern_factors` below."""
-        return pattern_factors(images, self.strength, self.clip)
+    @property
+    def loss_weights(self) -> Callable[[Any], Any] | None:
+        """Under the rule `pattern`, images (N, ...) -> a loss weight each (N,); else None."""
+        if self.rule != "pattern":
+            return None
+        return lambda images: pattern_factors(images, self.strength, self.clip)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Let the base optimizer take its step, then scale it where the rule applies."""
@@ -175,8 +179,7 @@ def consolidating_factors(weights: Any, strength: float) -> Any:
     return 1 - ops.square(ops.tanh(strength * weights))
 
 
-def check_constants(rule: str, strength: float, clip: float) -> None:
-    """Raise ValueError, with what was expected, where a rule cannot work with these constants."""
+def _check_constants(rule: str, strength: float, clip: float) -> None:
     if rule not in get_args(MetaplasticRule):
         known = ", ".join(get_args(MetaplasticRule))
         raise ValueError(f"rule: expected one of {known}, found {rule!r}")

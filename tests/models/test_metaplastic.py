@@ -112,7 +112,7 @@ def test_a_step_of_pattern_by_hand():
     images = np.stack([np.zeros((2, 2, 1)), np.ones((2, 2, 1))]).astype(np.float32)
     factors = np.array([1, np.e]) / ((1 + np.e) / 2)
     optimizer = Metaplastic(keras.optimizers.SGD(1.0), "pattern", strength=2.0)
-    weights = keras.ops.convert_to_numpy(optimizer.pattern_factors(images))
+    weights = keras.ops.convert_to_numpy(optimizer.loss_weights(images))
     np.testing.assert_allclose(weights, factors, rtol=1e-6)
 
     # A single linear unit: its gradient is the factors' mean of (prediction - target) * x.
@@ -170,7 +170,8 @@ def test_it_trains_inside_jit_compile_as_outside(rule):
     for jit_compile in (False, True):
         optimizer = Metaplastic(keras.optimizers.SGD(0.1, momentum=0.9), rule, strength=1.0)
         network = compiled(optimizer, jit_compile)
-        factors = keras.ops.convert_to_numpy(optimizer.pattern_factors(images))
+        weigh = optimizer.loss_weights or (lambda images: np.ones(len(images)))
+        factors = keras.ops.convert_to_numpy(weigh(images))
         network.fit(
             images, labels, sample_weight=factors, epochs=3, batch_size=8, verbose=0, shuffle=False
         )

@@ -49,8 +49,8 @@ def test_the_card_says_how_to_make_the_model_again(runs):
     card = read_card(runs["metaplastic"])
     assert (card.dataset, card.architecture, card.rule) == ("mnist", "lenet", "metaplastic")
     assert card.training.command.startswith("python -m models train mnist lenet --rule metaplastic")
-    assert card.training.recipe["metaplasticity"]["rule"] in ("pattern", "kernel", "consolidating")
-    assert read_card(runs["backprop"]).training.recipe["metaplasticity"] is None
+    assert card.training.recipe["constants"]["rule"] in ("pattern", "kernel", "consolidating")
+    assert read_card(runs["backprop"]).training.recipe["constants"] == {}
     assert card.training.recipe["batch_size"] == 8
     assert card.validation.images == 60
     assert card.test is None
@@ -68,7 +68,7 @@ def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_dat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAPLASTIC_DATA", str(made_data))
         for rule, constants in (
-            ("metaplastic", ["metaplasticity.strength=1e-7"]),
+            ("metaplastic", ["metaplastic.strength=1e-7"]),
             ("backprop", []),
         ):
             options = ["--rule", rule, "--epochs", "1", "--runs", str(tmp_path)]
@@ -170,7 +170,7 @@ def test_without_a_terminal_there_is_a_plain_line_for_each_epoch(made_data, tmp_
 @pytest.mark.usefixtures("on_made_data")
 def test_the_pattern_rule_weights_each_image(tmp_path):
     arguments = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
-    assert main([*arguments, "--set", "metaplasticity.rule='pattern'"]) == 0
+    assert main([*arguments, "--set", "metaplastic.rule='pattern'"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_pattern_rule_weights_each_image(tmp_path):
         (["mnist", "lenet", "--epochs", "0"], "epochs: expected 1 or more, found 0"),
         (["mnist", "lenet", "--set", "speed=3"], "unknown settings speed"),
         (["mnist", "lenet", "--set", "optimizer=3"], "optimizer: expected one of sgd, adam"),
-        (["mnist", "lenet", "--set", "metaplasticity.strength=-1"], "strength: expected a number"),
+        (["mnist", "lenet", "--set", "metaplastic.strength=-1"], "strength: expected a number"),
         (["--resume", "nowhere"], "nowhere holds no unfinished training"),
     ],
 )
