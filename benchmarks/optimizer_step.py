@@ -1,6 +1,6 @@
 """The cost of a metaplastic training step against its base optimizer's, as a ratio.
 
-    python benchmarks/optimizer_step.py [--rounds 12] [--steps 20]
+    python -m benchmarks.optimizer_step [--rounds 12] [--steps 20]
 
 LeNet on 28x28x1, batch 128, made images. The optimizers take turns, round after round, so that the
 machine's mood hits all of them alike; the median over the rounds of each round's ratio is printed

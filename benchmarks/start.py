@@ -1,9 +1,10 @@
 """How soon the service answers after its command, and what a worker weighs.
 
-    python benchmarks/start.py [--runs 7]
+    python -m benchmarks.start [--runs 7]
 
-Starts `python wsgi.py` on a free port, asks POST /predict for the first sample until it answers, reads
-each worker's memory from /proc, and stops the service; the median of the runs is printed. Linux.
+Starts `python wsgi.py` on a free port, waits until it is ready, has it classify a sample 200 times,
+reads the largest worker's memory from /proc, and stops the service; the median of the runs is
+printed. Linux only.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def answered(url: str, body: bytes | None = None) -> bool:
 
 
 def memory_mb(pid: int) -> dict[str, float]:
-    """Resident, proportional and private memory of a process, in MB."""
+    """Resident, proportional and private memory of a process, in MiB."""
     kilobytes = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")
@@ -76,7 +77,7 @@ def one_start() -> dict[str, float]:
             assert answered(f"http://127.0.0.1:{port}{endpoint}?sample={sample}", b"")
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
         worker = max((memory_mb(int(pid)) for pid in children), key=lambda memory: memory["RSS"])
-        return {"ready, s": ready} | {f"worker {kind}, MB": mb for kind, mb in worker.items()}
+        return {"ready, s": ready} | {f"worker {kind}, MiB": mb for kind, mb in worker.items()}
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait(timeout=60)

@@ -1,0 +1,29 @@
+"""The web service: HTTP and images in, predictions out. Never imports TensorFlow or Keras."""
+
+import os
+
+from flask import Flask
+
+from app.api import register_api
+from app.catalogue import load_catalogue
+from app.draining import drain_unread_body
+from app.settings import Settings
+from app.uploads import Request
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The service for the models that `settings` (by default METAPLASTIC_* variables) name.
+
+    Raises StartError where a setting or a model cannot be used. Starts nothing: the models'
+    sessions open with the first request, or with `app.extensions["catalogue"].open_sessions()`.
+    """
+    settings = settings or Settings.from_environment(os.environ)
+    catalogue = load_catalogue(settings)
+    app = Flask(__name__)
+    app.request_class = Request
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
+    app.extensions["settings"] = settings
+    app.extensions["catalogue"] = catalogue
+    app.after_request(drain_unread_body)
+    register_api(app, catalogue, settings)
+    return app

@@ -1,0 +1,19 @@
+"""The `answer` stage: plain data -> an HTTP answer, without marshalling."""
+
+import json
+from typing import Any
+
+import flask_restx
+from flask import Response
+
+
+class Resource(flask_restx.Resource):
+    """One URL. It has no state of a request's own, so one object serves them all."""
+
+    init_every_request = False
+
+
+def answer(content: Any, status: int = 200) -> Response:
+    """`content` as JSON, its keys in their order."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return Response(text + "\n", status, content_type="application/json")

@@ -1,0 +1,73 @@
+"""GET /api/models: everything on the shelf."""
+
+from typing import Any
+
+import flask_restx
+from flask import Response
+
+from app.api import schemas
+from app.api.answers import Resource, answer
+from app.catalogue import Catalogue, Endpoint, Model
+
+
+class Models(Resource):
+    """All models that are served."""
+
+    def __init__(self, api: Any, catalogue: Catalogue) -> None:
+        super().__init__(api)
+        self.catalogue = catalogue
+
+    def get(self) -> Response:
+        """All models, with where to reach them and how well they do."""
+        return answer(
+            {
+                "models": [
+                    _row(endpoint, model)
+                    for endpoint in self.catalogue.endpoints.values()
+                    for model in endpoint
+                ]
+            }
+        )
+
+
+def _row(endpoint: Endpoint, model: Model) -> dict[str, Any]:
+    card = model.card
+    row = {
+        "model": card.name,
+        "endpoint": endpoint.path,
+        "dataset": card.dataset,
+        "architecture": card.architecture,
+        "rule": card.rule,
+        "version": card.version,
+        "default": model is endpoint.find(),
+        "labels": list(card.labels),
+        "input": {
+            "height": card.input.height,
+            "width": card.input.width,
+            "channels": card.input.channels,
+        },
+        "parameters": card.parameters,
+        "multiply_adds": card.multiply_adds,
+    }
+    if card.test:
+        row["accuracy"] = card.test.accuracy
+        row["accuracy_interval"] = list(card.test.interval)
+    return row
+
+
+def namespace(catalogue: Catalogue) -> Any:
+    """The route /api/models."""
+    space = flask_restx.Namespace("models", "What is on the shelf", path="/api")
+    space.add_resource(
+        Models,
+        "/models",
+        endpoint="models",
+        resource_class_kwargs={"catalogue": catalogue},
+        route_doc={
+            "get": {
+                "id": "list_models",
+                "responses": schemas.responses({200: ("The catalogue.", schemas.shelf)}, 500),
+            }
+        },
+    )
+    return space

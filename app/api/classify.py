@@ -1,0 +1,175 @@
+"""/api/<dataset>/<architecture>: classify images, and what is known about the model."""
+
+from dataclasses import asdict
+from typing import Any
+
+import flask_restx
+from flask import Response, request, send_file
+
+from app.api import schemas
+from app.api.answers import Resource, answer
+from app.api.options import (
+    CHOICE,
+    describe_choice,
+    describe_classification,
+    read_model,
+    read_options,
+    refuse_unknown,
+)
+from app.catalogue import Catalogue, Endpoint
+from app.classification import classify
+from app.errors import RequestError
+from app.settings import Settings
+from app.uploads import read_uploads
+
+
+class Classifier(Resource):
+    """Images in, predictions out."""
+
+    def __init__(self, api: Any, endpoint: Endpoint, settings: Settings) -> None:
+        super().__init__(api)
+        self.endpoint = endpoint
+        self.settings = settings
+
+    def post(self) -> Response:
+        """Classify images, or the sample that the form names."""
+        options = read_options(request.args, self.endpoint)
+        uploads = read_uploads(request, self.endpoint.samples, self.settings.max_images)
+        return answer(
+            classify(options.model, uploads, self.settings, top=options.top, raw=options.raw)
+        )
+
+
+class Network(Classifier):
+    """One data set's one architecture."""
+
+    def get(self) -> Response:
+        """Everything about a model."""
+        refuse_unknown(request.args, CHOICE)
+        model = read_model(request.args, self.endpoint)
+        return answer(
+            {
+                "endpoint": self.endpoint.path,
+                "model": model.card.name,
+                "rules": [
+                    {"rule": rule, "versions": list(versions)}
+                    for rule, versions in self.endpoint.models.items()
+                ],
+                "samples": list(self.endpoint.samples),
+                "card": _without_gaps(asdict(model.card)),
+            }
+        )
+
+
+class Picture(Resource):
+    """A picture from the model's own folder."""
+
+    file: str
+
+    def __init__(self, api: Any, endpoint: Endpoint) -> None:
+        super().__init__(api)
+        self.endpoint = endpoint
+
+    def send(self) -> Response:
+        refuse_unknown(request.args, CHOICE)
+        model = read_model(request.args, self.endpoint)
+        path = model.folder / self.file
+        if not path.is_file():
+            message = f"{model.card.name} version {model.card.version} has no {self.file}."
+            raise RequestError(404, "no_such_picture", message)
+        return send_file(path.resolve(), "image/png", max_age=300)
+
+
+class Curves(Picture):
+    """How the model learned."""
+
+    file = "curves.png"
+
+    def get(self) -> Response:
+        """Loss and accuracy while the model learned."""
+        return self.send()
+
+
+class Confusion(Picture):
+    """Where the model errs."""
+
+    file = "confusion.png"
+
+    def get(self) -> Response:
+        """Which classes the model takes for which."""
+        return self.send()
+
+
+def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
+    """One for each data set, with the documented routes of each of its architectures."""
+    by_dataset: dict[str, Any] = {}
+    for endpoint in catalogue.endpoints.values():
+        dataset = endpoint.dataset
+        namespace = by_dataset.setdefault(
+            dataset,
+            flask_restx.Namespace(dataset, f"Classify images of {dataset}", path=f"/api/{dataset}"),
+        )
+        _add(namespace, endpoint, settings)
+    return list(by_dataset.values())
+
+
+def _add(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
+    name, url = endpoint.name.replace("/", "_").replace("-", "_"), f"/{endpoint.architecture}"
+    choice, answered = describe_choice(endpoint), ("The model and its card.", schemas.description)
+    get_doc = {
+        "id": f"describe_{name}",
+        "params": choice,
+        "responses": schemas.responses({200: answered}, 400, 404, 500),
+    }
+    namespace.add_resource(
+        Network,
+        url,
+        endpoint=name,
+        resource_class_kwargs={"endpoint": endpoint, "settings": settings},
+        route_doc={"post": classification_doc(endpoint, f"classify_{name}"), "get": get_doc},
+    )
+    for picture in (Curves, Confusion):
+        stem, drawn = picture.file.partition(".")[0], ("A PNG image.", schemas.PNG)
+        picture_doc = {
+            "id": f"{stem}_{name}",
+            "params": choice,
+            "produces": ["image/png", "application/json"],
+            "responses": schemas.responses({200: drawn}, 400, 404, 500),
+        }
+        namespace.add_resource(
+            picture,
+            f"{url}/{picture.file}",
+            endpoint=f"{name}_{stem}",
+            resource_class_kwargs={"endpoint": endpoint},
+            route_doc={"get": picture_doc},
+        )
+
+
+def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
+    """Swagger's description of a classification by `endpoint`."""
+    best = endpoint.find().card
+    measured = f", {best.test.accuracy:.2%} right on the test set" if best.test else ""
+    return {
+        "id": operation,
+        "description": (
+            f"Classify images with {endpoint.name} ({best.parameters:,} parameters{measured})\n\n"
+            "Besides this form, the body may be one image itself (`Content-Type: image/png` or "
+            'alike), or JSON with base64: `{"image": "..."}` or `{"images": ["...", "..."]}`.\n\n'
+            f"Classes: {', '.join(best.labels)}."
+        ),
+        "params": describe_classification(endpoint),
+        "responses": schemas.responses(
+            {200: ("One prediction for each image, in their order.", schemas.classification)},
+            400,
+            404,
+            413,
+            415,
+            422,
+            500,
+        ),
+    }
+
+
+def _without_gaps(card: dict[str, Any]) -> dict[str, Any]:
+    """`card` without what is not known of it (its test scores before it is published)."""
+    return {name: value for name, value in card.items() if value is not None}

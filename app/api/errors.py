@@ -1,0 +1,67 @@
+"""Every error, wherever it comes from, becomes one JSON shape: {"message", "code", ...}."""
+
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
+
+from app.api.answers import answer
+from app.catalogue import Catalogue
+from app.errors import RequestError
+from app.settings import Settings
+
+
+def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
+    """Handle the errors of the whole application, its unknown URLs included."""
+
+    def refused(error: RequestError) -> Response:
+        return answer(error.body(), error.status)
+
+    def too_large(_: RequestEntityTooLarge) -> Response:
+        limit = settings.max_request_bytes
+        message = (
+            f"The request is too large: at most {settings.max_request_mib} MiB in all. "
+            "Send fewer or smaller images."
+        )
+        return answer(RequestError(413, "request_too_large", message, limit=limit).body(), 413)
+
+    def not_found(_: NotFound) -> Response:
+        known = [endpoint.path for endpoint in catalogue.endpoints.values()]
+        if request.path.startswith("/api/"):
+            message = f"There is no {request.path[:100]!r}. There are: {', '.join(known)}."
+            return answer(
+                RequestError(404, "unknown_endpoint", message, endpoints=known).body(), 404
+            )
+        message = f"There is no {request.path[:100]!r}. The documentation at / lists what there is."
+        return answer(RequestError(404, "not_found", message).body(), 404)
+
+    app.register_error_handler(RequestError, refused)
+    app.register_error_handler(RequestEntityTooLarge, too_large)
+    app.register_error_handler(NotFound, not_found)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    """What Flask and werkzeug refuse on their own account."""
+    if isinstance(error, RequestRedirect) or error.code is None:
+        return error
+    status = HTTPStatus(error.code)
+    message = error.description or status.phrase
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = ", ".join(sorted(error.valid_methods))
+        message = f"{request.path[:100]} does not take {request.method}; it takes: {allowed}."
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    response = answer(RequestError(status, code, message).body(), status)
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    """A fault of the service: the log gets everything, the caller nothing of it."""
+    current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
+    message = "The service failed; the fault is its own and has been logged."
+    return answer(RequestError(500, "internal_error", message).body(), 500)

@@ -1,0 +1,290 @@
+"""What the answers look like, for Swagger. Nothing is marshalled through these models."""
+
+from typing import Any
+
+from flask_restx import Model, fields
+
+
+class File(fields.Raw):
+    """Swagger 2.0's word for an answer that is not JSON."""
+
+    __schema_type__ = "file"
+
+
+def _text(description: str, example: str, **more: Any) -> Any:
+    return fields.String(description=description, example=example, required=True, **more)
+
+
+def _number(description: str, example: float, **more: Any) -> Any:
+    return fields.Float(description=description, example=example, required=True, **more)
+
+
+def _whole(description: str, example: int, **more: Any) -> Any:
+    return fields.Integer(description=description, example=example, required=True, **more)
+
+
+def _share(description: str, example: float) -> Any:
+    return _number(description, example, min=0, max=1)
+
+
+def _list(of: Any, description: str, example: Any = None, **more: Any) -> Any:
+    return fields.List(of, description=description, example=example, required=True, **more)
+
+
+def _object(model: Any, description: str) -> Any:
+    return fields.Nested(model, description=description, required=True)
+
+
+DIGITS = [str(digit) for digit in range(10)]
+_INTERVAL = {"min_items": 2, "max_items": 2}
+
+error = Model(
+    "Error",
+    {
+        "message": _text(
+            "What was wrong, what was expected and what to do.",
+            "mnist/lenet has no rule 'none'; it has: metaplastic, backprop.",
+        ),
+        "code": _text("The same for programs.", "unknown_rule"),
+        "index": fields.Integer(
+            description="Which image of the request, counted from 0, where one is to blame.",
+            example=0,
+        ),
+        "filename": fields.String(description="Its file name.", example="seven.png"),
+    },
+)
+
+candidate = Model(
+    "Candidate",
+    {
+        "label": _text("The class.", "7"),
+        "index": _whole("Its place in the card's labels.", 7, min=0),
+        "probability": _share("Calibrated.", 0.998),
+    },
+)
+
+prediction = Model(
+    "Prediction",
+    {
+        "label": _text("The most probable class.", "7"),
+        "probability": _share("Calibrated: of 100 answers at 0.9, about 90 are right.", 0.998),
+        "top": _list(fields.Nested(candidate), "The most probable classes, best first."),
+        "in_distribution": fields.Boolean(
+            description="False where the image is unlike everything the model was trained on; "
+            "its label then means little.",
+            example=True,
+            required=True,
+        ),
+        "preprocessing": _list(
+            fields.String, "What was done to the image, in order.", ["inverted: dark on light"]
+        ),
+        "filename": fields.String(description="As the caller named it.", example="seven.png"),
+    },
+)
+
+classification = Model(
+    "Classification",
+    {
+        "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
+        "rule": _text("The learning rule that it was trained with.", "metaplastic"),
+        "version": _whole("Of the model.", 1),
+        "predictions": _list(fields.Nested(prediction), "One for each image, in their order."),
+    },
+)
+
+image_input = Model(
+    "ImageInput",
+    {
+        "height": _whole("Pixels.", 28),
+        "width": _whole("Pixels.", 28),
+        "channels": _whole("1 is grey, 3 is RGB.", 1),
+    },
+)
+
+shelf_row = Model(
+    "ShelfRow",
+    {
+        "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
+        "endpoint": _text("Where to reach it.", "/api/mnist/lenet"),
+        "dataset": _text("What it was trained on.", "mnist"),
+        "architecture": _text("The network.", "lenet"),
+        "rule": _text("The learning rule.", "metaplastic"),
+        "version": _whole("Newer is higher.", 1),
+        "default": fields.Boolean(
+            description="Whether its endpoint uses it unless asked otherwise.",
+            example=True,
+            required=True,
+        ),
+        "labels": _list(fields.String, "The classes, in their order.", DIGITS),
+        "input": _object(image_input, "What the network sees."),
+        "parameters": _whole("Weights of the network.", 332894),
+        "multiply_adds": _whole("For one image.", 8500000),
+        "accuracy": fields.Float(description="On the test set, 0..1.", example=0.9934),
+        "accuracy_interval": fields.List(
+            fields.Float, description="95 %, Wilson.", example=[0.9916, 0.9948], **_INTERVAL
+        ),
+    },
+)
+
+shelf = Model(
+    "Shelf",
+    {"models": _list(fields.Nested(shelf_row), "Every rule and version of every endpoint.")},
+)
+
+card_input = image_input.clone(
+    "CardInput",
+    {
+        "style": _text("How images are prepared.", "digit", enum=["digit", "garment", "photo"]),
+        "mean": _list(fields.Float, "Per channel; subtracted inside the model.", [0.1307]),
+        "std": _list(fields.Float, "Per channel; divided by inside the model.", [0.3081]),
+    },
+)
+
+calibration = Model(
+    "Calibration",
+    {
+        "temperature": _number("Probabilities are softmax(logits / temperature).", 1.2),
+        "ece_before": _number("Expected calibration error at temperature 1.", 0.01),
+        "ece_after": _number("Expected calibration error at this temperature.", 0.005),
+        "energy_threshold": _number("logsumexp(logits) below it: unlike the training data.", 6.4),
+    },
+)
+
+scores = Model(
+    "Scores",
+    {
+        "images": _whole("How many were classified.", 10000),
+        "accuracy": _share("The share that was right.", 0.9934),
+        "interval": _list(fields.Float, "95 %, Wilson.", [0.9916, 0.9948], **_INTERVAL),
+        "per_class": _list(fields.Float, "The share of each true class that was recognised."),
+        "confusion": _list(fields.List(fields.Integer), "[true class][predicted class]."),
+    },
+)
+
+control = Model(
+    "Control",
+    {
+        "rule": _text("Of a twin with the same seed, data order and recipe.", "backprop"),
+        "seed": _whole("Of both.", 0),
+        "validation_accuracy": _share("Of the twin.", 0.992),
+        "test_accuracy": _share("Of the twin.", 0.9921),
+        "test_interval": _list(fields.Float, "95 %, Wilson.", [0.9902, 0.9937], **_INTERVAL),
+    },
+)
+
+training = Model(
+    "Training",
+    {
+        "command": _text("Makes the model again.", "python -m models train mnist lenet"),
+        "recipe": fields.Raw(
+            description="Hyperparameters.", required=True, example={"epochs": 10, "batch_size": 128}
+        ),
+        "seed": _whole("Of everything random.", 0),
+        "epochs": _whole("Trained.", 10),
+        "best_epoch": _whole("The one whose weights were kept, counted from 1.", 9),
+        "seconds": _number("How long it took.", 312.5),
+        "hardware": _text("On what.", "2 cores"),
+        "backend": _text("Of Keras.", "tensorflow"),
+        "data_sha256": _text("Of the data set's file.", "731c5ac602752760c8e48fbffcf8c3b8..."),
+        "finished": _text("ISO 8601, UTC.", "2026-11-21T12:00:00Z"),
+    },
+)
+
+card = Model(
+    "Card",
+    {
+        "dataset": _text("What it was trained on.", "mnist"),
+        "architecture": _text("The network.", "lenet"),
+        "rule": _text("The learning rule.", "metaplastic"),
+        "version": _whole("Newer is higher.", 1),
+        "default": fields.Boolean(
+            description="Whether its rule is the endpoint's default.", example=True, required=True
+        ),
+        "labels": _list(fields.String, "The classes, in their order.", DIGITS),
+        "input": _object(card_input, "What the network takes."),
+        "parameters": _whole("Weights of the network.", 332894),
+        "multiply_adds": _whole("For one image.", 8500000),
+        "calibration": _object(calibration, "Fitted on the validation split."),
+        "validation": _object(scores, "On the validation split, which decided everything."),
+        "test": fields.Nested(scores, description="On the test set, which was read once."),
+        "control": fields.Nested(control, description="What another rule reached."),
+        "training": _object(training, "Where the weights come from."),
+        "files": fields.Raw(
+            description="SHA-256 of each file of the model.",
+            required=True,
+            example={"model.onnx": "9f86d081884c7d659a2feaa0c55ad015..."},
+        ),
+    },
+)
+
+rule = Model(
+    "Rule",
+    {
+        "rule": _text("What `?rule=` takes; the first is the default.", "metaplastic"),
+        "versions": _list(fields.Integer, "What `?version=` takes, the newest first.", [1]),
+    },
+)
+
+description = Model(
+    "Description",
+    {
+        "endpoint": _text("Where to classify.", "/api/mnist/lenet"),
+        "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
+        "rules": _list(fields.Nested(rule), "What there is to choose from."),
+        "samples": _list(fields.String, "What `sample` takes.", ["eight", "five"]),
+        "card": _object(card, "Everything that is known about the model."),
+    },
+)
+
+live = Model("Live", {"status": _text("Always this.", "live", enum=["live"])})
+
+ready = Model(
+    "Ready",
+    {
+        "status": _text("Always this.", "ready", enum=["ready"]),
+        "models": _whole("How many answer.", 2),
+    },
+)
+
+PNG = File()
+
+_MODELS = (
+    error,
+    candidate,
+    prediction,
+    classification,
+    image_input,
+    shelf_row,
+    shelf,
+    card_input,
+    calibration,
+    scores,
+    control,
+    training,
+    card,
+    rule,
+    description,
+    live,
+    ready,
+)
+
+_ERRORS = {
+    400: "The request, a parameter or an image in it cannot be read.",
+    404: "There is no such model or picture; the message lists what there is.",
+    413: "Too large: bytes, pixels, the number of images, or the work they make.",
+    415: "Not an image, or not a known way to send one.",
+    422: "An image that no class can mean, such as an empty one.",
+    500: "The service failed; the fault is its own.",
+    503: "Not ready to answer.",
+}
+
+
+def register(api: Any) -> None:
+    """Make the models known to `api`."""
+    for model in _MODELS:
+        api.models[model.name] = model
+
+
+def responses(success: dict[int, tuple[str, Any]], *errors: int) -> dict[int, tuple[str, Any]]:
+    """Swagger's answers of an operation: `success`, and errors by their statuses."""
+    return success | {status: (_ERRORS[status], error) for status in errors}

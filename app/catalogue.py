@@ -1,0 +1,204 @@
+"""The shelf as the service sees it: its endpoints, their models, and each model's session."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.errors import RequestError
+from app.inference import ModelError, open_session
+from app.settings import Settings, StartError
+from models.cards import ONNX_MODEL, RULES, Card, CardError, find_models
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+SAMPLES = Path(__file__).parent / "static" / "samples"
+_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a model's name
+
+
+class ShelfError(StartError):
+    """Models that cannot be served: names the path, and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published model: its card and the folder that it lies in."""
+
+    card: Card
+    folder: Path
+
+    @cached_property
+    def session(self) -> "onnxruntime.InferenceSession":
+        """Opened when first asked for, so that it belongs to the worker and not to its parent.
+
+        Raises ShelfError where `model.onnx` is not a model that fits its card.
+        """
+        path, target = self.folder / ONNX_MODEL, self.card.input
+        image = (target.height, target.width, target.channels)
+        try:
+            return open_session(path, image, len(self.card.labels))
+        except ModelError as error:
+            raise ShelfError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One data set's one architecture: the models that /api/<dataset>/<architecture> chooses from.
+
+    `models` holds, for each rule, its versions, the newest first; the default rule comes first.
+    `samples` are the endpoint's own images, name -> PNG bytes.
+    """
+
+    dataset: str
+    architecture: str
+    models: Mapping[str, Mapping[int, Model]]
+    samples: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.architecture}"
+
+    @property
+    def path(self) -> str:
+        return f"/api/{self.name}"
+
+    @property
+    def default_rule(self) -> str:
+        return next(iter(self.models))
+
+    @property
+    def classes(self) -> int:
+        """The most that any of its models tells apart."""
+        return max(len(model.card.labels) for model in self)
+
+    def __iter__(self) -> Iterator[Model]:
+        for versions in self.models.values():
+            yield from versions.values()
+
+    def find(self, rule: str | None = None, version: int | None = None) -> Model:
+        """The model of `rule` (or the default rule) and `version` (or the newest).
+
+        Raises RequestError 404 that lists what there is.
+        """
+        rule = rule or self.default_rule
+        versions = self.models.get(rule)
+        if versions is None:
+            known = ", ".join(self.models)
+            message = f"{self.name} has no rule {rule[:40]!r}; it has: {known}."
+            raise RequestError(404, "unknown_rule", message, rules=list(self.models))
+        if version is None:
+            return next(iter(versions.values()))
+        if version not in versions:
+            known = ", ".join(map(str, versions))
+            message = f"{self.name} has no version {version} of {rule}; it has: {known}."
+            raise RequestError(404, "unknown_version", message, versions=list(versions))
+        return versions[version]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that is served: endpoints by name (`mnist/lenet`), and the one that /predict asks."""
+
+    root: Path
+    endpoints: Mapping[str, Endpoint]
+    default: Endpoint
+
+    def __iter__(self) -> Iterator[Model]:
+        for endpoint in self.endpoints.values():
+            yield from endpoint
+
+    def open_sessions(self) -> None:
+        """Make every model ready to answer. Raises ShelfError for the first that cannot be."""
+        for model in self:
+            _ = model.session
+
+
+def load_catalogue(settings: Settings) -> Catalogue:
+    """The models at or below `settings.weights`, checked but for their sessions.
+
+    Raises ShelfError for a missing or empty folder, a broken card, a missing or changed
+    `model.onnx`, or two models of the same name and version.
+    """
+    root = settings.weights
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise ShelfError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+    try:
+        models = [Model(card, folder) for folder, card in find_models(root)]
+    except CardError as error:
+        raise ShelfError(f"{error}. Publish the model again, or remove its folder.") from error
+    if not models:
+        raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
+    for model in models:
+        _check(model)
+    endpoints = {name: _endpoint(group) for name, group in _by_endpoint(models).items()}
+    default = endpoints.get(settings.model) or next(iter(endpoints.values()))
+    return Catalogue(root, endpoints, default)
+
+
+_ADVICE = (
+    "Name a shelf or a run folder, or fill the shelf: python -m models train mnist lenet, "
+    "then python -m models publish RUN."
+)
+
+
+def _check(model: Model) -> None:
+    """Raise ShelfError where the files beside the card are not those that it describes."""
+    card, path = model.card, model.folder / ONNX_MODEL
+    for word in (card.dataset, card.architecture, card.rule):
+        if not _NAME.fullmatch(word):
+            raise ShelfError(
+                f"{model.folder / 'card.json'}: {word!r} cannot stand in a URL; "
+                "names are lower-case letters and digits, joined by hyphens."
+            )
+    if not card.calibration.temperature > 0:
+        raise ShelfError(f"{model.folder / 'card.json'}: calibration: temperature must be above 0.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ShelfError(
+            f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN"
+        ) from error
+    expected = card.files.get(ONNX_MODEL)
+    if expected and hashlib.sha256(content).hexdigest() != expected:
+        raise ShelfError(
+            f"{path}: is not the file that its card describes (SHA-256 differs). "
+            "Publish the model again."
+        )
+
+
+def _by_endpoint(models: list[Model]) -> dict[str, list[Model]]:
+    groups: dict[str, list[Model]] = {}
+    for model in models:
+        groups.setdefault(model.card.endpoint, []).append(model)
+    return dict(sorted(groups.items()))
+
+
+def _endpoint(models: list[Model]) -> Endpoint:
+    """The endpoint of `models`, which share a data set and an architecture."""
+    by_rule: dict[str, dict[int, Model]] = {}
+    for model in sorted(models, key=lambda model: -model.card.version):
+        versions = by_rule.setdefault(model.card.rule, {})
+        if other := versions.get(model.card.version):
+            raise ShelfError(
+                f"{other.folder} and {model.folder} are both {model.card.name} version "
+                f"{model.card.version}. Name one of them with METAPLASTIC_WEIGHTS, or remove one."
+            )
+        versions[model.card.version] = model
+    ordered = dict(sorted(by_rule.items(), key=lambda item: _preference(*item)))
+    dataset, architecture = models[0].card.dataset, models[0].card.architecture
+    return Endpoint(dataset, architecture, ordered, _samples(dataset))
+
+
+def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, str]:
+    """Sorts the rule whose newest card claims to be the default first, the others as RULES does."""
+    newest = next(iter(versions.values()))
+    return not newest.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule
+
+
+def _samples(dataset: str) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in sorted((SAMPLES / dataset).glob("*.png"))}

@@ -1,0 +1,133 @@
+"""One classification, from uploaded bytes to the answer: decode, prepare, infer, answer."""
+
+import time
+from typing import NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import images
+from app.catalogue import Model
+from app.errors import RequestError
+from app.inference import Outcome, infer, most_probable
+from app.settings import Settings
+from app.uploads import Upload, describe, place
+
+
+class Candidate(TypedDict):
+    """One class that an image may show."""
+
+    label: str
+    index: int
+    probability: float  # 0..1, six decimals
+
+
+class Prediction(TypedDict):
+    """What one image shows."""
+
+    label: str
+    probability: float
+    top: list[Candidate]  # the most probable first
+    in_distribution: bool  # False: unlike everything that the model was trained on
+    preprocessing: list[str]  # what was done to the image, in order
+    filename: NotRequired[str]
+
+
+class Answer(TypedDict):
+    """What a model says about the images of one request, in their order."""
+
+    model: str
+    rule: str
+    version: int
+    predictions: list[Prediction]
+
+
+def classify(
+    model: Model, uploads: list[Upload], settings: Settings, *, top: int, raw: bool
+) -> Answer:
+    """What `model` sees in each of `uploads`, with the `top` most probable classes of each.
+
+    `raw` leaves out the preparation that fits an image to the training data. Raises RequestError
+    for the first image that cannot be used; its details say which one that is.
+    """
+    pixels, steps = _prepare(model, uploads, settings, raw)
+    outcome = infer(model.session, pixels, model.card.calibration)
+    predictions = [
+        _prediction(model, outcome, index, upload, steps[index], top)
+        for index, upload in enumerate(uploads)
+    ]
+    card = model.card
+    return {
+        "model": card.name,
+        "rule": card.rule,
+        "version": card.version,
+        "predictions": predictions,
+    }
+
+
+def _prepare(
+    model: Model, uploads: list[Upload], settings: Settings, raw: bool
+) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
+    """The network's input (N, height, width, channels) in 0..1, and what was done to each image.
+
+    One image is decoded at a time, so that a request holds the pixels of one.
+    """
+    target, steps = model.card.input, []
+    deadline = time.monotonic() + settings.max_seconds
+    pixels = np.empty((len(uploads), target.height, target.width, target.channels), np.float32)
+    for index, upload in enumerate(uploads):
+        try:
+            if time.monotonic() > deadline:
+                raise _too_much_work(settings)
+            image = images.decode(
+                upload.data,
+                max_pixels=settings.max_pixels,
+                smallest=(target.height, target.width),
+            )
+            prepared = images.prepare(image, target, raw=raw)
+        except RequestError as error:
+            raise _locate(error, index, upload, len(uploads)) from error
+        pixels[index] = prepared.pixels
+        steps.append(prepared.steps)
+    return pixels, steps
+
+
+def _too_much_work(settings: Settings) -> RequestError:
+    """Before the master takes the worker for a dead one."""
+    message = (
+        f"The images before this one took more than the {settings.max_seconds:g} seconds that a "
+        "request may have. Send fewer at once, or smaller ones."
+    )
+    return RequestError(413, "too_much_work", message, limit=settings.max_seconds)
+
+
+def _locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:
+    """`error`, saying which image of the request it is about."""
+    message = error.message if count == 1 else f"{describe(index, upload, count)}: {error.message}"
+    return RequestError(
+        error.status, error.code, message, **{**place(index, upload), **error.details}
+    )
+
+
+def _prediction(
+    model: Model, outcome: Outcome, index: int, upload: Upload, steps: tuple[str, ...], top: int
+) -> Prediction:
+    labels, probabilities = model.card.labels, outcome.probabilities[index]
+    candidates: list[Candidate] = [
+        {
+            "label": labels[best],
+            "index": int(best),
+            "probability": round(float(probabilities[best]), 6),
+        }
+        for best in most_probable(probabilities, top)
+    ]
+    prediction: Prediction = {
+        "label": candidates[0]["label"],
+        "probability": candidates[0]["probability"],
+        "top": candidates,
+        "in_distribution": bool(outcome.in_distribution[index]),
+        "preprocessing": list(steps),
+    }
+    if upload.filename:
+        prediction["filename"] = upload.filename
+    return prediction

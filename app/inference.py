@@ -1,0 +1,106 @@
+"""From arrays to probabilities: the `infer` stage, with ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnxruntime
+
+    from models.cards import Calibration
+
+
+class ModelError(Exception):
+    """A file that ONNX Runtime cannot run, or whose inputs or outputs are not as they should be."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a network makes of N images of one of C classes each."""
+
+    probabilities: NDArray[np.float64]  # (N, C), calibrated, each row sums to 1
+    energy: NDArray[np.float64]  # (N,), logsumexp(logits): the higher, the more familiar
+    in_distribution: NDArray[np.bool_]  # (N,)
+
+
+def open_session(
+    model: Path, image: tuple[int, int, int], classes: int
+) -> onnxruntime.InferenceSession:
+    """A session for the ONNX file `model`, tried on an empty image of (height, width, channels).
+
+    To be called in the process that uses the session. Raises ModelError.
+    """
+    # ONNX Runtime reports to Microsoft from its import on, unless this is said before. Nothing
+    # that people send here, and nobody's use of it, is anybody else's business.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Here and not at the head of the file: where reporting is left on, the import starts a thread,
+    # which a fork loses and the exit of the forked process then waits for without end.
+    import onnxruntime
+
+    unusable = _failures()
+    options = onnxruntime.SessionOptions()
+    # Workers are the parallelism: threads inside a session would fight over the same cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        logits = session.run(None, {name: np.zeros((1, *image), np.float32)})[0]
+    except unusable as error:
+        raise ModelError(f"ONNX Runtime cannot run it: {error}") from error
+    if logits.shape != (1, classes):
+        raise ModelError(f"it answers {logits.shape} for one image of {classes} classes")
+    return session
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a file that it cannot run: they share no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.EPFail,
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+        ValueError,
+    )
+
+
+def infer(
+    session: onnxruntime.InferenceSession, pixels: NDArray[np.float32], calibration: Calibration
+) -> Outcome:
+    """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
+    logits = session.run(None, {session.get_inputs()[0].name: pixels})[0]
+    return interpret(logits, calibration)
+
+
+def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
+    """Probabilities and energy from `logits` (N, C), without overflow at any finite size."""
+    exact = logits.astype(np.float64)
+    energy = np.logaddexp.reduce(exact, axis=1)
+    scaled = exact / calibration.temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    return Outcome(probabilities, energy, energy >= calibration.energy_threshold)
+
+
+def most_probable(probabilities: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """The indices of the `count` most probable classes of one image (C,), best first.
+
+    Of equally probable classes the lower index comes first.
+    """
+    return np.argsort(-probabilities, kind="stable")[:count]

@@ -1,0 +1,177 @@
+"""The service's settings: one frozen object, read from METAPLASTIC_* variables.
+
+Each field of Settings is one variable; its default, unit and meaning stand beside it as data, from
+which markdown_table makes the README's table.
+"""
+
+# ruff: noqa: RUF009  (the calls in the dataclass make fields, as dataclasses.field does)
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+PREFIX = "METAPLASTIC_"
+MEBIBYTE = 1024 * 1024
+MEGAPIXEL = 1_000_000
+
+T = TypeVar("T")
+
+
+class StartError(Exception):
+    """What keeps the service from starting, in one line per problem, and what to do about it."""
+
+
+class SettingsError(StartError):
+    """A variable whose value cannot be used: names it, what was expected, and what was found."""
+
+
+def _setting(
+    default: T, parse: Callable[[str], T], unit: str, meaning: str, shown: str | None = None
+) -> T:
+    """A field of Settings. `parse` raises ValueError with what it expected."""
+    table_row = {"parse": parse, "unit": unit, "meaning": meaning, "shown": shown}
+    return field(default=default, metadata=table_row)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _matching(pattern: str, description: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(description)
+        return text
+
+    return parse
+
+
+_BUNDLED_SHELF = Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about the service that can be set, with what holds where nothing is said."""
+
+    host: str = _setting(
+        "127.0.0.1",
+        _matching(r"[0-9A-Za-z.:_-]+", "an address or a host name"),
+        "address",
+        "where to listen; 0.0.0.0 is every network interface (the container sets it)",
+    )
+    port: int = _setting(5000, _whole(1, 65535), "TCP port", "where to listen")
+    weights: Path = _setting(
+        _BUNDLED_SHELF,
+        Path,
+        "folder",
+        "the models to serve: a whole shelf, a part of one, or a single run",
+        shown="`weights` beside wsgi.py",
+    )
+    model: str = _setting(
+        "mnist/lenet",
+        _matching(r"[^/\s]+/[^/\s]+", "<dataset>/<architecture>, such as mnist/lenet"),
+        "endpoint",
+        "what POST /predict asks; where it is not on the shelf, the shelf's first endpoint",
+    )
+    workers: int = _setting(
+        2, _whole(1, 256), "processes", "requests answered at the same time; one for each core"
+    )
+    threads: int = _setting(
+        1,
+        _whole(1, 64),
+        "threads a worker",
+        "more than 1 keeps connections open between requests, at a worse 99th percentile",
+    )
+    timeout: int = _setting(
+        30, _whole(1, 3600), "seconds", "a worker that is silent for so long is replaced"
+    )
+    graceful_timeout: int = _setting(
+        30, _whole(1, 3600), "seconds", "what a stopping service leaves to requests in flight"
+    )
+    max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
+    max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")
+    max_megapixels: int = _setting(
+        50, _whole(1, 178), "million pixels", "the largest image, checked before it is decoded"
+    )
+    log_level: str = _setting(
+        "info", _choice("debug", "info", "warning", "error"), "level", "the least that is logged"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Settings from variables; an empty variable counts as absent.
+
+        Raises SettingsError with a line for each variable that cannot be used.
+        """
+        values, problems = {}, []
+        for entry in fields(cls):
+            name = PREFIX + entry.name.upper()
+            text = environment.get(name, "").strip()
+            if not text:
+                continue
+            try:
+                values[entry.name] = entry.metadata["parse"](text)
+            except ValueError as error:
+                problems.append(f"{name}: expected {error}, found {text!r}")
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return cls(**values)
+
+    @property
+    def max_request_bytes(self) -> int:
+        return self.max_request_mib * MEBIBYTE
+
+    @property
+    def max_pixels(self) -> int:
+        """Of one image."""
+        return self.max_megapixels * MEGAPIXEL
+
+    @property
+    def max_seconds(self) -> float:
+        """For the images of one request; the rest of the timeout is for reading and answering."""
+        return self.timeout / 2
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the README's table."""
+
+    name: str
+    default: str
+    unit: str
+    meaning: str
+
+
+VARIABLES = tuple(
+    Variable(
+        PREFIX + entry.name.upper(),
+        entry.metadata["shown"] or f"`{entry.default}`",
+        entry.metadata["unit"],
+        entry.metadata["meaning"],
+    )
+    for entry in fields(Settings)
+)
+
+
+def markdown_table() -> str:
+    """The README's table of variables."""
+    rows = [f"| `{v.name}` | {v.default} | {v.unit} | {v.meaning} |" for v in VARIABLES]
+    return "\n".join(
+        ["| variable | default | unit | meaning |", "| --- | --- | --- | --- |", *rows]
+    )

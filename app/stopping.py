@@ -1,0 +1,74 @@
+"""A stop that loses nobody: no new connections, and an answer to every one that was made.
+
+The kernel completes connections before a worker accepts them. Closing the port resets those that
+wait, so the port first stops to take new ones, the workers answer what waits, and then it closes.
+"""
+
+import contextlib
+import signal
+import socket
+import time
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.sync import SyncWorker
+
+# Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128
+
+
+class GracefulArbiter(Arbiter):
+    """gunicorn's master, which on SIGTERM shuts the door before it sends the workers home."""
+
+    def spawn_worker(self) -> Any:
+        # A new worker has the master's signal handlers until it installs its own, and would
+        # forget a SIGTERM that comes before: it waits, until heed_sigterm.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return super().spawn_worker()
+        finally:
+            heed_sigterm()
+
+    def stop(self, graceful: bool = True) -> None:
+        if graceful:
+            for listener in self.LISTENERS:
+                refuse_new_connections(listener.sock)
+        super().stop(graceful)
+
+
+class GracefulWorker(SyncWorker):
+    """gunicorn's sync worker, which before it leaves answers whoever is connected already."""
+
+    def run(self) -> None:
+        super().run()
+        deadline = time.monotonic() + self.cfg.graceful_timeout / 2
+        for listener in self.sockets:
+            while time.monotonic() < deadline and self._answer_next(listener):
+                self.notify()
+
+    def _answer_next(self, listener: Any) -> bool:
+        try:
+            self.accept(listener)
+        except OSError:  # nobody waits
+            return False
+        return True
+
+
+def heed_sigterm() -> None:
+    """Let through the SIGTERM that waits, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def refuse_new_connections(listener: socket.socket) -> None:
+    """Have the kernel ignore further connections to `listener`, a listening TCP socket.
+
+    Those already made stay. A caller who tries again after a second finds the port closed. Where
+    the system cannot do it, the few who connect in the last moment are reset.
+    """
+    with contextlib.suppress(OSError):
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _FARTHER_THAN_ANYTHING)
+        # An IPv6 socket may take IPv4 connections as well.
+        listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _FARTHER_THAN_ANYTHING)

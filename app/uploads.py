@@ -1,0 +1,226 @@
+"""The `read` stage: from an HTTP request to the bytes of its images."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any
+from urllib.parse import parse_qs
+
+import flask
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.errors import RequestError
+
+FILE = "file"
+SAMPLE = "sample"
+_FORM_BYTES = 64 * 1024  # of a form that carries no file: a sample's name needs no more
+
+
+class Request(flask.Request):
+    """A request that keeps its uploads in memory.
+
+    They are bounded by the request's limit, and a read-only machine has no place for the
+    temporary files that werkzeug would make.
+    """
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return BytesIO()
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One image as it was sent."""
+
+    data: bytes
+    filename: str | None  # as the caller wrote it: for messages and answers only
+
+
+def read_uploads(
+    request: flask.Request, samples: Mapping[str, bytes], max_images: int
+) -> list[Upload]:
+    """The request's images: one or more, or the sample that it names where it carries none.
+
+    Understands multipart with a field `file`, a raw image as the body, and JSON with base64.
+    Raises RequestError 400 for what cannot be read, 413 for too many images, 415 for another
+    content type; werkzeug raises its own 413 for too many bytes.
+    """
+    if request.content_encoding not in (None, "", "identity"):
+        raise RequestError(
+            415,
+            "unsupported_content_encoding",
+            f"Send the request uncompressed, not with Content-Encoding: "
+            f"{_quote(request.content_encoding)}.",
+        )
+    uploads, sample = _read_body(request)
+    sample = sample or request.args.get(SAMPLE, "")
+    if not uploads and sample:
+        uploads = [_sample(sample, samples)]
+    if not uploads:
+        raise RequestError(
+            400, "missing_image", f"There is no image in the request. {_how(request)}"
+        )
+    if len(uploads) > max_images:
+        raise RequestError(
+            413,
+            "too_many_images",
+            f"The request has {len(uploads)} images; at most {max_images} are accepted at once.",
+            limit=max_images,
+        )
+    for index, upload in enumerate(uploads):
+        if not upload.data:
+            message = f"{describe(index, upload, len(uploads))} is empty: it has no bytes."
+            raise RequestError(400, "empty_file", message, **place(index, upload))
+    return uploads
+
+
+def describe(index: int, upload: Upload, count: int) -> str:
+    """The beginning of a message about one of `count` images."""
+    name = f" ({_quote(upload.filename)})" if upload.filename else ""
+    return f"Image {index + 1} of {count}{name}" if count > 1 else f"The image{name}"
+
+
+def place(index: int, upload: Upload) -> dict[str, Any]:
+    """Which image of a request an error is about: `index` counts from 0, as `predictions` does."""
+    return {"index": index} | ({"filename": upload.filename} if upload.filename else {})
+
+
+def _read_body(request: flask.Request) -> tuple[list[Upload], str]:
+    """The images in the body, and the sample that it names."""
+    kind = request.mimetype
+    if kind == "multipart/form-data":
+        return _read_multipart(request)
+    if kind == "application/json":
+        return _read_json(request), ""
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        data = _whole_body(request)
+        return [Upload(data, None)] if data else [], ""
+    if kind == "application/x-www-form-urlencoded":
+        return [], _read_form(request)
+    if kind or request.stream.read(1):
+        raise _unsupported(request)
+    return [], ""
+
+
+def _whole_body(request: flask.Request) -> bytes:
+    """The body. Raises RequestEntityTooLarge."""
+    data = request.get_data(cache=False)
+    # Of a body that does not announce its length werkzeug would silently leave out the rest.
+    if request.content_length is None and len(data) >= (request.max_content_length or 0) > 0:
+        raise RequestEntityTooLarge
+    return data
+
+
+def _read_multipart(request: flask.Request) -> tuple[list[Upload], str]:
+    fields = [*request.files, *request.form]
+    if wrong := [name for name in fields if name not in (FILE, SAMPLE)]:
+        found = ", ".join(map(_quote, wrong[:5]))
+        raise RequestError(
+            400,
+            "unknown_field",
+            f"Unknown form field {found}: the image belongs into the field `file`, "
+            f"and options such as rule and top into the URL. {_how(request)}",
+            fields=wrong[:5],
+        )
+    if any(request.form.getlist(FILE)) or any(map(_is_chosen, request.files.getlist(SAMPLE))):
+        raise RequestError(
+            400,
+            "not_a_file",
+            f"The field `file` must be a file and `sample` a name: in curl an @ makes the "
+            f"difference. {_how(request)}",
+        )
+    files = [file for file in request.files.getlist(FILE) if _is_chosen(file)]
+    return [Upload(_content(file), file.filename or None) for file in files], request.form.get(
+        SAMPLE, ""
+    )
+
+
+def _is_chosen(file: FileStorage) -> bool:
+    """Browsers send a file field without a choice as a file with neither name nor content."""
+    return bool(file.filename or _content(file))
+
+
+def _content(file: FileStorage) -> bytes:
+    stream = file.stream
+    assert isinstance(stream, BytesIO)  # see Request
+    return stream.getvalue()  # shares the buffer: no copy
+
+
+def _read_form(request: flask.Request) -> str:
+    """The sample that a form without a file names."""
+    body = request.stream.read(_FORM_BYTES + 1)
+    try:
+        return parse_qs(body.decode() if len(body) <= _FORM_BYTES else "").get(SAMPLE, [""])[0]
+    except UnicodeDecodeError:
+        # What `curl --data-binary @image.png` sends: curl calls it a form.
+        raise _unsupported(request) from None
+
+
+def _read_json(request: flask.Request) -> list[Upload]:
+    try:
+        content = json.loads(_whole_body(request))
+    except (ValueError, RecursionError):
+        raise RequestError(400, "bad_json", f"The body is not JSON. {_JSON}") from None
+    match content:
+        case {"image": str() as text, **others} if not others:
+            texts: list[Any] = [text]
+        case {"images": list() as texts, **others} if not others:
+            pass
+        case _:
+            raise RequestError(400, "bad_json", f"The JSON is not of the known form. {_JSON}")
+    return [_from_base64(text, index) for index, text in enumerate(texts)]
+
+
+def _from_base64(text: Any, index: int) -> Upload:
+    if not isinstance(text, str):
+        raise RequestError(400, "bad_base64", f"Image {index + 1} is not a string. {_JSON}")
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        # Line breaks are what command-line encoders add; anything else that is foreign is refused.
+        data = base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError as error:
+        message = f"Image {index + 1} is not base64 ({error}). {_JSON}"
+        raise RequestError(400, "bad_base64", message, index=index) from error
+    return Upload(data, None)
+
+
+def _sample(name: str, samples: Mapping[str, bytes]) -> Upload:
+    if name not in samples:
+        known = ", ".join(samples) or "none"
+        raise RequestError(
+            400,
+            "unknown_sample",
+            f"There is no sample {_quote(name)}; there are: {known}.",
+            samples=list(samples),
+        )
+    return Upload(samples[name], f"{name}.png")
+
+
+def _unsupported(request: flask.Request) -> RequestError:
+    kind = _quote(request.mimetype) if request.mimetype else "no content type"
+    return RequestError(
+        415,
+        "unsupported_media_type",
+        f"An image cannot be read from {kind}: send multipart/form-data, image/*, "
+        f"application/octet-stream or application/json. {_how(request)}",
+    )
+
+
+_JSON = 'Expected {"image": "<base64>"} or {"images": ["<base64>", ...]}.'
+
+
+def _how(request: flask.Request) -> str:
+    return f"For example: curl -F file=@image.png {request.base_url}"
+
+
+def _quote(text: str | None) -> str:
+    """Words of the caller, shortened for a message."""
+    return repr(text if text is None or len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,143 @@
+"""The shelf decides what is served, and what is wrong with it is said with its path."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.catalogue import Catalogue, ShelfError, load_catalogue
+from app.errors import RequestError
+from app.settings import Settings
+
+
+def load(folder: Path, model: str = "mnist/lenet") -> Catalogue:
+    return load_catalogue(Settings(weights=folder, model=model))
+
+
+def test_a_whole_shelf_is_served(put_model: Callable[..., Path], tmp_path: Path) -> None:
+    put_model("mnist/lenet/metaplastic/1")
+    put_model("cifar10/vgg/metaplastic/1", dataset="cifar10", architecture="vgg")
+    catalogue = load(tmp_path)
+    assert list(catalogue.endpoints) == ["cifar10/vgg", "mnist/lenet"]
+    assert catalogue.default.name == "mnist/lenet"
+
+
+def test_a_run_folder_is_served(put_model: Callable[..., Path]) -> None:
+    assert list(load(put_model("run")).endpoints) == ["mnist/lenet"]
+
+
+def test_another_endpoint_can_be_the_default(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("a")
+    put_model("b", dataset="cifar10", architecture="vgg")
+    assert load(tmp_path, "cifar10/vgg").default.name == "cifar10/vgg"
+    assert load(tmp_path, "no/such").default.name == "cifar10/vgg"
+
+
+def test_the_newest_version_answers_and_an_older_one_on_request(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    for version in (1, 10, 2):
+        put_model(f"lenet/{version}", version=version)
+    endpoint = load(tmp_path).default
+    assert endpoint.find().card.version == 10
+    assert endpoint.find("metaplastic", 2).card.version == 2
+
+
+def test_the_card_that_claims_it_is_the_default(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("a", rule="metaplastic", default=False)
+    put_model("b", rule="backprop", default=True)
+    assert load(tmp_path).default.find().card.rule == "backprop"
+
+
+def test_without_a_claim_the_first_known_rule_is_the_default(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    for rule in ("zebra", "backprop", "brainprop"):
+        put_model(rule, rule=rule, default=False)
+    assert list(load(tmp_path).default.models) == ["brainprop", "backprop", "zebra"]
+
+
+def test_an_unknown_rule_or_version_is_answered_with_those_there_are(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model()
+    endpoint = load(tmp_path).default
+    with pytest.raises(RequestError) as caught:
+        endpoint.find("none")
+    assert (caught.value.status, caught.value.details) == (404, {"rules": ["metaplastic"]})
+    with pytest.raises(RequestError) as caught:
+        endpoint.find(version=7)
+    assert (caught.value.status, caught.value.details) == (404, {"versions": [1]})
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ShelfError, match=r"METAPLASTIC_WEIGHTS: .*nowhere does not exist"):
+        load(tmp_path / "nowhere")
+
+
+def test_an_empty_shelf_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(ShelfError, match=r"no model in .* python -m models publish RUN"):
+        load(tmp_path)
+
+
+def test_a_broken_card_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
+    (put_model() / "card.json").write_text("{")
+    with pytest.raises(ShelfError, match=r"card\.json: is not JSON"):
+        load(tmp_path)
+
+
+def test_a_card_without_its_model_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
+    (put_model() / "model.onnx").unlink()
+    with pytest.raises(ShelfError, match=r"model\.onnx: cannot be read .* python -m models export"):
+        load(tmp_path)
+
+
+def test_a_changed_model_is_refused(put_model: Callable[..., Path], tmp_path: Path) -> None:
+    put_model(files={"model.onnx": "0" * 64})
+    with pytest.raises(ShelfError, match="SHA-256 differs"):
+        load(tmp_path)
+
+
+def test_two_models_of_one_name_and_version_are_refused(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("run-a")
+    put_model("run-b")
+    with pytest.raises(ShelfError, match=r"run-a and .*run-b are both mnist-lenet-metaplastic"):
+        load(tmp_path)
+
+
+def test_a_name_that_cannot_be_a_url_is_refused(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model(dataset="<path:x>")
+    with pytest.raises(ShelfError, match="cannot stand in a URL"):
+        load(tmp_path)
+
+
+def test_a_model_that_is_no_model_is_named_when_its_session_opens(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    (put_model() / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ShelfError, match=r"model\.onnx: ONNX Runtime cannot run it"):
+        load(tmp_path).open_sessions()
+
+
+def test_a_model_with_other_classes_than_its_card_is_refused(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model(labels=["one", "two"])
+    with pytest.raises(ShelfError, match="for one image of 2 classes"):
+        load(tmp_path).open_sessions()
+
+
+def test_the_bundled_models_are_all_served(shelf: Path) -> None:
+    catalogue = load(shelf)
+    catalogue.open_sessions()
+    cards = [json.loads(path.read_text()) for path in shelf.rglob("card.json")]
+    assert len(list(catalogue)) == len(cards)

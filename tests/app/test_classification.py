@@ -1,0 +1,137 @@
+"""Every way to send an image and to say what is wanted.
+
+The client holds each answer against its own documentation in swagger.json.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.catalogue import SAMPLES
+from tests.app.asking import LENET, only_prediction, refused, send_many, upload
+
+
+def test_an_uploaded_file_is_classified(client: FlaskClient, seven: bytes) -> None:
+    response = upload(client, file=seven)
+    prediction = only_prediction(response)
+    assert prediction["label"] == "7"
+    assert prediction["filename"] == "file.png"
+    assert prediction["in_distribution"] is True
+    assert prediction["preprocessing"]
+    assert response.json["model"] == f"mnist-lenet-{response.json['rule']}"
+    assert response.json["version"] >= 1
+
+
+def test_predict_is_the_same_in_one_word(client: FlaskClient, seven: bytes) -> None:
+    assert upload(client, "/predict", file=seven).json == upload(client, file=seven).json
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/x-odd", "application/octet-stream"])
+def test_a_raw_body_is_classified(client: FlaskClient, seven: bytes, kind: str) -> None:
+    response = client.post(LENET, data=seven, content_type=kind)
+    assert only_prediction(response)["label"] == "7"
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_in_json_is_classified(client: FlaskClient, seven: bytes, prefix: str) -> None:
+    text = prefix + base64.encodebytes(seven).decode()
+    assert only_prediction(client.post(LENET, json={"image": text}))["label"] == "7"
+
+
+def test_several_files_are_answered_in_their_order(client: FlaskClient, seven: bytes) -> None:
+    three = (SAMPLES / "mnist" / "three.png").read_bytes()
+    response = send_many(client, ("a.png", seven), ("b.png", three), ("c.png", seven))
+    found = [(entry["filename"], entry["label"]) for entry in response.json["predictions"]]
+    assert found == [("a.png", "7"), ("b.png", "3"), ("c.png", "7")]
+
+
+def test_several_base64_images_are_answered(client: FlaskClient, seven: bytes) -> None:
+    text = base64.b64encode(seven).decode()
+    response = client.post(LENET, json={"images": [text, text]})
+    assert [entry["label"] for entry in response.json["predictions"]] == ["7", "7"]
+
+
+def test_a_batch_is_answered_like_its_images_one_by_one(client: FlaskClient) -> None:
+    names = client.get(LENET).json["samples"]
+    pictures = [(SAMPLES / "mnist" / f"{name}.png").read_bytes() for name in names]
+    batch = send_many(client, *zip(names, pictures, strict=True)).json["predictions"]
+    for name, picture, entry in zip(names, pictures, batch, strict=True):
+        alone = only_prediction(send_many(client, (name, picture)))
+        assert alone["label"] == entry["label"]
+        assert alone["probability"] == pytest.approx(entry["probability"], abs=2e-6)
+
+
+@pytest.mark.parametrize("place", ["multipart", "form", "query"])
+def test_a_sample_is_classified(client: FlaskClient, place: str) -> None:
+    if place == "multipart":
+        response = client.post(LENET, data={"sample": "seven"}, content_type="multipart/form-data")
+    elif place == "form":
+        response = client.post(LENET, data={"sample": "seven"})
+    else:
+        response = client.post(f"{LENET}?sample=seven")
+    assert only_prediction(response)["label"] == "7"
+    assert only_prediction(response)["filename"] == "seven.png"
+
+
+def test_every_sample_is_recognised(client: FlaskClient) -> None:
+    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    assert sorted(client.get(LENET).json["samples"]) == sorted(digits)
+    for value, digit in enumerate(digits):
+        response = client.post(LENET, data={"sample": digit})
+        assert only_prediction(response)["label"] == str(value)
+
+
+def test_a_file_wins_over_the_sample(client: FlaskClient, seven: bytes) -> None:
+    form = {"file": (io.BytesIO(seven), "mine.png"), "sample": "three"}
+    assert only_prediction(client.post(LENET, data=form))["label"] == "7"
+
+
+def test_a_file_field_left_empty_by_a_browser_counts_as_none(client: FlaskClient) -> None:
+    form = {"file": (io.BytesIO(b""), ""), "sample": "seven"}
+    assert only_prediction(client.post(LENET, data=form))["label"] == "7"
+    refused(client.post(LENET, data={"file": (io.BytesIO(b""), "")}), 400, "missing_image")
+
+
+def test_top_says_how_many_classes_are_listed(client: FlaskClient) -> None:
+    assert len(only_prediction(client.post(f"{LENET}?sample=one"))["top"]) == 3
+    everything = only_prediction(client.post(f"{LENET}?sample=one&top=10"))["top"]
+    assert sum(candidate["probability"] for candidate in everything) == pytest.approx(1, abs=1e-5)
+    probabilities = [candidate["probability"] for candidate in everything]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_every_rule_can_be_asked_for(client: FlaskClient) -> None:
+    for entry in client.get(LENET).json["rules"]:
+        for version in entry["versions"]:
+            url = f"{LENET}?sample=one&rule={entry['rule']}&version={version}"
+            answer = client.post(url).json
+            assert (answer["rule"], answer["version"]) == (entry["rule"], version)
+
+
+def test_preprocessing_can_be_left_out(client: FlaskClient) -> None:
+    cooked = only_prediction(client.post(f"{LENET}?sample=seven&preprocess=auto"))
+    raw = only_prediction(client.post(f"{LENET}?sample=seven&preprocess=raw"))
+    assert len(raw["preprocessing"]) < len(cooked["preprocessing"])
+
+
+def test_a_new_folder_is_a_new_endpoint(
+    put_model: Callable[..., Path], make_client: Callable[..., FlaskClient], seven: bytes
+) -> None:
+    labels = [*"abcdefghij"]
+    put_model("x", dataset="letters", architecture="vgg-8", rule="brainprop", labels=labels)
+    client = make_client()
+    answer = upload(client, "/api/letters/vgg-8", file=seven).json
+    assert answer["model"] == "letters-vgg-8-brainprop"
+    assert answer["predictions"][0]["label"] == "h"
+    assert "/api/letters/vgg-8" in client.get("/swagger.json").json["paths"]
+    assert upload(client, "/predict", file=seven).json == answer
+
+
+def test_answers_are_valid_json_with_keys_in_order(client: FlaskClient) -> None:
+    text = client.post(f"{LENET}?sample=one").text
+    assert list(json.loads(text)) == ["model", "rule", "version", "predictions"]

@@ -1,0 +1,117 @@
+"""Real servers: `python wsgi.py` on a free port, asked by real clients."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0  # seconds; a start takes less than one
+
+
+@dataclass
+class Service:
+    """A running service."""
+
+    process: subprocess.Popen[str]
+    port: int
+    seconds_to_ready: float
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def workers(self) -> set[int]:
+        """The process ids of gunicorn's workers."""
+        pid = self.process.pid
+        return {int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; the exit status and everything that was printed."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, output
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's variables, with METAPLASTIC_<name> for each of `settings`."""
+    given = {f"METAPLASTIC_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**os.environ, **given}
+
+
+@contextlib.contextmanager
+def running(**settings: object) -> Iterator[Service]:
+    """A service that is ready, on a port of its own."""
+    port = free_port()
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "wsgi.py"],
+        cwd=ROOT,
+        env=environment(port=port, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/health/ready"
+        while process.poll() is None and time.perf_counter() - started < PATIENCE:
+            with contextlib.suppress(requests.ConnectionError):
+                if requests.get(url, timeout=PATIENCE).status_code == 200:
+                    break
+            time.sleep(0.005)  # between two looks, not in place of one
+        else:
+            process.kill()
+            pytest.fail(f"The service is not ready:\n{process.communicate()[0]}")
+        yield Service(process, port, time.perf_counter() - started)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with process:
+            process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """One service for all tests that do not stop it."""
+    with running() as one:
+        yield one
+
+
+@pytest.fixture
+def start() -> Callable[..., "contextlib.AbstractContextManager[Service]"]:
+    """Start services with settings of one's own."""
+    return running
+
+
+@pytest.fixture
+def fail_to_start() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python wsgi.py` with settings that it refuses."""
+
+    def run(**settings: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "wsgi.py"],
+            cwd=ROOT,
+            env=environment(**{"port": free_port(), **settings}),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,152 @@
+"""Starting, refusing to start, and stopping without losing anybody."""
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.conftest import PATIENCE, ROOT, Service
+
+Start = Callable[..., AbstractContextManager[Service]]
+FailToStart = Callable[..., "subprocess.CompletedProcess[str]"]
+CLIENTS = 8
+SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Rss and Pss of a process in MB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    values = {line.split(":")[0]: int(line.split()[1]) / 1000 for line in lines}
+    return {name: values[name] for name in ("Rss", "Pss")}
+
+
+def test_a_start_prints_what_is_served_and_is_quick(start: Start) -> None:
+    with start() as service:
+        sizes = [memory(pid) for pid in service.workers]
+        print(f"\nready after {service.seconds_to_ready:.2f} s; workers (MB): {sizes}")
+        assert service.seconds_to_ready < 10  # generous: the machine may be busy with other tests
+        assert all(size["Pss"] < 120 for size in sizes)
+        status, output = service.stop()
+    assert status == 0
+    assert "/api/mnist/lenet" in output
+    assert f"http://localhost:{service.port}" in output
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_is_a_clear_message(service: Service, fail_to_start: FailToStart) -> None:
+    result = fail_to_start(port=service.port)
+    assert result.returncode == 2
+    assert f"Cannot listen on 127.0.0.1 port {service.port}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_bad_setting_is_a_clear_message(fail_to_start: FailToStart) -> None:
+    result = fail_to_start(port="abc")
+    message = "METAPLASTIC_PORT: expected a whole number from 1 to 65535, found 'abc'\n"
+    assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
+    result = fail_to_start(weights=tmp_path)
+    assert result.returncode == 2
+    assert str(tmp_path) in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_model_that_cannot_run_stops_the_start(
+    fail_to_start: FailToStart, service: Service, tmp_path: Path
+) -> None:
+    shelf = Path(_shelf(service))
+    source = next(path.parent for path in sorted(shelf.rglob("model.onnx")))
+    shutil.copytree(source, tmp_path / "run")
+    (tmp_path / "run/model.onnx").write_bytes(b"not a model")
+    card = json.loads((source / "card.json").read_text())
+    (tmp_path / "run/card.json").write_text(json.dumps({**card, "files": {}}))
+    result = fail_to_start(weights=tmp_path)
+    assert result.returncode != 0
+    assert "model.onnx: ONNX Runtime cannot run it" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def _shelf(service: Service) -> str:
+    environment = Path(f"/proc/{service.process.pid}/environ").read_bytes().split(b"\0")
+    given = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
+    return given.get(b"METAPLASTIC_WEIGHTS", str(ROOT / "weights").encode()).decode()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None:
+    """Every connection that was made is answered; later ones are refused, not reset."""
+    outcomes: Counter[str] = Counter()
+    loaded = threading.Barrier(CLIENTS + 1)
+
+    def ask_until_refused(port: int) -> None:
+        for number in range(100_000):
+            if number == 20:
+                loaded.wait(PATIENCE)
+            try:
+                client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+                client.connect()
+            except ConnectionRefusedError:
+                outcomes["refused"] += 1
+                return
+            try:
+                client.request("POST", "/predict", SEVEN, {"Content-Type": "image/png"})
+                outcomes[str(client.getresponse().status)] += 1
+            except (OSError, http.client.HTTPException) as error:
+                outcomes[f"lost: {error!r}"] += 1
+            finally:
+                client.close()
+
+    with start(workers=workers) as service:
+        clients = [
+            threading.Thread(target=ask_until_refused, args=(service.port,)) for _ in range(CLIENTS)
+        ]
+        for client in clients:
+            client.start()
+        loaded.wait(PATIENCE)
+        status, _ = service.stop()
+        for client in clients:
+            client.join(PATIENCE)
+    assert status == 0
+    assert outcomes.pop("refused") == CLIENTS
+    assert set(outcomes) == {"200"}, outcomes
+
+
+def test_the_service_writes_no_file_and_reports_to_nobody(start: Start, tmp_path: Path) -> None:
+    """ONNX Runtime, left alone, keeps a device id and a queue of reports in its user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("TMPDIR", str(tmp_path))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        with start() as service:
+            url = f"{service.url}/predict"
+            big = requests.post(url, files={"file": bytes(5_000_000)}, timeout=PATIENCE)
+            assert big.json()["code"] == "not_an_image"
+            assert requests.post(f"{url}?sample=one", timeout=PATIENCE).status_code == 200
+            assert service.stop()[0] == 0
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_sigterm_waits_for_an_upload_that_has_begun(start: Start) -> None:
+    with start(workers=1) as service:
+        with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(SEVEN)}\r\n"
+            expect = "Content-Type: image/png\r\nExpect: 100-continue\r\n\r\n"
+            client.sendall((head + expect).encode())
+            assert b"100 Continue" in client.recv(100)  # the worker has taken the request
+            service.process.terminate()
+            client.sendall(SEVEN)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert service.process.wait(PATIENCE) == 0

@@ -1,0 +1,101 @@
+"""Swagger UI in a real browser: "Try it out", "Execute", and there is an answer."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PATIENCE, ROOT, Service
+
+pytest.importorskip("selenium", reason="the browser tests need selenium: requirements-dev.txt")
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+if not BROWSER or not DRIVER:
+    pytest.skip(
+        "the browser tests need Debian's chromium and chromium-driver", allow_module_level=True
+    )
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1200,1900")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Operation:
+    """One operation of the open page, by its operation id."""
+
+    def __init__(self, browser: webdriver.Chrome, tag: str, name: str) -> None:
+        self.browser = browser
+        self.root = f"#operations-{tag}-{name}"
+        self.find(".opblock-summary").click()
+        self.find(".try-out__btn").click()
+
+    def find(self, selector: str) -> WebElement:
+        """The first such element of the operation, once it is there."""
+        return WebDriverWait(self.browser, PATIENCE).until(
+            lambda browser: browser.find_element(By.CSS_SELECTOR, f"{self.root} {selector}")
+        )
+
+    def execute(self) -> dict[str, object]:
+        """Press the button; the answer as JSON."""
+        self.find(".execute").click()
+        status = self.find(".live-responses-table tbody .response-col_status").text
+        text = self.find(".live-responses-table tbody .highlight-code").text
+        assert status.startswith("200"), text
+        content: dict[str, object] = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        return content
+
+    def show(self) -> None:
+        """Scroll to the beginning of the operation."""
+        summary = self.find(".opblock-summary")
+        self.browser.execute_script("arguments[0].scrollIntoView()", summary)
+
+    def clear(self) -> None:
+        self.find(".btn-clear").click()
+        WebDriverWait(self.browser, PATIENCE).until_not(
+            lambda b: b.find_elements(By.CSS_SELECTOR, f"{self.root} .live-responses-table")
+        )
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"), [("mnist", "classify_mnist_lenet"), ("predict", "predict")]
+)
+def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
+    browser: webdriver.Chrome, service: Service, tag: str, name: str
+) -> None:
+    browser.get(service.url)
+    operation = Operation(browser, tag, name)
+    sample = operation.find("tr[data-param-name=sample] select").get_attribute("value")
+    (prediction,) = operation.execute()["predictions"]
+    assert prediction["filename"] == f"{sample}.png"
+    if folder := os.environ.get("METAPLASTIC_SCREENSHOTS"):  # where the README's come from
+        operation.show()
+        browser.save_screenshot(str(Path(folder) / f"swagger-{name}.png"))
+    operation.clear()
+    three: Path = ROOT / "app/static/samples/mnist/three.png"
+    operation.find("input[type=file]").send_keys(str(three))
+    (prediction,) = operation.execute()["predictions"]
+    assert (prediction["filename"], prediction["label"]) == ("three.png", "3")
+
+
+def test_the_page_asks_no_other_host(browser: webdriver.Chrome, service: Service) -> None:
+    browser.get(service.url)
+    names = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    assert names
+    assert all(name.startswith((service.url, "data:")) for name in names), names

@@ -1,0 +1,10 @@
+"""The service: `python wsgi.py`, or the application `wsgi:app` for any other WSGI server."""
+
+if __name__ == "__main__":
+    from app.server import main
+
+    main()
+else:
+    from app import create_app
+
+    app = create_app()
