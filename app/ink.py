@@ -43,8 +43,10 @@ class Ink:
     paper: Floats  # (height, width), the luma of the paper behind each pixel
 
 
-def find_ink(pixels: Floats) -> Ink:
+def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
     """The ink in `pixels`, (height, width, channels) in 0..1 with one channel or three.
+
+    `tidy` leaves out marks that are dust, a frame or a shadow at the edge.
 
     Raises RequestError 422 `no_content` where nothing stands out from the paper.
     """
@@ -69,7 +71,7 @@ def find_ink(pixels: Floats) -> Ink:
         raise _blank()
     floor = 3 * noise
     strength = np.clip((strength - floor) / (1 - floor), 0, 1).astype(np.float32)
-    keep = _marks_that_matter(strength > 0.35)
+    keep = _marks_that_matter(strength > 0.35) if tidy else None
     if keep is not None:
         strength *= keep
     return Ink(strength, float(luma(tone)) < 0, keep is not None, luma(paper))

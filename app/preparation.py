@@ -36,7 +36,10 @@ def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     """Colours converted and the size forced; nothing else."""
     steps: Steps = []
     mode = "L" if target.channels == 1 else "RGB"
-    image = eight_bits(image).convert(mode)
+    image = eight_bits(image)
+    if has_alpha(image):  # not straight to `mode`: Pillow warns of some palettes
+        image = image.convert("RGBA")
+    image = image.convert(mode)
     if image.size != (target.width, target.height):
         image = image.resize((target.width, target.height), Image.Resampling.BILINEAR)
         steps.append(f"resized to {target.width}x{target.height}")
@@ -50,7 +53,7 @@ def digit(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
         if exact is not None:
             return exact
     pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
-    ink = find_ink(pixels)
+    ink = find_ink(pixels, tidy=True)
     steps += _ink_steps(ink)
     strength = ink.strength[box(ink.strength > 0.25)]
     steps.append("cropped to the ink")
@@ -74,9 +77,10 @@ def garment(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
         if exact is not None:
             return exact
     pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
-    ink = find_ink(pixels)
+    # A sandal is many marks, and none of them dust.
+    ink = find_ink(pixels, tidy=False)
     steps += _ink_steps(ink)
-    where = box(ink.strength > 0.15)
+    where = box(ink.strength > 0.05)  # the authors' threshold
     # The cloth keeps its own shades: how light it is, counted from the paper it lies on.
     light, paper = luma(pixels), ink.paper
     cloth = (paper - light) / (paper + 1e-3) if ink.dark else (light - paper) / (1.001 - paper)

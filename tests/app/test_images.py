@@ -393,6 +393,8 @@ def test_raw_changes_nothing_but_mode_and_size() -> None:
     assert prepared.steps == ()
     assert np.array_equal(prepared.pixels[..., 0], plain / np.float32(255))
     assert read(encode(draw_digit(6)), PHOTO, raw=True).steps == ("resized to 32x32",)
+    see_through = draw_digit(6, paper=None).quantize(8)
+    assert read(encode(see_through), raw=True).steps == ("resized to 28x28",)
 
 
 # The service's own samples --------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""The shelf as it is committed: its files are whole, and its claims hold."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.cards import find_models
+from models.evaluate import evaluate
+from models.export import agreement, keras_logits, onnx_logits
+from models.train import checksums
+
+SHELF = Path(__file__).parents[2] / "weights"
+MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_models(SHELF)]
+FLOORS = {"mnist-lenet-metaplastic": 0.993}
+
+
+@pytest.mark.parametrize(("folder", "card"), MODELS)
+def test_a_model_lies_where_its_card_says_with_the_files_that_it_describes(folder, card):
+    place = (card.dataset, card.architecture, card.rule, str(card.version))
+    assert folder.relative_to(SHELF).parts == place
+    assert checksums(folder) == card.files
+    assert {"history.csv", "curves.png", "confusion.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize(("folder", "card"), MODELS)
+def test_both_files_of_a_model_agree(folder, card):
+    shape = (card.input.height, card.input.width, card.input.channels)
+    images = np.random.default_rng(0).integers(0, 256, (32, *shape), dtype=np.uint8)
+    agreement(keras_logits(folder, images), onnx_logits(folder, images)).check()
+
+
+@pytest.mark.parametrize(("folder", "card"), MODELS)
+def test_a_model_was_tested_and_stands_beside_its_plain_twin(folder, card):
+    assert card.test is not None
+    assert card.test.accuracy >= FLOORS.get(card.name, 0)
+    if card.rule != "backprop":
+        assert card.control is not None
+        assert card.control.seed == card.training.seed
+
+
+def test_the_shelf_stays_small_enough_to_clone():
+    assert sum(path.stat().st_size for path in SHELF.rglob("*") if path.is_file()) < 128e6
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    "METAPLASTIC_DATA" not in os.environ, reason="METAPLASTIC_DATA names no data sets"
+)
+@pytest.mark.parametrize(("folder", "card"), MODELS)
+def test_a_model_reaches_what_its_card_claims_on_the_real_test_set(folder, card):
+    measured = evaluate(folder, card)
+    measured.agreement.check()
+    assert measured.holds
