@@ -23,6 +23,7 @@ convolutional networks, after the idea, not the equation, of Vives-Boix and Ruiz
 (Nat. Commun. 12:2549, 2021): large weights resist being undone.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -160,7 +161,7 @@ def pattern_factors(images: Any, strength: float, clip: float) -> Any:
 
     `images` is (N, ...) in the range the network takes; the result is float32 (N,).
     """
-    x = ops.reshape(ops.cast(images, "float32"), (ops.shape(images)[0], -1))
+    x = ops.reshape(ops.cast(images, "float32"), (len(images), -1))
     return _normalised(strength / 2 * ops.mean(ops.square(x), axis=1), clip)
 
 
@@ -195,6 +196,6 @@ def _is_finite_number(value: Any) -> bool:
 
 
 def _normalised(log_factors: Any, clip: float) -> Any:
-    """exp(log_factors) with mean 1, then clipped; the largest is taken out against overflow."""
-    factors = ops.exp(log_factors - ops.max(log_factors))
-    return ops.clip(factors / ops.mean(factors), 1 / clip, clip)
+    """exp(log_factors) over its mean, in log space, then clipped."""
+    log_mean = ops.logsumexp(log_factors) - math.log(math.prod(log_factors.shape))
+    return ops.clip(ops.exp(log_factors - log_mean), 1 / clip, clip)
