@@ -123,7 +123,7 @@ def test_a_name_that_cannot_be_a_url_is_refused(
 def test_a_model_that_is_no_model_is_named_when_its_session_opens(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    (put_model() / "model.onnx").write_bytes(b"not a model")
+    (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ShelfError, match=r"model\.onnx: ONNX Runtime cannot run it"):
         load(tmp_path).open_sessions()
 

@@ -71,7 +71,7 @@ def test_health(client: FlaskClient, shelf: Path) -> None:
 def test_a_model_that_cannot_run_is_not_ready(
     put_model: Callable[..., Path], make_client: Callable[..., FlaskClient]
 ) -> None:
-    (put_model() / "model.onnx").write_bytes(b"not a model")
+    (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
     response = make_client().get("/health/ready")
     assert (response.status_code, response.json["code"]) == (503, "not_ready")
     assert "/" not in response.json["message"]
