@@ -5,6 +5,7 @@ writes the card. It is pure Python, so that the service can import it without Ke
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,12 +150,13 @@ def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
     """Each model at or below `root` as (folder, card), in the order of their paths.
 
     `root` is a shelf (`<dataset>/<architecture>/<rule>/<version>/`) or any part of one, a
-    folder of runs, or one run. Hidden folders are passed over: that is where half-made models
-    live. Raises CardError for a card that cannot be read.
+    folder of runs, or one run. Hidden folders are not entered: that is where half-made models
+    live, and vanish from. Raises CardError for a card that cannot be read.
     """
-    for path in sorted(root.rglob(CARD)):
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path.parent, read_card(path.parent)
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if CARD in files:
+            yield Path(folder), read_card(Path(folder))
 
 
 def _join_number_lists(text: str) -> str:
