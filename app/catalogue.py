@@ -6,15 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.errors import RequestError
-from app.inference import ModelError, open_session
+from app.inference import ModelError, Network, open_network
 from app.settings import Settings, StartError
 from models.cards import ONNX_MODEL, RULES, Card, CardError, find_models
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
 _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a model's name
@@ -32,7 +28,7 @@ class Model:
     folder: Path
 
     @cached_property
-    def session(self) -> "onnxruntime.InferenceSession":
+    def network(self) -> Network:
         """Opened when first asked for, so that it belongs to the worker and not to its parent.
 
         Raises ShelfError where `model.onnx` is not a model that fits its card.
@@ -40,7 +36,7 @@ class Model:
         path, target = self.folder / ONNX_MODEL, self.card.input
         image = (target.height, target.width, target.channels)
         try:
-            return open_session(path, image, len(self.card.labels))
+            return open_network(path, image, len(self.card.labels))
         except ModelError as error:
             raise ShelfError(f"{path}: {error}") from error
 
@@ -114,7 +110,7 @@ class Catalogue:
     def open_sessions(self) -> None:
         """Make every model ready to answer. Raises ShelfError for the first that cannot be."""
         for model in self:
-            _ = model.session
+            _ = model.network
 
 
 def load_catalogue(settings: Settings) -> Catalogue:

@@ -51,7 +51,7 @@ def classify(
     for the first image that cannot be used; its details say which one that is.
     """
     pixels, steps = _prepare(model, uploads, settings, raw)
-    outcome = infer(model.session, pixels, model.card.calibration)
+    outcome = infer(model.network, pixels, model.card.calibration)
     predictions = [
         _prediction(model, outcome, index, upload, steps[index], top)
         for index, upload in enumerate(uploads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import onnxruntime
 
     from models.cards import Calibration
 
@@ -30,12 +29,14 @@ class Outcome:
     in_distribution: NDArray[np.bool_]  # (N,)
 
 
-def open_session(
-    model: Path, image: tuple[int, int, int], classes: int
-) -> onnxruntime.InferenceSession:
-    """A session for the ONNX file `model`, tried on an empty image of (height, width, channels).
+# float32 (N, height, width, channels) in 0..1 -> float32 logits (N, C)
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-    To be called in the process that uses the session. Raises ModelError.
+
+def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Network:
+    """The network in the ONNX file `model`, tried on an empty image of (height, width, channels).
+
+    To be called in the process that uses it: it has a session of its own. Raises ModelError.
     """
     # ONNX Runtime reports to Microsoft from its import on, unless this is said before. Nothing
     # that people send here, and nobody's use of it, is anybody else's business.
@@ -55,12 +56,17 @@ def open_session(
             str(model), sess_options=options, providers=["CPUExecutionProvider"]
         )
         name = session.get_inputs()[0].name
-        logits = session.run(None, {name: np.zeros((1, *image), np.float32)})[0]
+
+        def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            logits: NDArray[np.float32] = session.run(None, {name: pixels})[0]
+            return logits
+
+        answered = network(np.zeros((1, *image), np.float32)).shape
     except unusable as error:
         raise ModelError(f"ONNX Runtime cannot run it: {error}") from error
-    if logits.shape != (1, classes):
-        raise ModelError(f"it answers {logits.shape} for one image of {classes} classes")
-    return session
+    if answered != (1, classes):
+        raise ModelError(f"it answers {answered} for one image of {classes} classes")
+    return network
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -80,12 +86,9 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def infer(
-    session: onnxruntime.InferenceSession, pixels: NDArray[np.float32], calibration: Calibration
-) -> Outcome:
+def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
-    logits = session.run(None, {session.get_inputs()[0].name: pixels})[0]
-    return interpret(logits, calibration)
+    return interpret(network(pixels), calibration)
 
 
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:

@@ -104,7 +104,7 @@ def draw_digit(
 
     `shape` is digit_mask's `pen`, `height` and `centre`.
     """
-    mask = digit_mask(digit, size, **shape)  # type: ignore[arg-type]
+    mask = digit_mask(digit, size, **shape)
     if paper is None:
         image = Image.new("RGB", size, ink)
         image.putalpha(mask)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.runs import read_history
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
     r"```(?:python|toml)\n# (?P<file>\S+?)(?:: (?P<how>[^\n]+))?\n(?P<text>.*?)```", re.S
@@ -106,8 +108,11 @@ def test_a_new_architecture_has_the_size_that_it_says(project):
 
 def test_new_data_learned_by_a_new_rule_is_served_at_once(project, tmp_path):
     train = ["-m", "models", "train", "stripes", "lenet"]
-    run(project, *train, "--rule", "sign", "--set", "sign.shrink=0.02")
+    settings = ["--epochs", "10", "--batch-size", "8", "--set", "sign.shrink=0.02"]
+    run(project, *train, "--rule", "sign", *settings)
     (folder,) = (project / "runs").iterdir()
+    losses = [epoch["loss"] for epoch in read_history(folder)]
+    assert losses[-1] < losses[0] / 2  # it learns
     ask = (
         "import io, json, numpy, sys\n"
         "from pathlib import Path\n"

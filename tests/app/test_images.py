@@ -26,7 +26,7 @@ LIMIT = 50_000_000
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)  # type: ignore[arg-type]
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -295,7 +295,6 @@ def test_the_negative_of_a_data_set_picture_is_inverted_exactly(
 
 
 @pytest.mark.data
-@pytest.mark.skipif("METAPLASTIC_DATA" not in os.environ, reason="METAPLASTIC_DATA is not set")
 @pytest.mark.parametrize(
     ("name", "target"), [("mnist", DIGIT), ("fashion_mnist", GARMENT)], ids=["mnist", "fashion"]
 )

@@ -47,7 +47,7 @@ def check() -> Check:
 
 def encode(image: Image.Image, kind: str, **how: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **how)  # type: ignore[arg-type]
+    image.save(buffer, kind, **how)
     return buffer.getvalue()
 
 

@@ -110,7 +110,7 @@ def test_bad_input_is_refused_in_one_shape_and_the_workers_live(
     assert str(status) in spec["paths"][url]["post"]["responses"]
     good = requests.post(service.url + url, timeout=PATIENCE, **file(SEVEN))
     assert good.json()["predictions"][0]["label"] == "7"
-    assert service.workers == workers
+    assert workers <= service.workers  # none was lost; a start may still be forking the last
 
 
 def test_every_route_answers(service: Service) -> None:
@@ -211,7 +211,7 @@ def test_a_lost_client_costs_nobody_a_worker(service: Service) -> None:
         with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
             client.sendall(sent)
     assert curl("-F", "sample=seven", service.url + LENET)["predictions"][0]["label"] == "7"
-    assert service.workers == workers
+    assert workers <= service.workers  # none was lost; a start may still be forking the last
 
 
 def test_threads_and_one_worker_serve_too(

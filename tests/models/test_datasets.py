@@ -9,10 +9,6 @@ import pytest
 
 from models.datasets import DATASETS, DataError, load, scaled, split
 
-has_data = pytest.mark.skipif(
-    "METAPLASTIC_DATA" not in os.environ, reason="METAPLASTIC_DATA names no data sets"
-)
-
 
 def write_npz(folder, **arrays):
     np.savez(folder / "mnist.npz", **arrays)
@@ -119,7 +115,6 @@ def test_scaled_images_are_float32_in_0_to_1():
     assert (images.min(), images.max()) == (0, 1)
 
 
-@has_data
 @pytest.mark.data
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_real_data_has_the_mean_and_deviation_of_its_card(name):

@@ -1,6 +1,5 @@
 """The shelf as it is committed: its files are whole, and its claims hold."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,6 @@ def test_the_shelf_stays_small_enough_to_clone():
 
 
 @pytest.mark.data
-@pytest.mark.skipif(
-    "METAPLASTIC_DATA" not in os.environ, reason="METAPLASTIC_DATA names no data sets"
-)
 @pytest.mark.parametrize(("folder", "card"), MODELS)
 def test_a_model_reaches_what_its_card_claims_on_the_real_test_set(folder, card):
     measured = evaluate(folder, card)

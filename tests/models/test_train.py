@@ -16,7 +16,9 @@ import pytest
 
 from models.__main__ import main
 from models.cards import read_card
-from models.runs import read_history
+from models.recipes import recipe_for
+from models.runs import read_history, start_run
+from models.train import build_network, build_optimizer
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -84,6 +86,21 @@ def test_the_kept_weights_are_those_of_the_best_validation_epoch(runs):
     best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
     assert card.training.best_epoch == best["epoch"]
     assert card.validation.accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["metaplastic", "backprop"])
+def test_weight_decay_shrinks_kernels_and_nothing_else(rule, tmp_path):
+    overrides = {"weight_decay": 0.5, "warmup": 0, "metaplastic.strength": 0}
+    recipe = recipe_for("mnist", "lenet", rule, overrides)
+    run = start_run(tmp_path, "mnist", "lenet", rule, recipe, "")
+    network, optimizer = build_network(run), build_optimizer(run, 100)
+    variables = network.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer.apply([np.zeros(v.shape, np.float32) for v in variables], variables)
+    for variable in variables:
+        shrunk = keras.ops.convert_to_numpy(variable).max() < 1
+        assert shrunk == (variable.name == "kernel"), variable.path
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp_path):
