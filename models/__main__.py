@@ -1,4 +1,4 @@
-"""`python -m models`: train, evaluate, export, publish and list models."""
+"""`python -m models`: train, compare, evaluate, export, publish and list models."""
 
 import argparse
 import os
@@ -71,6 +71,58 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
         f"{card.training.seconds:.0f} s"
     )
+    return 0
+
+
+def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.train_all import plan, train_planned
+
+    rows = []
+    planned = list(plan(wanted.shelf, wanted.runs))
+    for number, model in enumerate(planned, start=1):
+        card = model.card
+        if card is None:
+            print(f"{number} of {len(planned)}: {model.name}", flush=True)
+            try:
+                card = train_planned(model, wanted.runs)
+            except KeyboardInterrupt:
+                print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+                return 130
+        rows.append(
+            (
+                model.name,
+                f"{card.validation.accuracy:.2%}",
+                f"{card.test.accuracy:.2%}" if card.test else "-",
+                f"{card.training.best_epoch} of {card.training.epochs}",
+                f"{card.training.seconds:.0f}",
+                "trained now" if model.card is None else str(model.folder),
+            )
+        )
+    _print_table(("model", "validation", "test", "best epoch", "s", "where"), rows)
+    return 0
+
+
+def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.compare import METAPLASTICITY, compare_rules
+
+    results = compare_rules(
+        *(wanted.dataset, wanted.architecture, METAPLASTICITY),
+        seeds=wanted.seeds,
+        epochs=wanted.epochs,
+        images=wanted.images,
+        root=wanted.comparisons,
+    )
+    rows = [
+        (
+            result.variant,
+            f"{result.mean:.2%}",
+            f"{result.deviation:.2%}",
+            f"{result.difference:+.2%}",
+            f"{result.interval[0]:+.2%} to {result.interval[1]:+.2%}",
+        )
+        for result in results
+    ]
+    _print_table(("variant", "validation", "sd", "paired difference", "95 % interval"), rows)
     return 0
 
 
@@ -210,6 +262,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     train.set_defaults(carry_out=_train)
+
+    train_all = commands.add_parser(
+        "train-all",
+        parents=[shelf, runs],
+        help="train what models/recipes.toml has and neither the shelf nor the runs have",
+    )
+    train_all.set_defaults(carry_out=_train_all)
+
+    compare = commands.add_parser(
+        "compare", help="compare metaplastic rules with plain backprop on the validation split"
+    )
+    compare.add_argument("dataset")
+    compare.add_argument("architecture")
+    compare.add_argument("--seeds", type=int, default=5)
+    compare.add_argument("--epochs", type=int, default=4)
+    compare.add_argument("--images", type=int, default=6000, help="training images (6000)")
+    compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
+    compare.set_defaults(carry_out=_compare)
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
     evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")

@@ -19,16 +19,19 @@ def shift(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     top = random.integers(0, 2 * reach + 1, n)
     left = random.integers(0, 2 * reach + 1, n)
-    rows = top[:, None, None] + np.arange(height)[None, :, None]
-    columns = left[:, None, None] + np.arange(width)[None, None, :]
-    moved: Batch = padded[np.arange(n)[:, None, None], rows, columns]
+    moved = np.empty_like(images)
+    # Slices, since indexing by an array for each pixel takes five times as long.
+    for image, source, y, x in zip(moved, padded, top, left, strict=True):
+        image[:] = source[y : y + height, x : x + width]
     return moved
 
 
 def flip(images: Batch, share: float, random: np.random.Generator) -> Batch:
     """Mirror the given share of the images, left to right."""
     mirrored = random.random(len(images)) < share
-    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    images = images.copy()
+    images[mirrored] = images[mirrored, :, ::-1]
+    return images
 
 
 def cutout(images: Batch, pixels: float, random: np.random.Generator) -> Batch:

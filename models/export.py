@@ -11,11 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from models.cards import KERAS_MODEL, ONNX_MODEL
 from models.datasets import Images, scaled
 from models.errors import MetaplasticError
 from models.scoring import Logits, softmax
+from models.storage import kernels, store_in_onnx
 
 TOLERANCE = 1e-5  # of a probability
 _BATCH = 500
@@ -54,12 +56,27 @@ def export(folder: Path) -> Path:
     if keras.backend.backend() != "tensorflow":
         return _export_in_tensorflow(folder)
     model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
-    model(keras.ops.zeros((1, *model.input_shape[1:])))  # Keras exports what has been called
+    (image,) = model.inputs
+    values = {
+        kernel.path.replace("/", "_"): keras.ops.convert_to_numpy(kernel)
+        for kernel in kernels(model)
+    }
+    shapes = {image.name: image.shape} | {name: value.shape for name, value in values.items()}
+    signature = [keras.InputSpec("float32", shape, name=name) for name, shape in shapes.items()]
+    opened = _KernelsAsInputs(model)
+    opened([keras.ops.zeros((1, *image.shape[1:])), *values.values()])  # else Keras exports nothing
     partial = folder / f".partial-{ONNX_MODEL}"
     with warnings.catch_warnings():
         # tf2onnx and Keras still ask numpy for names that it is about to redefine.
         warnings.simplefilter("ignore", FutureWarning)
-        model.export(partial, format="onnx", verbose=False)
+        opened.export(partial, format="onnx", verbose=False, input_signature=[signature])
+    try:
+        store_in_onnx(partial, values)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(
+            f"{folder / KERAS_MODEL} uses what cannot be exported to ONNX: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
     return partial.replace(folder / ONNX_MODEL)
 
 
@@ -90,6 +107,25 @@ def agreement(keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any]) -
     difference = np.abs(softmax(keras_answers) - softmax(onnx_answers)).max()
     different = keras_answers.argmax(axis=1) != onnx_answers.argmax(axis=1)
     return Agreement(len(keras_answers), float(difference), int(different.sum()))
+
+
+class _KernelsAsInputs(keras.Model):
+    """A network that is given its kernels along with the images: [images, *kernels] -> logits.
+
+    The exporter multiplies what is constant, so batch normalisation's factors would go into
+    constant kernels, whose values were then neither Keras' nor any that half precision holds. So
+    it is shown no constants. ONNX Runtime multiplies them all the same, when it opens the file.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__(name=network.name)
+        self._network = network
+
+    def call(self, inputs: list[Any]) -> Any:
+        images, *values = inputs
+        mapping = list(zip(kernels(self._network), values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self._network(images, training=False)
 
 
 def _export_in_tensorflow(folder: Path) -> Path:

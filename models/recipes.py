@@ -34,6 +34,7 @@ class Recipe:
     weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
     label_smoothing: float
     momentum: float = 0.9  # of sgd, with Nesterov's step
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
     augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
     constants: Mapping[str, Any] = field(default_factory=dict)  # the learning rule's
@@ -75,11 +76,9 @@ def recipe_for(
     from models.plasticity import LEARNING_RULES
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
-    tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    tables = _tables()
     if architecture not in tables.get(dataset, {}):
-        known = ", ".join(
-            f"{data}.{name}" for data in tables if data != "defaults" for name in tables[data]
-        )
+        known = ", ".join(f"{data}.{name}" for data, name in recipe_names())
         raise RecipeError(
             f"{RECIPES.name} has no [{dataset}.{architecture}]: add it to train that network "
             f"(it has {known})"
@@ -101,6 +100,16 @@ def recipe_for(
     return recipe
 
 
+def recipe_names() -> list[tuple[str, str]]:
+    """(data set, architecture) of every recipe, in the file's order."""
+    return [
+        (dataset, architecture)
+        for dataset, networks in _tables().items()
+        if dataset != "defaults"
+        for architecture in networks
+    ]
+
+
 def recipe_from(settings: Mapping[str, Any]) -> Recipe:
     """The recipe that these settings (as a card or a table holds them) describe."""
     known = {f.name for f in dataclasses.fields(Recipe)}
@@ -110,6 +119,10 @@ def recipe_from(settings: Mapping[str, Any]) -> Recipe:
         return parse(Recipe, settings, "recipe")
     except ParseError as error:
         raise RecipeError(str(error)) from error
+
+
+def _tables() -> dict[str, Any]:
+    return tomllib.loads(RECIPES.read_text(encoding="utf-8"))
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:

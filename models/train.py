@@ -23,6 +23,9 @@ from models.recipes import Recipe
 from models.runs import BEST, Run, checkpoint_path, commit_epoch, finish_run, read_history
 from models.scoring import calibrate, score
 from models.size import multiply_adds
+from models.storage import compact_keras, round_weights
+from models.training_network import training_network
+from models.whitening import whiten
 
 History = list[dict[str, float]]
 
@@ -33,23 +36,22 @@ def train(run: Run) -> Card:
     The weights of the epoch with the best validation accuracy are kept (of equals, the last). The
     test set is not looked at: `publish` reads it. Raises DataError where the data is not to be had.
     """
-    recipe, arrays = run.recipe, load(run.dataset)
-    training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
-    history = read_history(run.folder)
-    if len(history) < recipe.epochs:
-        _fit(run, training, validation, history)
+    arrays = load(run.dataset)
+    training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
+    fit(run, training, validation)
     return _complete(run, arrays, validation, read_history(run.folder))
 
 
-def _fit(
-    run: Run,
-    training: tuple[Images, Labels],
-    validation: tuple[Images, Labels],
-    history: History,
-) -> None:
-    recipe, classes = run.recipe, len(dataset(run.dataset).labels)
+def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
+    """Train the epochs of `run` that its history lacks, and keep the best weights in its folder."""
+    recipe, history = run.recipe, read_history(run.folder)
+    if len(history) >= recipe.epochs:
+        return
+    classes = len(dataset(run.dataset).labels)
     keras.utils.set_random_seed(recipe.seed)
-    model = build_network(run)
+    network = build_network(run)
+    whiten(network, training[0])
+    model = training_network(network, recipe.precision)
     steps = -(-len(training[0]) // recipe.batch_size)
     optimizer = build_optimizer(run, steps * recipe.epochs)
     model.compile(
@@ -77,7 +79,7 @@ def _fit(
         validation_batch_size=500,
         callbacks=[
             _EpochStarter(batches, recipe.seed),
-            _EpochKeeper(run.folder, history),
+            _EpochKeeper(run.folder, history, network),
             TrainingProgress(recipe.epochs, steps, len(history)),
         ],
         shuffle=False,
@@ -149,9 +151,10 @@ class _EpochStarter(keras.callbacks.Callback):
 class _EpochKeeper(keras.callbacks.Callback):
     """After each epoch, keep its figures, the state to go on from, and the best weights so far."""
 
-    def __init__(self, folder: Path, history: History) -> None:
+    def __init__(self, folder: Path, history: History, network: keras.Model) -> None:
+        """`network` is what the best weights are kept as: the one whose clone is trained."""
         super().__init__()
-        self._folder, self._history = folder, history
+        self._folder, self._history, self._network = folder, history, network
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -164,7 +167,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         self._history.append(row)
         if row["val_accuracy"] >= max(earlier["val_accuracy"] for earlier in self._history):
             partial = self._folder / f"partial-{BEST}"
-            self.model.save_weights(partial)
+            self._network.set_weights(self.model.get_weights())
+            self._network.save_weights(partial)
             partial.replace(self._folder / BEST)
         self.model.save_weights(checkpoint_path(self._folder, epoch + 1), overwrite=True)
         commit_epoch(self._folder, self._history)
@@ -176,7 +180,9 @@ def _complete(
     """Turn a trained run into a model's folder: both files, the card and the pictures."""
     network = build_network(run)
     network.load_weights(run.folder / BEST)
+    round_weights(network)  # before anything is measured on them
     network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
+    compact_keras(run.folder / KERAS_MODEL)
     images, labels = validation
     logits = keras_logits(run.folder, images)
     export(run.folder)

@@ -6,7 +6,10 @@ from typing import Any
 
 import keras
 
+from models.architectures import alexnet as alexnet
+from models.architectures import googlenet as googlenet
 from models.architectures import lenet as lenet
+from models.architectures import vgg as vgg
 from models.architectures.registry import ARCHITECTURES as ARCHITECTURES
 
 

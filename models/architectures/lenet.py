@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from models.architectures.blocks import convolution, logits
 from models.architectures.registry import normalised_input, register
 
 
@@ -27,14 +28,10 @@ def lenet(
     """
     inputs, x = normalised_input(input_shape, mean, std)
     for width in kernels:
-        x = layers.Conv2D(width, 5, padding="same", use_bias=False)(x)
-        x = layers.BatchNormalization()(x)
-        x = layers.ReLU()(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D()(convolution(x, width, 5))
     x = layers.Flatten()(x)
     for width in dense:
         x = layers.Dropout(dropout)(x)
         x = layers.Dense(width, activation="relu")(x)
     x = layers.Dropout(dropout)(x)
-    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="lenet")
+    return keras.Model(inputs, logits(x, classes), name="lenet")

@@ -44,7 +44,7 @@ def test_a_network_answers_float32_logits_for_any_number_of_images(architecture,
     network = built(architecture, shape)
     logits = network.predict(np.zeros((3, *shape), np.float32), verbose=0)
     assert (logits.shape, logits.dtype) == ((3, 10), np.float32)
-    assert network.layers[-1].activation is keras.activations.linear
+    assert not np.allclose(logits.sum(axis=1), 1)  # no softmax
 
 
 def test_the_data_sets_normalisation_is_inside_the_network():
@@ -54,6 +54,63 @@ def test_the_data_sets_normalisation_is_inside_the_network():
     images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     expected = (images - np.array(data.mean)) / np.array(data.std)
     np.testing.assert_allclose(normalise.predict(images, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+def test_vgg_has_two_convolutions_in_each_block_each_block_twice_as_wide(blocks):
+    network = built("vgg", (32, 32, 3), blocks=blocks, width=8)
+    widths = [layer.filters for layer in convolutions(network)]
+    assert widths == [8 * 2**block for block in range(blocks) for _ in range(2)]
+
+
+CLASSIC = {
+    "width": 8,
+    "dense": 16,
+    "whiten": False,
+    "early_pool": False,
+    "batch_norm": False,
+    "logit_scale": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("switch", "batch_norms", "dropped", "penalised"),
+    [
+        ({}, 0, 0, 0),
+        ({"batch_norm": True}, 4, 0, 0),
+        ({"dropout": 0.2}, 0, 3, 0),
+        ({"l2": 1e-3}, 0, 0, 5),
+    ],
+)
+def test_each_regulariser_of_the_classic_study_can_be_had_alone(
+    switch, batch_norms, dropped, penalised
+):
+    network = built("vgg", (32, 32, 3), blocks=2, **{**CLASSIC, **switch})
+    kinds = [type(layer) for layer in network.layers]
+    assert kinds.count(keras.layers.BatchNormalization) == batch_norms
+    assert sum(getattr(layer, "rate", 0) > 0 for layer in network.layers) == dropped
+    assert len(network.losses) == penalised
+    assert keras.layers.Flatten in kinds
+
+
+def test_vgg_without_a_block_is_refused():
+    with pytest.raises(ValueError, match="blocks: expected 1 or more, found 0"):
+        built("vgg", (32, 32, 3), blocks=0)
+
+
+def test_googlenet_joins_four_branches_of_four_kinds():
+    network = built("googlenet", (32, 32, 3))
+    joins = [layer for layer in network.layers if isinstance(layer, keras.layers.Concatenate)]
+    assert len(joins) == 5
+    assert [len(join.input) for join in joins] == [4] * 5
+    sizes = [layer.kernel_size[0] for layer in convolutions(network)]
+    assert [sizes.count(size) for size in (1, 3, 5)] == [20, 6, 5]
+
+
+def convolutions(network):
+    """The convolutions that learn."""
+    kind = keras.layers.Conv2D
+    return [layer for layer in network.layers if isinstance(layer, kind) and layer.trainable]
 
 
 def test_multiply_adds_of_a_network_by_hand():

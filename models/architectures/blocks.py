@@ -1,0 +1,43 @@
+"""What several architectures are built from."""
+
+from typing import Any
+
+from keras import layers
+
+WHITENING = "whitening"  # the layer's name
+
+
+def convolution(x: Any, width: int, size: int = 3, pool: bool = False) -> Any:
+    """A `size` x `size` convolution to `width` maps, batch normalisation and ReLU.
+
+    With `pool`, 2x2 max-pooling stands right behind the convolution: the same maps for a quarter
+    of the normalisation's work.
+    """
+    x = layers.Conv2D(width, size, padding="same", use_bias=False)(x)
+    if pool:
+        x = layers.MaxPooling2D()(x)
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
+def whitening(x: Any) -> Any:
+    """A fixed convolution to decorrelated patches of the image, each with its negative, and ReLU.
+
+    Patches are 2x2 for colour (24 maps) and 3x3 for grey (18), without padding. Training sets the
+    kernel from its images before the first step: see models/whitening.py.
+    """
+    size = 2 if x.shape[-1] > 1 else 3
+    maps = 2 * size * size * x.shape[-1]
+    x = layers.Conv2D(maps, size, use_bias=False, trainable=False, name=WHITENING)(x)
+    return layers.ReLU()(x)
+
+
+def logits(x: Any, classes: int, scale: float = 1.0) -> Any:
+    """A dense layer to one float32 logit for each class, multiplied by `scale`.
+
+    A scale below 1 keeps the first steps' softmax soft at the learning rates that the
+    convolutions stand.
+    """
+    if scale == 1:
+        return layers.Dense(classes, dtype="float32", name="logits")(x)
+    x = layers.Dense(classes, dtype="float32")(x)
+    return layers.Rescaling(scale, dtype="float32", name="logits")(x)

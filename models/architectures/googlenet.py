@@ -1,0 +1,62 @@
+"""GoogLeNet: inception modules of four branches (Szegedy et al., CVPR 2015, arXiv 1409.4842)."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from models.architectures.blocks import convolution, logits, whitening
+from models.architectures.registry import normalised_input, register
+
+# A module's maps: 1x1; the 1x1 before the 3x3, 3x3; the 1x1 before the 5x5, 5x5; pooled.
+# Pools stand between the groups.
+MODULES = (
+    ((32, 48, 64, 12, 24, 24), (64, 64, 96, 16, 32, 32)),
+    ((96, 96, 160, 24, 48, 48), (128, 128, 192, 32, 64, 64)),
+    ((160, 144, 224, 32, 64, 64),),
+)
+
+
+@register
+def googlenet(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    width: float = 1.0,
+    dropout: float = 0.0,
+    logit_scale: float = 0.25,
+) -> keras.Model:
+    """A whitening layer, a convolution, five inception modules with two pools, a global average.
+
+    Each module joins a 1x1, a 3x3, a 5x5 and a pooled branch, all with batch normalisation. `width`
+    multiplies the maps of every convolution, and `dropout` is the share of activations dropped
+    before the last layer. With the defaults and 10 classes:
+
+        28x28x1   1,303,900 parameters   57,153,768 multiply-adds for one image
+        32x32x3   1,307,482 parameters   79,289,024
+    """
+    inputs, x = normalised_input(input_shape, mean, std)
+    x = convolution(whitening(x), round(64 * width), pool=True)
+    for number, modules in enumerate(MODULES):
+        if number:
+            x = layers.MaxPooling2D()(x)
+        for widths in modules:
+            x = inception(x, *(round(maps * width) for maps in widths))
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, logits(x, classes, logit_scale), name="googlenet")
+
+
+def inception(
+    x: Any, one: int, before3: int, three: int, before5: int, five: int, pool: int
+) -> Any:
+    """Four branches over the same maps, joined: `one + three + five + pool` maps."""
+    return layers.Concatenate()(
+        [
+            convolution(x, one, 1),
+            convolution(convolution(x, before3, 1), three, 3),
+            convolution(convolution(x, before5, 1), five, 5),
+            convolution(layers.MaxPooling2D(3, strides=1, padding="same")(x), pool, 1),
+        ]
+    )

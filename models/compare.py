@@ -1,0 +1,142 @@
+"""Paired comparisons: the same network, data order and initialisation under several rules.
+
+Every variant is trained from the same seeds on the same part of the training set and measured on
+the validation split; the test set is not read. What is reported is each variant's mean over the
+seeds and its paired difference from plain backprop with a 95 % interval. Where that spans 0, no
+difference was found.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.datasets import load, split
+from models.errors import MetaplasticError
+from models.recipes import Recipe, recipe_for
+from models.runs import Run, find_runs, open_run, read_history, start_run
+from models.train import fit
+
+BASELINE = "backprop"
+
+# Name -> (rule, what it sets differently: the rule's constants, or `rate`, by which the recipe's
+# learning rate is multiplied).
+Variants = Mapping[str, tuple[str, Mapping[str, Any]]]
+
+# As many tries for the baseline's learning rate as for a rule's strength.
+METAPLASTICITY: Variants = {
+    "backprop": ("backprop", {}),
+    "backprop, rate x 0.5": ("backprop", {"rate": 0.5}),
+    "backprop, rate x 2": ("backprop", {"rate": 2.0}),
+    "kernel 0.5": ("metaplastic", {"rule": "kernel", "strength": 0.5}),
+    "kernel 1.5": ("metaplastic", {"rule": "kernel", "strength": 1.5}),
+    "consolidating 3": ("metaplastic", {"rule": "consolidating", "strength": 3.0}),
+    "consolidating 10": ("metaplastic", {"rule": "consolidating", "strength": 10.0}),
+    "pattern 2": ("metaplastic", {"rule": "pattern", "strength": 2.0}),
+    "pattern 8": ("metaplastic", {"rule": "pattern", "strength": 8.0}),
+}
+
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom.
+_T = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+class CompareError(MetaplasticError):
+    """A comparison that cannot be made: says what was expected."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A variant's validation accuracies after the last epoch, beside the baseline's."""
+
+    variant: str
+    accuracies: tuple[float, ...]  # one for each seed
+    difference: float  # mean of the paired differences from the baseline
+    interval: tuple[float, float]  # its 95 % interval
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy over the seeds."""
+        return statistics.mean(self.accuracies)
+
+    @property
+    def deviation(self) -> float:
+        """The accuracies' sample standard deviation."""
+        return statistics.stdev(self.accuracies)
+
+
+def compare_rules(
+    dataset: str,
+    architecture: str,
+    variants: Variants,
+    *,
+    seeds: int,
+    epochs: int,
+    images: int,
+    root: Path,
+) -> list[Result]:
+    """Train each of `variants`, BASELINE among them, with `seeds` seeds on `images` images.
+
+    Runs that `root` has already are not trained again, and an interrupted one goes on. Raises
+    CompareError for a number of seeds or images that cannot be had.
+    """
+    if not 2 <= seeds <= len(_T) + 1:
+        raise CompareError(f"seeds: expected 2 to {len(_T) + 1}, found {seeds}")
+    arrays = load(dataset)
+    if not 0 < images <= len(arrays.x_train) / 2:
+        raise CompareError(
+            f"images: expected up to half of the {len(arrays.x_train)} there are, found {images}"
+        )
+    folder = root / f"{dataset}-{architecture}-{images}-images-{epochs}-epochs"
+    started = [open_run(path) for path in find_runs(folder)]
+    accuracies: dict[str, list[float]] = {variant: [] for variant in variants}
+    for seed in range(seeds):
+        for variant, (rule, settings) in variants.items():
+            recipe = _recipe(dataset, architecture, rule, settings, epochs, seed)
+            same = [run for run in started if run.rule == rule and run.recipe == recipe]
+            run = same[0] if same else _start(folder, dataset, architecture, rule, recipe)
+            if len(read_history(run.folder)) < epochs:
+                training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
+                _, part = split(*training, images / len(training[0]))
+                fit(run, part, validation)
+                for weights in run.folder.glob("*.weights.h5"):
+                    weights.unlink()
+            accuracies[variant].append(read_history(run.folder)[-1]["val_accuracy"])
+    return [
+        Result(variant, tuple(found), *paired_difference(found, accuracies[BASELINE]))
+        for variant, found in accuracies.items()
+    ]
+
+
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float]
+) -> tuple[float, tuple[float, float]]:
+    """The mean of ours - theirs, and its 95 % interval by Student's t."""
+    differences = [our - their for our, their in zip(ours, theirs, strict=True)]
+    mean = statistics.mean(differences)
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    half = _T[len(differences) - 2] * error
+    return mean, (mean - half, mean + half)
+
+
+def _recipe(
+    dataset: str,
+    architecture: str,
+    rule: str,
+    settings: Mapping[str, Any],
+    epochs: int,
+    seed: int,
+) -> Recipe:
+    constants = {f"{rule}.{name}": value for name, value in settings.items() if name != "rate"}
+    recipe = recipe_for(dataset, architecture, rule, {"epochs": epochs, "seed": seed} | constants)
+    rate = recipe.learning_rate * settings.get("rate", 1.0)
+    return dataclasses.replace(recipe, learning_rate=rate)
+
+
+def _start(folder: Path, dataset: str, architecture: str, rule: str, recipe: Recipe) -> Run:
+    return start_run(folder, dataset, architecture, rule, recipe, "python -m models compare")

@@ -1,0 +1,73 @@
+"""Train every model of recipes.toml that is missing or whose recipe has changed, in its order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.cards import Card, find_models
+from models.recipes import Recipe, recipe_for, recipe_from, recipe_names
+from models.runs import find_runs, open_run, start_run
+
+Name = tuple[str, str, str]  # (data set, architecture, rule)
+
+# The twins: what is published and its control.
+TRAINED_RULES = ("metaplastic", "backprop")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One model of recipes.toml, and where it stands."""
+
+    dataset: str
+    architecture: str
+    rule: str
+    recipe: Recipe
+    card: Card | None  # of a finished training by this very recipe
+    folder: Path | None  # where that card lies, or the unfinished run to go on with
+
+    @property
+    def name(self) -> str:
+        """`<dataset>-<architecture>-<rule>`."""
+        return f"{self.dataset}-{self.architecture}-{self.rule}"
+
+
+def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
+    """Every model of recipes.toml in its order, as the shelf and the runs have it by now.
+
+    A model is there where one was trained by the recipe that the file holds today, seed and the
+    rule's constants included; another one of the same name is out of date.
+    """
+    finished = [*find_models(shelf), *find_models(runs)]
+    unfinished = [open_run(folder) for folder in find_runs(runs)]
+    for dataset, architecture in recipe_names():
+        for rule in TRAINED_RULES:
+            recipe = recipe_for(dataset, architecture, rule)
+            name = (dataset, architecture, rule)
+            for folder, card in finished:
+                trained = (card.dataset, card.architecture, card.rule)
+                if trained == name and recipe_from(card.training.recipe) == recipe:
+                    yield Planned(*name, recipe, card, folder)
+                    break
+            else:
+                started = [
+                    run.folder
+                    for run in unfinished
+                    if (run.dataset, run.architecture, run.rule) == name and run.recipe == recipe
+                ]
+                yield Planned(*name, recipe, None, started[0] if started else None)
+
+
+def train_planned(planned: Planned, runs: Path) -> Card:
+    """Train a planned model from its start, or go on with its unfinished run."""
+    from models.train import train
+
+    if planned.folder is not None:
+        run = open_run(planned.folder)
+    else:
+        command = (
+            f"python -m models train {planned.dataset} {planned.architecture} --rule {planned.rule}"
+        )
+        run = start_run(
+            *(runs, planned.dataset, planned.architecture, planned.rule, planned.recipe, command)
+        )
+    return train(run)

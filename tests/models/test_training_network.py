@@ -1,0 +1,90 @@
+"""The network as it is trained: another layout, the same network. Runs on the backend at hand."""
+
+import keras
+import numpy as np
+import pytest
+
+from models.architectures import ARCHITECTURES, build
+from models.training_network import training_network
+
+ON_TORCH = keras.backend.backend() == "torch"
+
+
+def small(architecture):
+    return build(architecture, (28, 28, 1), 10, (0.3,), (0.2,), **SMALL.get(architecture, {}))
+
+
+SMALL = {
+    "alexnet": {"kernels": (4, 6, 8, 8, 6)},
+    "googlenet": {"width": 0.125},
+    "lenet": {"kernels": (4, 6), "dense": (12,)},
+    "vgg": {"width": 4},
+}
+
+
+def made_batch(n=16):
+    random = np.random.default_rng(2)
+    images = random.random((n, 28, 28, 1), np.float32)
+    return images, np.eye(10, dtype=np.float32)[random.integers(0, 10, n)]
+
+
+def trained_steps(model, steps):
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    images, labels = made_batch()
+    return [float(model.train_on_batch(images, labels)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.1)])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precision, tolerance):
+    keras.utils.set_random_seed(1)
+    network = small(architecture)
+    clone = training_network(network, precision)
+    images, _ = made_batch()
+    np.testing.assert_allclose(
+        clone.predict(images, verbose=0), network.predict(images, verbose=0), atol=tolerance
+    )
+    expected, found = trained_steps(network, 4), trained_steps(clone, 4)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    assert found[-1] < found[0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_the_clone_has_learned_fits_the_plain_network(architecture):
+    network = small(architecture)
+    clone = training_network(network, "float32")
+    trained_steps(clone, 3)
+    network.set_weights(clone.get_weights())
+    images, _ = made_batch()
+    np.testing.assert_allclose(
+        network.predict(images, verbose=0), clone.predict(images, verbose=0), atol=1e-5
+    )
+    assert {layer.__module__.partition(".")[0] for layer in network.layers} == {"keras"}
+
+
+@pytest.mark.skipif(not ON_TORCH, reason="the layout differs on PyTorch alone")
+def test_on_pytorch_every_map_is_channels_first_in_channels_last_memory():
+    clone = training_network(small("googlenet"), "float32")
+    images, _ = made_batch()
+    maps = keras.Model(clone.input, [layer.output for layer in clone.layers[1:-3]])(images)
+    import torch
+
+    for layer, tensor in zip(clone.layers[1:], maps, strict=False):
+        if tensor.ndim == 4:
+            assert tensor.is_contiguous(memory_format=torch.channels_last), layer.name
+
+
+@pytest.mark.skipif(not ON_TORCH, reason="the layout differs on PyTorch alone")
+def test_fused_batch_normalisation_moves_its_statistics_as_keras_does():
+    network = small("vgg")
+    clone = training_network(network, "float32")
+    for model in (network, clone):
+        trained_steps(model, 5)
+    for plain, fused in zip(network.weights, clone.weights, strict=True):
+        if plain.name.startswith("moving"):
+            np.testing.assert_allclose(
+                *(keras.ops.convert_to_numpy(w) for w in (fused, plain)), rtol=0.02, atol=1e-4
+            )
