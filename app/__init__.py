@@ -14,8 +14,8 @@ from app.uploads import Request
 def create_app(settings: Settings | None = None) -> Flask:
     """The service for the models that `settings` (by default METAPLASTIC_* variables) name.
 
-    Raises StartError where a setting or a model cannot be used. Starts nothing: the models'
-    sessions open with the first request, or with `app.extensions["catalogue"].open_sessions()`.
+    Raises StartError where a setting or a model cannot be used. Starts nothing: a model's session
+    opens with its first request, or with `app.extensions["catalogue"].open_first_sessions()`.
     """
     settings = settings or Settings.from_environment(os.environ)
     catalogue = load_catalogue(settings)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from app.settings import Settings, StartError
 from models.cards import ONNX_MODEL, RULES, Card, CardError, find_models
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
+COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
 _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a model's name
 
 
@@ -27,9 +28,14 @@ class Model:
     card: Card
     folder: Path
 
+    @property
+    def vouched_for(self) -> bool:
+        """Whether `model.onnx` is known to be the file that was published: it ran then."""
+        return ONNX_MODEL in self.card.files
+
     @cached_property
     def network(self) -> Network:
-        """Opened when first asked for, so that it belongs to the worker and not to its parent.
+        """Opened when first asked for: in a worker, not in its parent, and only where it is used.
 
         Raises ShelfError where `model.onnx` is not a model that fits its card.
         """
@@ -107,10 +113,44 @@ class Catalogue:
         for endpoint in self.endpoints.values():
             yield from endpoint
 
-    def open_sessions(self) -> None:
-        """Make every model ready to answer. Raises ShelfError for the first that cannot be."""
+    @property
+    def datasets(self) -> dict[str, list[Endpoint]]:
+        """The endpoints of each data set, by its name."""
+        groups: dict[str, list[Endpoint]] = {}
+        for endpoint in self.endpoints.values():
+            groups.setdefault(endpoint.dataset, []).append(endpoint)
+        return groups
+
+    def open_first_sessions(self) -> None:
+        """Open those sessions that should not wait for a request to their model.
+
+        That is the default model's, and those of files that no checksum vouches for. Raises
+        ShelfError for the first that cannot be opened.
+        """
         for model in self:
-            _ = model.network
+            if model is self.default.find() or not model.vouched_for:
+                _ = model.network
+
+
+def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
+    """The default model of each of a data set's `endpoints`, or that of `rule` where there is one.
+
+    Raises RequestError 404 that lists what there is where none of them has the rule.
+    """
+    if not rule:
+        return [endpoint.find() for endpoint in endpoints]
+    models = [endpoint.find(rule) for endpoint in endpoints if rule in endpoint.models]
+    if not models:
+        rules = every_rule(endpoints)
+        known = ", ".join(rules)
+        message = f"{endpoints[0].dataset} has no rule {rule[:40]!r}; it has: {known}."
+        raise RequestError(404, "unknown_rule", message, rules=rules)
+    return models
+
+
+def every_rule(endpoints: Sequence[Endpoint]) -> list[str]:
+    """The rules that any of `endpoints` has."""
+    return list(dict.fromkeys(rule for endpoint in endpoints for rule in endpoint.models))
 
 
 def load_catalogue(settings: Settings) -> Catalogue:
@@ -151,16 +191,21 @@ def _check(model: Model) -> None:
                 f"{model.folder / 'card.json'}: {word!r} cannot stand in a URL; "
                 "names are lower-case letters and digits, joined by hyphens."
             )
+    if card.architecture == COMPARE:
+        raise ShelfError(
+            f"{model.folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
+            f"/api/{card.dataset}/{COMPARE} asks all of them. Give it another name."
+        )
     if not card.calibration.temperature > 0:
         raise ShelfError(f"{model.folder / 'card.json'}: calibration: temperature must be above 0.")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ShelfError(
             f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN"
         ) from error
-    expected = card.files.get(ONNX_MODEL)
-    if expected and hashlib.sha256(content).hexdigest() != expected:
+    if model.vouched_for and card.files[ONNX_MODEL] != found:
         raise ShelfError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
             "Publish the model again."

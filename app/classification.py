@@ -12,6 +12,7 @@ from app.errors import RequestError
 from app.inference import Outcome, infer, most_probable
 from app.settings import Settings
 from app.uploads import Upload, describe, place
+from models.cards import ImageInput
 
 
 class Candidate(TypedDict):
@@ -50,10 +51,10 @@ def classify(
     `raw` leaves out the preparation that fits an image to the training data. Raises RequestError
     for the first image that cannot be used; its details say which one that is.
     """
-    pixels, steps = _prepare(model, uploads, settings, raw)
+    pixels, steps = decode_and_prepare(uploads, model.card.input, settings, raw=raw)
     outcome = infer(model.network, pixels, model.card.calibration)
     predictions = [
-        _prediction(model, outcome, index, upload, steps[index], top)
+        prediction_of(model, outcome, index, upload, steps[index], top)
         for index, upload in enumerate(uploads)
     ]
     card = model.card
@@ -65,14 +66,15 @@ def classify(
     }
 
 
-def _prepare(
-    model: Model, uploads: list[Upload], settings: Settings, raw: bool
+def decode_and_prepare(
+    uploads: list[Upload], target: ImageInput, settings: Settings, *, raw: bool
 ) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
-    """The network's input (N, height, width, channels) in 0..1, and what was done to each image.
+    """A network's input (N, height, width, channels) in 0..1, and what was done to each image.
 
-    One image is decoded at a time, so that a request holds the pixels of one.
+    One image is decoded at a time, so that a request holds the pixels of one. Raises RequestError
+    for the first image that cannot be used.
     """
-    target, steps = model.card.input, []
+    steps = []
     deadline = time.monotonic() + settings.max_seconds
     pixels = np.empty((len(uploads), target.height, target.width, target.channels), np.float32)
     for index, upload in enumerate(uploads):
@@ -109,9 +111,10 @@ def _locate(error: RequestError, index: int, upload: Upload, count: int) -> Requ
     )
 
 
-def _prediction(
+def prediction_of(
     model: Model, outcome: Outcome, index: int, upload: Upload, steps: tuple[str, ...], top: int
 ) -> Prediction:
+    """What `model` says about the image at `index` of those that `outcome` is of."""
     labels, probabilities = model.card.labels, outcome.probabilities[index]
     candidates: list[Candidate] = [
         {

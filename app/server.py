@@ -38,7 +38,8 @@ class Server(BaseApplication):
     """gunicorn's arbiter over an application that is complete before the workers are forked.
 
     What the workers have in common is thereby in memory once, and what is wrong with the shelf
-    stops the start; only the models' sessions are each worker's own.
+    stops the start; only the models' sessions are each worker's own, most of them opened by the
+    first request to their model.
     """
 
     def __init__(self, settings: Settings, application: Flask) -> None:
@@ -118,7 +119,7 @@ def _make_ready(worker: Any) -> None:
     heed_sigterm()
     catalogue: Catalogue = worker.app.application.extensions["catalogue"]
     try:
-        catalogue.open_sessions()
+        catalogue.open_first_sessions()
     except ShelfError as error:
         worker.log.error("%s", error)
         sys.exit(Arbiter.WORKER_BOOT_ERROR)

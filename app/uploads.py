@@ -69,12 +69,9 @@ def read_uploads(
             400, "missing_image", f"There is no image in the request. {_how(request)}"
         )
     if len(uploads) > max_images:
-        raise RequestError(
-            413,
-            "too_many_images",
-            f"The request has {len(uploads)} images; at most {max_images} are accepted at once.",
-            limit=max_images,
-        )
+        expected = "one is" if max_images == 1 else f"at most {max_images} are"
+        message = f"The request has {len(uploads)} images; {expected} accepted at once."
+        raise RequestError(413, "too_many_images", message, limit=max_images)
     for index, upload in enumerate(uploads):
         if not upload.data:
             message = f"{describe(index, upload, len(uploads))} is empty: it has no bytes."

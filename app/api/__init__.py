@@ -6,7 +6,7 @@ import flask_restx
 from flask import Flask
 
 from app.api import catalogue as models_api
-from app.api import classify, errors, health, predict, schemas
+from app.api import datasets, errors, health, predict, schemas
 from app.catalogue import Catalogue
 from app.settings import Settings
 
@@ -55,7 +55,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     schemas.register(api)
     for namespace in (
         predict.namespace(catalogue, settings),
-        *classify.namespaces(catalogue, settings),
+        *datasets.namespaces(catalogue, settings),
         models_api.namespace(catalogue),
         health.namespace(catalogue),
     ):

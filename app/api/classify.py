@@ -3,20 +3,20 @@
 from dataclasses import asdict
 from typing import Any
 
-import flask_restx
 from flask import Response, request, send_file
 
 from app.api import schemas
 from app.api.answers import Resource, answer
 from app.api.options import (
     CHOICE,
+    CLASSIFICATION,
     describe_choice,
     describe_classification,
     read_model,
     read_options,
     refuse_unknown,
 )
-from app.catalogue import Catalogue, Endpoint
+from app.catalogue import Endpoint
 from app.classification import classify
 from app.errors import RequestError
 from app.settings import Settings
@@ -33,11 +33,11 @@ class Classifier(Resource):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
-        options = read_options(request.args, self.endpoint)
+        refuse_unknown(request.args, CLASSIFICATION)
+        model = read_model(request.args, self.endpoint)
+        options = read_options(request.args, [model])
         uploads = read_uploads(request, self.endpoint.samples, self.settings.max_images)
-        return answer(
-            classify(options.model, uploads, self.settings, top=options.top, raw=options.raw)
-        )
+        return answer(classify(model, uploads, self.settings, top=options.top, raw=options.raw))
 
 
 class Network(Classifier):
@@ -100,20 +100,8 @@ class Confusion(Picture):
         return self.send()
 
 
-def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
-    """One for each data set, with the documented routes of each of its architectures."""
-    by_dataset: dict[str, Any] = {}
-    for endpoint in catalogue.endpoints.values():
-        dataset = endpoint.dataset
-        namespace = by_dataset.setdefault(
-            dataset,
-            flask_restx.Namespace(dataset, f"Classify images of {dataset}", path=f"/api/{dataset}"),
-        )
-        _add(namespace, endpoint, settings)
-    return list(by_dataset.values())
-
-
-def _add(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
+def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
+    """Add the documented routes of one architecture to its data set's namespace."""
     name, url = endpoint.name.replace("/", "_").replace("-", "_"), f"/{endpoint.architecture}"
     choice, answered = describe_choice(endpoint), ("The model and its card.", schemas.description)
     get_doc = {
@@ -145,6 +133,12 @@ def _add(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         )
 
 
+ONE_IMAGE = (
+    "Besides this form, the body may be one image itself (`Content-Type: image/png` or alike), or "
+    'JSON with base64: `{"image": "..."}`'
+)
+
+
 def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
     """Swagger's description of a classification by `endpoint`."""
     best = endpoint.find().card
@@ -153,8 +147,7 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
         "id": operation,
         "description": (
             f"Classify images with {endpoint.name} ({best.parameters:,} parameters{measured})\n\n"
-            "Besides this form, the body may be one image itself (`Content-Type: image/png` or "
-            'alike), or JSON with base64: `{"image": "..."}` or `{"images": ["...", "..."]}`.\n\n'
+            f'{ONE_IMAGE} or `{{"images": ["...", "..."]}}`.\n\n'
             f"Classes: {', '.join(best.labels)}."
         ),
         "params": describe_classification(endpoint),

@@ -20,16 +20,16 @@ class Live(Resource):
 
 
 class Ready(Resource):
-    """Every model answers."""
+    """The service can answer."""
 
     def __init__(self, api: Any, catalogue: Catalogue) -> None:
         super().__init__(api)
         self.catalogue = catalogue
 
     def get(self) -> Response:
-        """Whether every model answers."""
+        """Whether the service can answer."""
         try:
-            self.catalogue.open_sessions()
+            self.catalogue.open_first_sessions()
         except ShelfError as error:
             current_app.logger.error("not ready: %s", error)
             raise RequestError(
@@ -60,7 +60,7 @@ def namespace(catalogue: Catalogue) -> Any:
         route_doc={
             "get": {
                 "id": "ready",
-                "responses": schemas.responses({200: ("They can.", schemas.ready)}, 500, 503),
+                "responses": schemas.responses({200: ("It can.", schemas.ready)}, 500, 503),
             }
         },
     )

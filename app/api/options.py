@@ -1,48 +1,55 @@
 """What a caller chooses in the query string, checked, and its documentation."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from app.catalogue import Endpoint, Model
+from app.catalogue import Endpoint, Model, every_rule, find_each
 from app.errors import RequestError
 
 DEFAULT_TOP = 3
 CHOICE = ("rule", "version")
-CLASSIFICATION = (*CHOICE, "top", "preprocess", "sample")
+OPTIONS = ("top", "preprocess", "sample")
+CLASSIFICATION = (*CHOICE, *OPTIONS)
+COMPARISON = ("rule", *OPTIONS)
 
 
 @dataclass(frozen=True)
 class Options:
     """How a caller wants images classified."""
 
-    model: Model
     top: int  # classes listed for each image
     raw: bool  # leave out the preparation that fits an image to the training data
 
 
-def read_options(query: MultiDict[str, str], endpoint: Endpoint) -> Options:
-    """The options of a classification.
-
-    Raises RequestError 404 for an unknown rule or version, 400 for anything else.
-    """
-    refuse_unknown(query, CLASSIFICATION)
-    model = read_model(query, endpoint)
-    classes = len(model.card.labels)
+def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
+    """How `models` are to classify. Raises RequestError 400."""
+    classes = max(len(model.card.labels) for model in models)
     top = _whole(query, "top", 1, classes) or min(DEFAULT_TOP, classes)
     preprocess = query.get("preprocess", "auto")
     if preprocess not in ("auto", "raw"):
         message = f"preprocess: expected auto or raw, found {preprocess[:40]!r}."
         raise RequestError(400, "bad_parameter", message, parameter="preprocess")
-    return Options(model, top, raw=preprocess == "raw")
+    return Options(top, raw=preprocess == "raw")
 
 
 def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
-    """The model that `rule` and `version` name, or the default one. Raises RequestError."""
+    """The model that `rule` and `version` name, or the default one.
+
+    Raises RequestError 404 for an unknown one, 400 for a version that is no number.
+    """
     return endpoint.find(query.get("rule") or None, _whole(query, "version", 0, 10**9))
+
+
+def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:
+    """One model of each of `endpoints`: of `rule`, where it has that, or its default one.
+
+    Raises RequestError 404 where none has the rule.
+    """
+    return find_each(endpoints, query.get("rule"))
 
 
 def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
@@ -83,30 +90,57 @@ def describe_choice(endpoint: Endpoint) -> dict[str, Any]:
 
 def describe_classification(endpoint: Endpoint) -> dict[str, Any]:
     """Swagger parameters of a classification: the form first, as people fill it in."""
-    parameters: dict[str, Any] = {}
-    if endpoint.samples:
-        parameters["sample"] = {
-            "in": "formData",
-            "type": "string",
-            "enum": list(endpoint.samples),
-            "default": next(iter(endpoint.samples)),
-            "description": "An image of the service's own, used where no file is chosen.",
-        }
+    several = " Other clients may send several files under this name."
     return {
+        **_describe_form(endpoint.samples, several),
+        **describe_choice(endpoint),
+        **_describe_options(endpoint.classes),
+    }
+
+
+def describe_comparison(endpoints: list[Endpoint]) -> dict[str, Any]:
+    """Swagger parameters of a comparison of a data set's `endpoints`."""
+    rule = {
+        "in": "query",
+        "type": "string",
+        "enum": every_rule(endpoints),
+        "description": "Only the models trained with this learning rule; without one, the default "
+        "model of each architecture.",
+    }
+    return {
+        **_describe_form(endpoints[0].samples),
+        "rule": rule,
+        **_describe_options(max(endpoint.classes for endpoint in endpoints)),
+    }
+
+
+def _describe_form(samples: Mapping[str, bytes], more: str = "") -> dict[str, Any]:
+    form: dict[str, Any] = {
         "file": {
             "in": "formData",
             "type": "file",
-            "description": "Your image; it wins over the sample. Other clients may send several "
-            "files under this name.",
-        },
-        **parameters,
-        **describe_choice(endpoint),
+            "description": f"Your image; it wins over the sample.{more}",
+        }
+    }
+    if samples:
+        form["sample"] = {
+            "in": "formData",
+            "type": "string",
+            "enum": list(samples),
+            "default": next(iter(samples)),
+            "description": "An image of the service's own, used where no file is chosen.",
+        }
+    return form
+
+
+def _describe_options(classes: int) -> dict[str, Any]:
+    return {
         "top": {
             "in": "query",
             "type": "integer",
             "minimum": 1,
-            "maximum": endpoint.classes,
-            "default": min(DEFAULT_TOP, endpoint.classes),
+            "maximum": classes,
+            "default": min(DEFAULT_TOP, classes),
             "description": "How many classes to list for each image, the most probable first.",
         },
         "preprocess": {

@@ -82,13 +82,39 @@ prediction = Model(
     },
 )
 
+_ANSWERING = {
+    "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
+    "rule": _text("The learning rule that it was trained with.", "metaplastic"),
+    "version": _whole("Of the model.", 1),
+}
+
 classification = Model(
     "Classification",
     {
-        "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
-        "rule": _text("The learning rule that it was trained with.", "metaplastic"),
-        "version": _whole("Of the model.", 1),
+        **_ANSWERING,
         "predictions": _list(fields.Nested(prediction), "One for each image, in their order."),
+    },
+)
+
+result = Model(
+    "Result",
+    {
+        "architecture": _text("The network.", "lenet"),
+        **_ANSWERING,
+        "prediction": _object(prediction, "As the architecture's own endpoint answers it."),
+        "milliseconds": _number("That its inference took, without preparation.", 0.21, min=0),
+        "test_accuracy": fields.Float(description="On the test set, 0..1.", example=0.9957),
+    },
+)
+
+comparison = Model(
+    "Comparison",
+    {
+        "dataset": _text("What all the models were trained on.", "mnist"),
+        "agree": fields.Boolean(
+            description="Whether all of them give the same label.", example=True, required=True
+        ),
+        "results": _list(fields.Nested(result), "One for each architecture, by its name."),
     },
 )
 
@@ -242,7 +268,7 @@ ready = Model(
     "Ready",
     {
         "status": _text("Always this.", "ready", enum=["ready"]),
-        "models": _whole("How many answer.", 2),
+        "models": _whole("How many are served.", 2),
     },
 )
 
@@ -253,6 +279,8 @@ _MODELS = (
     candidate,
     prediction,
     classification,
+    result,
+    comparison,
     image_input,
     shelf_row,
     shelf,

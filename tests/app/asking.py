@@ -15,9 +15,9 @@ def upload(client: FlaskClient, url: str = LENET, **files: bytes) -> TestRespons
     return client.post(url, data=form)
 
 
-def send_many(client: FlaskClient, *files: tuple[str, bytes]) -> TestResponse:
+def send_many(client: FlaskClient, *files: tuple[str, bytes], url: str = LENET) -> TestResponse:
     form = {"file": [(io.BytesIO(data), name) for name, data in files]}
-    return client.post(LENET, data=form)
+    return client.post(url, data=form)
 
 
 def refused(response: TestResponse, status: int, code: str) -> Any:

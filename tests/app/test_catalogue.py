@@ -125,7 +125,7 @@ def test_a_model_that_is_no_model_is_named_when_its_session_opens(
 ) -> None:
     (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ShelfError, match=r"model\.onnx: ONNX Runtime cannot run it"):
-        load(tmp_path).open_sessions()
+        load(tmp_path).open_first_sessions()
 
 
 def test_a_model_with_other_classes_than_its_card_is_refused(
@@ -133,11 +133,28 @@ def test_a_model_with_other_classes_than_its_card_is_refused(
 ) -> None:
     put_model(labels=["one", "two"])
     with pytest.raises(ShelfError, match="for one image of 2 classes"):
-        load(tmp_path).open_sessions()
+        load(tmp_path).open_first_sessions()
+
+
+def test_what_no_checksum_vouches_for_is_tried_at_the_start(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("default")
+    (put_model("other", architecture="vgg", files={}) / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ShelfError, match=r"other/model\.onnx: ONNX Runtime cannot run it"):
+        load(tmp_path).open_first_sessions()
+
+
+def test_an_architecture_called_like_the_comparison_is_refused(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("run", architecture="compare")
+    with pytest.raises(ShelfError, match=r"card\.json: no architecture can be called 'compare'"):
+        load(tmp_path)
 
 
 def test_the_bundled_models_are_all_served(shelf: Path) -> None:
     catalogue = load(shelf)
-    catalogue.open_sessions()
+    assert all(model.network for model in catalogue)
     cards = [json.loads(path.read_text()) for path in shelf.rglob("card.json")]
     assert len(list(catalogue)) == len(cards)

@@ -13,6 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.catalogue import SAMPLES
+from scripts.draw_samples import TABLES
 from tests.app.asking import LENET, only_prediction, refused, send_many, upload
 
 
@@ -66,6 +67,16 @@ def test_a_batch_is_answered_like_its_images_one_by_one(client: FlaskClient) -> 
         assert alone["probability"] == pytest.approx(entry["probability"], abs=2e-6)
 
 
+def test_more_images_than_a_network_takes_at_once_are_answered_in_their_order(
+    client: FlaskClient,
+) -> None:
+    digits = [3, 7, 1] * 12
+    names = {3: "three", 7: "seven", 1: "one"}
+    pictures = {d: (SAMPLES / "mnist" / f"{name}.png").read_bytes() for d, name in names.items()}
+    response = send_many(client, *((f"{digit}.png", pictures[digit]) for digit in digits))
+    assert [int(entry["label"]) for entry in response.json["predictions"]] == digits
+
+
 @pytest.mark.parametrize("place", ["multipart", "form", "query"])
 def test_a_sample_is_classified(client: FlaskClient, place: str) -> None:
     if place == "multipart":
@@ -79,11 +90,15 @@ def test_a_sample_is_classified(client: FlaskClient, place: str) -> None:
 
 
 def test_every_sample_is_recognised(client: FlaskClient) -> None:
-    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    assert sorted(client.get(LENET).json["samples"]) == sorted(digits)
-    for value, digit in enumerate(digits):
-        response = client.post(LENET, data={"sample": digit})
-        assert only_prediction(response)["label"] == str(value)
+    """By what answers at each endpoint when no rule and no version is asked for."""
+    for model in client.get("/api/models").json["models"]:
+        if model["default"]:
+            table = TABLES.get(model["dataset"], {})
+            endpoint = model["endpoint"]
+            assert sorted(client.get(endpoint).json["samples"]) == sorted(table)
+            for name, sample in table.items():
+                prediction = only_prediction(client.post(endpoint, data={"sample": name}))
+                assert prediction["label"] == sample.label, f"{endpoint}: {name}"
 
 
 def test_a_file_wins_over_the_sample(client: FlaskClient, seven: bytes) -> None:

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 
 from app.images import decode, prepare
 from models.cards import ONNX_MODEL, find_models
-from scripts.draw_samples import SAMPLES, WORDS, digit_mask, draw_digit
+from scripts.draw_samples import SAMPLES
+from scripts.samples.digits import WORDS, digit_mask, draw_digit
 
 SHELF = Path(os.environ.get("METAPLASTIC_WEIGHTS") or Path(__file__).parents[2] / "weights")
 

@@ -77,6 +77,21 @@ def test_a_model_that_cannot_run_is_not_ready(
     assert "/" not in response.json["message"]
 
 
+def test_a_model_opens_with_its_first_request_and_its_faults_are_logged(
+    put_model: Callable[..., Path],
+    make_client: Callable[..., FlaskClient],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put_model("default")
+    put_model("other", architecture="vgg", labels=["one", "two"])
+    client = make_client()
+    assert client.get("/health/ready").status_code == 200
+    response = client.post("/api/mnist/vgg?sample=one")
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")
+    assert "other/model.onnx: it answers (1, 10) for one image of 2 classes" in caplog.text
+    assert client.post("/api/mnist/lenet?sample=one").status_code == 200
+
+
 def test_an_unknown_endpoint_is_answered_with_those_there_are(client: FlaskClient) -> None:
     response = client.post("/api/mnist/nonet", data={"sample": "one"})
     assert (response.status_code, response.json["code"]) == (404, "unknown_endpoint")

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,12 @@ def test_curl_names_a_sample(service: Service) -> None:
     assert answer["predictions"][0]["label"] == "7"
 
 
+def test_curl_compares_the_architectures(service: Service) -> None:
+    answer = curl("-F", f"file=@{SAMPLES / 'seven.png'}", f"{service.url}/api/mnist/compare")
+    assert {result["prediction"]["label"] for result in answer["results"]} == {"7"}
+    assert answer["agree"] is True
+
+
 @pytest.mark.parametrize("way", ["form", "raw", "chunked", "nowhere"])
 def test_a_large_upload_by_curl_is_answered_and_not_reset(
     service: Service, tmp_path: Path, way: str
@@ -212,6 +219,17 @@ def test_a_lost_client_costs_nobody_a_worker(service: Service) -> None:
             client.sendall(sent)
     assert curl("-F", "sample=seven", service.url + LENET)["predictions"][0]["label"] == "7"
     assert workers <= service.workers  # none was lost; a start may still be forking the last
+
+
+def test_threads_that_ask_for_a_model_at_once_open_it(
+    start: Callable[..., AbstractContextManager[Service]],
+) -> None:
+    with start(workers=1, threads=4) as service, ThreadPoolExecutor(8) as clients:
+        rules = requests.get(service.url + LENET, timeout=PATIENCE).json()["rules"]
+        url = f"{service.url}{LENET}?sample=seven&rule={rules[-1]['rule']}"  # not open yet
+        answers = list(clients.map(lambda _: requests.post(url, timeout=PATIENCE), range(16)))
+    labels = [answer.json()["predictions"][0]["label"] for answer in answers]
+    assert labels == ["7"] * 16
 
 
 def test_threads_and_one_worker_serve_too(

@@ -92,6 +92,18 @@ def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
     assert (prediction["filename"], prediction["label"]) == ("three.png", "3")
 
 
+def test_the_architectures_are_compared_at_once(
+    browser: webdriver.Chrome, service: Service
+) -> None:
+    browser.get(service.url)
+    operation = Operation(browser, "mnist", "compare_mnist")
+    sample = operation.find("tr[data-param-name=sample] select").get_attribute("value")
+    answer = operation.execute()
+    results = answer["results"]
+    assert isinstance(results, list)
+    assert {result["prediction"]["filename"] for result in results} == {f"{sample}.png"}
+
+
 def test_the_page_asks_no_other_host(browser: webdriver.Chrome, service: Service) -> None:
     browser.get(service.url)
     names = browser.execute_script(

@@ -1,0 +1,62 @@
+"""/api/<dataset>/compare: one image, and what every architecture makes of it."""
+
+from typing import Any
+
+from flask import Response, request
+
+from app.api import schemas
+from app.api.answers import Resource, answer
+from app.api.classify import ONE_IMAGE
+from app.api.options import (
+    COMPARISON,
+    describe_comparison,
+    read_models,
+    read_options,
+    refuse_unknown,
+)
+from app.catalogue import COMPARE, Endpoint
+from app.comparison import compare
+from app.settings import Settings
+from app.uploads import read_uploads
+
+
+class Comparison(Resource):
+    """One image in, the predictions of all of a data set's architectures out."""
+
+    def __init__(self, api: Any, endpoints: list[Endpoint], settings: Settings) -> None:
+        super().__init__(api)
+        self.endpoints = endpoints
+        self.settings = settings
+
+    def post(self) -> Response:
+        """Classify one image with every architecture, side by side."""
+        refuse_unknown(request.args, COMPARISON)
+        models = read_models(request.args, self.endpoints)
+        options = read_options(request.args, models)
+        (upload,) = read_uploads(request, self.endpoints[0].samples, max_images=1)
+        return answer(compare(models, upload, self.settings, top=options.top, raw=options.raw))
+
+
+def add_route(namespace: Any, endpoints: list[Endpoint], settings: Settings) -> None:
+    """Add the documented comparison of a data set's `endpoints` to its namespace."""
+    dataset = endpoints[0].dataset
+    name = dataset.replace("-", "_")
+    architectures = ", ".join(endpoint.architecture for endpoint in endpoints)
+    answered = ("What each model makes of the image.", schemas.comparison)
+    doc = {
+        "id": f"{COMPARE}_{name}",
+        "description": (
+            f"Classify one image with each architecture of {dataset}: {architectures}\n\n"
+            f"{ONE_IMAGE}.\n\n"
+            "The image is prepared once for all that take the same input."
+        ),
+        "params": describe_comparison(endpoints),
+        "responses": schemas.responses({200: answered}, 400, 404, 413, 415, 422, 500),
+    }
+    namespace.add_resource(
+        Comparison,
+        f"/{COMPARE}",
+        endpoint=f"{name}_{COMPARE}",
+        resource_class_kwargs={"endpoints": endpoints, "settings": settings},
+        route_doc={"post": doc},
+    )

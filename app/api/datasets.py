@@ -1,0 +1,22 @@
+"""/api/<dataset>/...: a group of Swagger's for each data set on the shelf."""
+
+from typing import Any
+
+import flask_restx
+
+from app.api import classify, compare
+from app.catalogue import Catalogue
+from app.settings import Settings
+
+
+def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
+    """One for each data set: the routes of each of its architectures, and of all together."""
+    spaces = []
+    for dataset, endpoints in catalogue.datasets.items():
+        description = f"Classify images of {dataset}"
+        space = flask_restx.Namespace(dataset, description, path=f"/api/{dataset}")
+        for endpoint in endpoints:
+            classify.add_routes(space, endpoint, settings)
+        compare.add_route(space, endpoints, settings)
+        spaces.append(space)
+    return spaces
