@@ -1,145 +1,56 @@
 """Draw the service's own sample images: `python -m scripts.draw_samples [folder]`.
 
-They show what people send, not what a data set holds: handwriting in dark ink on white paper. No
-data set's image and no font is used; the strokes are the tables below. Deterministic.
+They show what people send, not what a data set holds: handwriting in dark ink on white paper,
+garments as shops show them, small colour pictures. No data set's image, no font and nobody else's
+picture is used; they are painted from the tables in `scripts/samples`. Deterministic.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
+
+from scripts.samples import animals, garments, vehicles
+from scripts.samples.digits import WORDS, draw_mnist_sample
+from scripts.samples.garments import draw_garment
+from scripts.samples.photos import draw_photo
 
 SAMPLES = Path(__file__).parent.parent / "app" / "static" / "samples"
 
-Stroke = tuple[tuple[float, float], ...]
-Colour = str | tuple[int, ...]
 
-# Each digit: its strokes, each a smooth curve through points (x, y); y runs down from 0 to 1.
-# A point given twice is a corner.
-DIGITS: tuple[tuple[Stroke, ...], ...] = (
-    ((
-        (0.56, 0.02), (0.34, 0.09), (0.16, 0.34), (0.14, 0.66), (0.28, 0.92), (0.48, 0.97),
-        (0.70, 0.84), (0.82, 0.56), (0.80, 0.26), (0.68, 0.07), (0.52, 0.03),
-    ),),
-    (((0.58, 0.02), (0.54, 0.34), (0.48, 0.66), (0.43, 0.98)),),
-    ((
-        (0.17, 0.24), (0.28, 0.07), (0.52, 0.02), (0.72, 0.13), (0.72, 0.34), (0.55, 0.58),
-        (0.32, 0.80), (0.13, 0.95), (0.13, 0.95), (0.40, 0.91), (0.64, 0.95), (0.86, 0.93),
-    ),),
-    ((
-        (0.18, 0.13), (0.38, 0.03), (0.62, 0.05), (0.73, 0.19), (0.62, 0.37), (0.38, 0.46),
-        (0.38, 0.46), (0.64, 0.50), (0.79, 0.66), (0.72, 0.87), (0.48, 0.97), (0.24, 0.94),
-        (0.12, 0.84),
-    ),),
-    (
-        ((0.30, 0.04), (0.24, 0.24), (0.14, 0.52), (0.14, 0.52), (0.46, 0.53), (0.86, 0.48)),
-        ((0.70, 0.10), (0.66, 0.40), (0.61, 0.70), (0.58, 0.98)),
-    ),
-    (
-        (
-            (0.32, 0.06), (0.28, 0.25), (0.24, 0.45), (0.24, 0.45), (0.46, 0.38), (0.68, 0.46),
-            (0.77, 0.66), (0.67, 0.87), (0.44, 0.97), (0.22, 0.94), (0.12, 0.86),
-        ),
-        ((0.32, 0.06), (0.54, 0.06), (0.80, 0.03)),
-    ),
-    ((
-        (0.66, 0.02), (0.44, 0.14), (0.26, 0.38), (0.19, 0.66), (0.26, 0.89), (0.47, 0.98),
-        (0.68, 0.90), (0.75, 0.72), (0.64, 0.57), (0.45, 0.55), (0.28, 0.66), (0.21, 0.80),
-    ),),
-    ((
-        (0.14, 0.09), (0.36, 0.09), (0.60, 0.07), (0.84, 0.05), (0.84, 0.05), (0.68, 0.30),
-        (0.54, 0.60), (0.42, 0.98),
-    ),),
-    ((
-        (0.72, 0.14), (0.52, 0.02), (0.32, 0.09), (0.28, 0.27), (0.46, 0.45), (0.66, 0.60),
-        (0.74, 0.80), (0.60, 0.96), (0.38, 0.96), (0.24, 0.82), (0.32, 0.62), (0.52, 0.45),
-        (0.70, 0.30), (0.72, 0.14),
-    ),),
-    ((
-        (0.74, 0.16), (0.56, 0.03), (0.34, 0.09), (0.24, 0.27), (0.32, 0.45), (0.50, 0.48),
-        (0.68, 0.36), (0.75, 0.16), (0.75, 0.16), (0.73, 0.42), (0.66, 0.70), (0.56, 0.98),
-    ),),
-)  # fmt: skip
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+class Sample(NamedTuple):
+    """A picture and the label that a model should give it."""
+
+    label: str
+    draw: Callable[[], Image.Image]
 
 
-def digit_mask(
-    digit: int,
-    size: tuple[int, int] = (140, 140),
-    *,
-    pen: float = 0.09,
-    height: float = 0.7,
-    centre: tuple[float, float] = (0.5, 0.5),
-) -> Image.Image:
-    """The digit's ink as an "L" picture of `size` (width, height): 255 where the pen went.
-
-    `height` is the digit's as a share of the picture's, `pen` the line's width as a share of the
-    digit's height, `centre` where its middle stands as shares of the picture's width and height.
-    """
-    fine = 4 if max(size) <= 512 else 1
-    width, tall = size[0] * fine, size[1] * fine
-    scale = height * tall
-    image = Image.new("L", (width, tall))
-    draw = ImageDraw.Draw(image)
-    radius = max(pen * scale / 2, 0.5)
-    for stroke in DIGITS[digit]:
-        path = (_smooth(stroke) - 0.5) * scale + np.multiply(centre, (width, tall))
-        draw.line([(x, y) for x, y in path], fill=255, width=max(1, round(2 * radius)))
-        for x, y in path:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    return image.reduce(fine) if fine > 1 else image
-
-
-def draw_digit(
-    digit: int,
-    size: tuple[int, int] = (140, 140),
-    *,
-    ink: Colour = "black",
-    paper: Colour | None = "white",
-    **shape: float | tuple[float, float],
-) -> Image.Image:
-    """The digit in `ink` on `paper` as "RGB", or as "RGBA" on nothing where `paper` is None.
-
-    `shape` is digit_mask's `pen`, `height` and `centre`.
-    """
-    mask = digit_mask(digit, size, **shape)
-    if paper is None:
-        image = Image.new("RGB", size, ink)
-        image.putalpha(mask)
-        return image
-    image = Image.new("RGB", size, paper)
-    image.paste(Image.new("RGB", size, ink), mask=mask)
-    return image
-
-
-def draw_mnist_sample(digit: int) -> Image.Image:
-    """The sample for one digit: 140x140, grey, a pen such as one has at hand."""
-    return draw_digit(digit, ink=(30, 30, 30)).convert("L")
-
-
-def _smooth(points: Stroke, steps: int = 12) -> NDArray[np.float64]:
-    """A Catmull-Rom curve through `points`, (n, 2)."""
-    p = np.asarray((points[0], *points, points[-1]))
-    t = (np.arange(steps) / steps)[:, None]
-    pieces = [
-        0.5
-        * (
-            2 * b
-            + (c - a) * t
-            + (2 * a - 5 * b + 4 * c - d) * t**2
-            + (3 * b - a - 3 * c + d) * t**3
-        )
-        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
-        if not np.array_equal(b, c)
-    ]
-    return np.concatenate((*pieces, p[-1:]))
-
-
-# Data set -> the pictures' names and how each is drawn.
+# Data set -> the pictures' names and what each is.
 TABLES = {
-    "mnist": {word: (draw_mnist_sample, digit) for digit, word in enumerate(WORDS)},
+    "mnist": {
+        word: Sample(str(digit), partial(draw_mnist_sample, digit))
+        for digit, word in enumerate(WORDS)
+    },
+    "fashion-mnist": {
+        "ankle-boot": Sample("Ankle boot", partial(draw_garment, garments.ANKLE_BOOT)),
+        "bag": Sample("Bag", partial(draw_garment, garments.BAG)),
+        "dress": Sample("Dress", partial(draw_garment, garments.DRESS)),
+        "sneaker": Sample("Sneaker", partial(draw_garment, garments.SNEAKER)),
+        "t-shirt": Sample("T-shirt/top", partial(draw_garment, garments.T_SHIRT)),
+        "trouser": Sample("Trouser", partial(draw_garment, garments.TROUSER)),
+    },
+    "cifar10": {
+        "airplane": Sample("airplane", partial(draw_photo, vehicles.AIRPLANE)),
+        "automobile": Sample("automobile", partial(draw_photo, vehicles.AUTOMOBILE)),
+        "cat": Sample("cat", partial(draw_photo, animals.CAT)),
+        "frog": Sample("frog", partial(draw_photo, animals.FROG)),
+        "horse": Sample("horse", partial(draw_photo, animals.HORSE)),
+        "ship": Sample("ship", partial(draw_photo, vehicles.SHIP)),
+        "truck": Sample("truck", partial(draw_photo, vehicles.TRUCK)),
+    },
 }
 
 
@@ -150,8 +61,8 @@ def main() -> None:
     folder = parser.parse_args().folder
     for dataset, table in TABLES.items():
         (folder / dataset).mkdir(parents=True, exist_ok=True)
-        for name, (draw, which) in table.items():
-            draw(which).save(folder / dataset / f"{name}.png", optimize=True)
+        for name, sample in table.items():
+            sample.draw().save(folder / dataset / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
-"""The same optimizer tests on another backend: a learning rule here is no TensorFlow code."""
+"""The same tests on other backends: neither learning rules nor training are TensorFlow code."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 
 
-def test_the_optimizers_tests_pass_on_jax():
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "pytest", "-q", str(TESTS / "test_metaplastic.py")]
+@pytest.mark.parametrize(
+    ("backend", "tests"),
+    [
+        ("jax", "test_metaplastic.py"),
+        ("jax", "test_training_network.py"),
+        ("torch", "test_training_network.py"),
+    ],
+)
+def test_the_tests_of_a_module_pass_on(backend, tests):
+    pytest.importorskip(backend)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", str(TESTS / tests)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -1,0 +1,37 @@
+"""What photographs of vehicles and of animals share: sky, ground, shadow, a camera's noise."""
+
+from PIL import Image
+
+from scripts.samples.painting import Colour, Part, ellipse, paint, rectangle, stroke
+
+SIZE = 128
+GRAIN = 2.5
+
+WHITE, BLACK = (240, 240, 238), (24, 24, 28)
+
+
+def draw_photo(parts: tuple[Part, ...]) -> Image.Image:
+    """The sample for one class, as "RGB"."""
+    return paint(SIZE, WHITE, parts, grain=GRAIN)
+
+
+def sky(horizon: float, upper: Colour, lower: Colour) -> Part:
+    """From the picture's top down to `horizon`, faintly clouded."""
+    return Part(rectangle(0, 0, 1, horizon), upper, lower, mottle=0.05, patch=(0.3, 0.12))
+
+
+def ground(horizon: float, upper: Colour, lower: Colour, mottle: float, across: float) -> Part:
+    """From `horizon` to the picture's bottom: patches `across` wide, flat as seen from above."""
+    patch = across, across / 3
+    return Part(rectangle(0, horizon, 1, 1), upper, lower, mottle=mottle, patch=patch)
+
+
+def shadow(left: float, right: float, y: float, height: float = 0.03) -> Part:
+    """On the ground, under what stands there."""
+    middle, half = (left + right) / 2, (right - left) / 2
+    return Part(ellipse(middle, y, half, height), (12, 12, 14), soft=0.012, opacity=0.7)
+
+
+def line(*points: tuple[float, float], colour: Colour = BLACK, width: float = 0.008) -> Part:
+    """A gap between panels, a crease."""
+    return Part(stroke(*points), colour, line=width, opacity=0.6)
