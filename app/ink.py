@@ -53,8 +53,7 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
     paper = _fit_paper(pixels)
     difference = pixels - paper
     distance = _length(difference)
-    noise = 1.4826 * float(np.median(distance[::2, ::2]))
-    if noise > 0.01:  # a photograph's grain; clean drawings stay sharp
+    if _noise(distance) > 0.01:  # a photograph's grain; clean drawings stay sharp
         difference = _smooth(difference)
         distance = _length(difference)
     strong = distance >= 0.6 * distance.max()
@@ -66,7 +65,7 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
         strength = difference @ (tone / (tone @ tone))
     else:  # inks of several colours
         strength = distance / level
-    noise = 1.4826 * float(np.median(np.abs(strength[::2, ::2])))
+    noise = _noise(np.abs(strength))
     if noise * NOISE_MARGIN > 1:
         raise _blank()
     floor = 3 * noise
@@ -91,6 +90,15 @@ def box(flags: Flags) -> tuple[slice, slice]:
     """The rows and columns that hold all set `flags`, of which there is at least one."""
     rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _noise(distance: Floats) -> float:
+    """The standard deviation of the paper, from how far each pixel (height, width) is from it.
+
+    Only what is nearer to the paper than to the ink is asked: an object may fill the picture.
+    """
+    few = distance[::2, ::2]
+    return 1.4826 * float(np.median(few[few <= 0.5 * few.max()]))
 
 
 def _blank() -> RequestError:

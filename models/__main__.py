@@ -12,7 +12,7 @@ from typing import Any
 # Before TensorFlow is imported: its start-up notices would bury what we print.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from models.cards import Card, find_models, read_card
+from models.cards import TRAINED_RULES, Card, find_models, read_card
 from models.errors import MetaplasticError
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
@@ -78,7 +78,9 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from models.train_all import plan, train_planned
 
     rows = []
-    planned = list(plan(wanted.shelf, wanted.runs))
+    planned = [
+        model for model in plan(wanted.shelf, wanted.runs) if wanted.rule in (None, model.rule)
+    ]
     for number, model in enumerate(planned, start=1):
         card = model.card
         if card is None:
@@ -187,6 +189,11 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 
 def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if wanted.markdown:
+        from models.readme import models_table
+
+        print(models_table(wanted.shelf))
+        return 0
     from models.runs import find_runs, read_history
 
     rows = [
@@ -268,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[shelf, runs],
         help="train what models/recipes.toml has and neither the shelf nor the runs have",
     )
+    train_all.add_argument("--rule", choices=TRAINED_RULES, help="only the models of this rule")
     train_all.set_defaults(carry_out=_train_all)
 
     compare = commands.add_parser(
@@ -298,6 +306,9 @@ def _parser() -> argparse.ArgumentParser:
     publish.set_defaults(carry_out=_publish)
 
     listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")
+    listing.add_argument(
+        "--markdown", action="store_true", help="the published models as the README's table"
+    )
     listing.set_defaults(carry_out=_list)
     return parser
 

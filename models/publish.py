@@ -9,6 +9,7 @@ from models.datasets import Arrays, load
 from models.errors import MetaplasticError
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.plots import draw_confusion
+from models.recipes import recipe_from
 from models.runs import HISTORY
 from models.scoring import score
 from models.train import checksums
@@ -76,13 +77,11 @@ def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
 def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
     """The scores of the twin in `folder`, which must differ from `card` in its rule alone."""
     twin = read_card(folder)
-    ours, theirs = dict(card.training.recipe), dict(twin.training.recipe)
-    ours.pop("constants"), theirs.pop("constants")
-    if (twin.dataset, twin.architecture, theirs) != (card.dataset, card.architecture, ours):
-        different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    ours, theirs = _what_twins_share(card), _what_twins_share(twin)
+    if different := sorted(name for name, value in ours.items() if theirs[name] != value):
         raise PublishError(
-            f"{folder} is no twin of {card.name}: it must be {card.endpoint} with the same recipe "
-            f"and seed (different: {', '.join(different) or twin.endpoint})"
+            f"{folder} is no twin of {card.name}: it must be {card.endpoint}, trained on the same "
+            f"backend, by the same recipe but for the rule (different: {', '.join(different)})"
         )
     scores = twin.test or score(onnx_logits(folder, arrays.x_test), arrays.y_test)
     return Control(
@@ -92,3 +91,10 @@ def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
         test_accuracy=scores.accuracy,
         test_interval=scores.interval,
     )
+
+
+def _what_twins_share(card: Card) -> dict[str, object]:
+    """All that a training starts from but its rule. Backends draw different initial weights."""
+    recipe = dataclasses.replace(recipe_from(card.training.recipe), constants={})
+    backend = card.training.backend.partition(",")[0]
+    return {"endpoint": card.endpoint, "backend": backend, **recipe.as_dict()}

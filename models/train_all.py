@@ -4,14 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.cards import Card, find_models
+from models.cards import TRAINED_RULES, Card, find_models
 from models.recipes import Recipe, recipe_for, recipe_from, recipe_names
 from models.runs import find_runs, open_run, start_run
-
-Name = tuple[str, str, str]  # (data set, architecture, rule)
-
-# The twins: what is published and its control.
-TRAINED_RULES = ("metaplastic", "backprop")
 
 
 @dataclass(frozen=True)

@@ -386,6 +386,18 @@ def test_a_garment_is_trimmed_centred_and_keeps_its_shades() -> None:
     assert cloth[:, 16:20].mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("garment", sorted(TABLES["fashion-mnist"]))
+def test_a_garment_that_fills_the_picture_is_seen_as_with_a_margin(garment: str) -> None:
+    picture = Image.open(SAMPLES / "fashion-mnist" / f"{garment}.png").convert("RGB")
+    ink = np.asarray(picture.convert("L")) < 235
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    tight = (columns[0] - 2, rows[0] - 2, columns[-1] + 3, rows[-1] + 3)
+    whole, filled = (
+        read(encode(image), GARMENT).pixels for image in (picture, picture.crop(tight))
+    )
+    assert np.corrcoef(whole.ravel(), filled.ravel())[0, 1] > 0.97
+
+
 def test_raw_changes_nothing_but_mode_and_size() -> None:
     turned = Image.Exif()
     turned[0x0112] = 3
