@@ -35,6 +35,7 @@ class Recipe:
     label_smoothing: float
     momentum: float = 0.9  # of sgd, with Nesterov's step
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
+    mirror: bool = False  # the finished network averages over image and mirror: models/mirror.py
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
     augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
     constants: Mapping[str, Any] = field(default_factory=dict)  # the learning rule's

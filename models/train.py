@@ -16,6 +16,7 @@ from models.batches import TrainingBatches, one_hot
 from models.cards import KERAS_MODEL, ONNX_MODEL, Card, Training, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
+from models.mirror import mirrored
 from models.plasticity import LEARNING_RULES
 from models.plots import draw_confusion, draw_curves
 from models.progress import TrainingProgress
@@ -181,6 +182,9 @@ def _complete(
     network = build_network(run)
     network.load_weights(run.folder / BEST)
     round_weights(network)  # before anything is measured on them
+    work = multiply_adds(network)
+    if run.recipe.mirror:
+        network, work = mirrored(network), 2 * work
     network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
     compact_keras(run.folder / KERAS_MODEL)
     images, labels = validation
@@ -197,7 +201,7 @@ def _complete(
         labels=data.labels,
         input=data.input,
         parameters=network.count_params(),
-        multiply_adds=multiply_adds(network),
+        multiply_adds=work,
         calibration=calibrate(logits, labels),
         validation=scores,
         test=None,

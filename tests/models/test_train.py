@@ -16,6 +16,7 @@ import pytest
 
 from models.__main__ import main
 from models.cards import read_card
+from models.export import keras_logits, onnx_logits
 from models.recipes import recipe_for
 from models.runs import read_history, start_run
 from models.train import build_network, build_optimizer
@@ -208,3 +209,18 @@ def test_what_cannot_be_trained_is_refused_at_once(arguments, message, tmp_path,
     assert main(["train", *arguments, "--runs", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("on_made_data")
+def test_a_mirrored_run_is_measured_and_counted_as_it_is_served(tmp_path):
+    arguments = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
+    assert main([*arguments, "--set", "mirror=true"]) == 0
+    (folder,) = tmp_path.iterdir()
+    card = read_card(folder)
+    assert card.multiply_adds == 2 * 8_446_760
+    assert card.parameters == 332_894
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    for answers in (keras_logits, onnx_logits):
+        np.testing.assert_allclose(
+            answers(folder, images), answers(folder, images[:, :, ::-1]), atol=1e-5
+        )
