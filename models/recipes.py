@@ -32,7 +32,7 @@ class Recipe:
     warmup: float  # share of all steps over which the learning rate rises from 0
     schedule: Literal["cosine", "constant"]
     weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
-    label_smoothing: float
+    label_smoothing: float  # of the cross-entropy; rewards are never smoothed
     momentum: float = 0.9  # of sgd, with Nesterov's step
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
     mirror: bool = False  # the finished network averages over image and mirror: models/mirror.py
@@ -75,6 +75,7 @@ def recipe_for(
 
     from models.architectures import check_knobs
     from models.plasticity import LEARNING_RULES
+    from models.plasticity.learning import Learning
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
     tables = _tables()
@@ -95,7 +96,7 @@ def recipe_for(
     recipe = recipe_from({**settings, "constants": constants[rule]})
     try:
         check_knobs(architecture, recipe.network)
-        LEARNING_RULES[rule](keras.optimizers.SGD(), **recipe.constants)
+        LEARNING_RULES[rule](Learning(keras.optimizers.SGD()), **recipe.constants)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{dataset} {architecture} {rule}: {error}") from error
     return recipe

@@ -18,6 +18,7 @@ from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.mirror import mirrored
 from models.plasticity import LEARNING_RULES
+from models.plasticity.learning import Learning
 from models.plots import draw_confusion, draw_curves
 from models.progress import TrainingProgress
 from models.recipes import Recipe
@@ -54,15 +55,9 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     whiten(network, training[0])
     model = training_network(network, recipe.precision)
     steps = -(-len(training[0]) // recipe.batch_size)
-    optimizer = build_optimizer(run, steps * recipe.epochs)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=["accuracy"],
-    )
-    optimizer.build(model.trainable_variables)
+    learning = build_learning(run, steps)
+    model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
+    learning.optimizer.build(model.trainable_variables)
     if history:
         model.load_weights(checkpoint_path(run.folder, len(history)))
     batches = TrainingBatches(
@@ -70,13 +65,15 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         augmentations=recipe.augment,
-        loss_weights=getattr(optimizer, "loss_weights", None),
+        targets=learning.targets,
+        loss_weights=learning.loss_weights,
     )
+    held_out = learning.targets(one_hot(validation[1], classes), None)
     model.fit(
         batches,
         epochs=recipe.epochs,
         initial_epoch=len(history),
-        validation_data=(scaled(validation[0]), one_hot(validation[1], classes)),
+        validation_data=(scaled(validation[0]), held_out),
         validation_batch_size=500,
         callbacks=[
             _EpochStarter(batches, recipe.seed),
@@ -98,10 +95,13 @@ def build_network(run: Run) -> keras.Model:
     )
 
 
-def build_optimizer(run: Run, total_steps: int) -> keras.optimizers.Optimizer:
-    """SGD or Adam as the recipe says, and what the run's learning rule makes of it."""
+def build_learning(run: Run, steps: int) -> Learning:
+    """SGD or Adam and cross-entropy as the recipe says, and what the run's rule makes of them.
+
+    `steps` is the number of batches in an epoch.
+    """
     recipe = run.recipe
-    rate = _learning_rate(recipe, total_steps)
+    rate = _learning_rate(recipe, steps * recipe.epochs)
     decay = recipe.weight_decay or None
     base: keras.optimizers.Optimizer
     if recipe.optimizer == "sgd":
@@ -110,7 +110,10 @@ def build_optimizer(run: Run, total_steps: int) -> keras.optimizers.Optimizer:
     else:
         base = keras.optimizers.Adam(rate, weight_decay=decay)
     base.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return LEARNING_RULES[run.rule](base, **recipe.constants)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
+    return LEARNING_RULES[run.rule](Learning(base, loss), **recipe.constants)
 
 
 def _learning_rate(recipe: Recipe, total_steps: int) -> Any:

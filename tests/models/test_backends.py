@@ -14,6 +14,8 @@ TESTS = Path(__file__).parent
     ("backend", "tests"),
     [
         ("jax", "test_metaplastic.py"),
+        ("jax", "test_brainprop.py"),
+        ("torch", "test_brainprop.py"),
         ("jax", "test_training_network.py"),
         ("torch", "test_training_network.py"),
     ],

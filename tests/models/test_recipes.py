@@ -70,5 +70,7 @@ def test_what_the_network_or_the_rule_does_not_take_is_refused(override, message
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(RecipeError, match="rule: expected metaplastic or backprop, found 'hebb'"):
+    with pytest.raises(
+        RecipeError, match="rule: expected metaplastic or brainprop or backprop, found 'hebb'"
+    ):
         recipe_for("mnist", "lenet", "hebb")

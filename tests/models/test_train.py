@@ -19,7 +19,7 @@ from models.cards import read_card
 from models.export import keras_logits, onnx_logits
 from models.recipes import recipe_for
 from models.runs import read_history, start_run
-from models.train import build_network, build_optimizer
+from models.train import build_learning, build_network
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -94,7 +94,7 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(rule, tmp_path):
     overrides = {"weight_decay": 0.5, "warmup": 0, "metaplastic.strength": 0}
     recipe = recipe_for("mnist", "lenet", rule, overrides)
     run = start_run(tmp_path, "mnist", "lenet", rule, recipe, "")
-    network, optimizer = build_network(run), build_optimizer(run, 100)
+    network, optimizer = build_network(run), build_learning(run, 100).optimizer
     variables = network.trainable_variables
     for variable in variables:
         variable.assign(np.ones(variable.shape))
