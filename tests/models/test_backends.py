@@ -16,6 +16,8 @@ TESTS = Path(__file__).parent
         ("jax", "test_metaplastic.py"),
         ("jax", "test_brainprop.py"),
         ("torch", "test_brainprop.py"),
+        ("jax", "test_locally_connected.py"),
+        ("torch", "test_locally_connected.py"),
         ("jax", "test_training_network.py"),
         ("torch", "test_training_network.py"),
     ],
