@@ -1,5 +1,6 @@
 """Train one network by one recipe, and leave a run folder that can be served and published."""
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -13,7 +14,7 @@ import numpy as np
 
 from models import architectures
 from models.batches import TrainingBatches, one_hot
-from models.cards import KERAS_MODEL, ONNX_MODEL, Card, Training, write_card
+from models.cards import KERAS_MODEL, ONNX_MODEL, Card, ImageInput, Training, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.mirror import mirrored
@@ -30,6 +31,7 @@ from models.training_network import training_network
 from models.whitening import whiten
 
 History = list[dict[str, float]]
+GAIN = 0.001  # of the validation accuracy: less does not restart the recipe's patience
 
 
 def train(run: Run) -> Card:
@@ -47,7 +49,7 @@ def train(run: Run) -> Card:
 def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
     """Train the epochs of `run` that its history lacks, and keep the best weights in its folder."""
     recipe, history = run.recipe, read_history(run.folder)
-    if len(history) >= recipe.epochs:
+    if len(history) >= recipe.epochs or patience_is_over(history, recipe.patience):
         return
     classes = len(dataset(run.dataset).labels)
     keras.utils.set_random_seed(recipe.seed)
@@ -78,6 +80,7 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         callbacks=[
             _EpochStarter(batches, recipe.seed),
             _EpochKeeper(run.folder, history, network),
+            _Stopper(history, recipe.patience),
             TrainingProgress(recipe.epochs, steps, len(history)),
         ],
         shuffle=False,
@@ -87,12 +90,32 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
 
 def build_network(run: Run) -> keras.Model:
     """The untrained network of a run."""
-    data = dataset(run.dataset)
-    shape = (data.input.height, data.input.width, data.input.channels)
+    given = image_input(run)
+    shape = (given.height, given.width, given.channels)
     return architectures.build(
-        *(run.architecture, shape, len(data.labels), data.input.mean, data.input.std),
+        *(run.architecture, shape, len(dataset(run.dataset).labels), given.mean, given.std),
         **run.recipe.network,
     )
+
+
+def image_input(run: Run) -> ImageInput:
+    """What the network of a run takes; without normalisation its mean is 0 and its deviation 1."""
+    given = dataset(run.dataset).input
+    if run.recipe.normalise:
+        return given
+    return dataclasses.replace(given, mean=(0.0,) * given.channels, std=(1.0,) * given.channels)
+
+
+def patience_is_over(history: History, patience: int) -> bool:
+    """Whether the last `patience` epochs, if not 0, all stayed below the best before plus GAIN."""
+    best, waited = float("-inf"), 0
+    for row in history:
+        # Rounded, since the file has fewer digits than a training that was not interrupted.
+        if round(row["val_accuracy"] - best, 6) >= GAIN:
+            best, waited = row["val_accuracy"], 0
+        else:
+            waited += 1
+    return 0 < patience <= waited
 
 
 def build_learning(run: Run, steps: int) -> Learning:
@@ -101,7 +124,7 @@ def build_learning(run: Run, steps: int) -> Learning:
     `steps` is the number of batches in an epoch.
     """
     recipe = run.recipe
-    rate = _learning_rate(recipe, steps * recipe.epochs)
+    rate = _learning_rate(recipe, steps)
     decay = recipe.weight_decay or None
     base: keras.optimizers.Optimizer
     if recipe.optimizer == "sgd":
@@ -116,7 +139,12 @@ def build_learning(run: Run, steps: int) -> Learning:
     return LEARNING_RULES[run.rule](Learning(base, loss), **recipe.constants)
 
 
-def _learning_rate(recipe: Recipe, total_steps: int) -> Any:
+def _learning_rate(recipe: Recipe, steps: int) -> Any:
+    if recipe.schedule == "halving":
+        return keras.optimizers.schedules.ExponentialDecay(
+            recipe.learning_rate, recipe.halve_every * steps, decay_rate=0.5, staircase=True
+        )
+    total_steps = steps * recipe.epochs
     warmup_steps = round(recipe.warmup * total_steps)
     if recipe.schedule == "constant" and not warmup_steps:
         return recipe.learning_rate
@@ -178,6 +206,19 @@ class _EpochKeeper(keras.callbacks.Callback):
         commit_epoch(self._folder, self._history)
 
 
+class _Stopper(keras.callbacks.Callback):
+    """End the training once its patience is over."""
+
+    def __init__(self, history: History, patience: int) -> None:
+        """`history` is that which the _EpochKeeper before it fills."""
+        super().__init__()
+        self._history, self._patience = history, patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if patience_is_over(self._history, self._patience):
+            self.model.stop_training = True
+
+
 def _complete(
     run: Run, arrays: Arrays, validation: tuple[Images, Labels], history: History
 ) -> Card:
@@ -202,7 +243,7 @@ def _complete(
         version=1,
         default=True,
         labels=data.labels,
-        input=data.input,
+        input=image_input(run),
         parameters=network.count_params(),
         multiply_adds=work,
         calibration=calibrate(logits, labels),
