@@ -12,7 +12,7 @@ from typing import Any
 # Before TensorFlow is imported: its start-up notices would bury what we print.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from models.cards import TRAINED_RULES, Card, find_models, read_card
+from models.cards import RULES, Card, find_models, read_card
 from models.errors import MetaplasticError
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
@@ -275,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[shelf, runs],
         help="train what models/recipes.toml has and neither the shelf nor the runs have",
     )
-    train_all.add_argument("--rule", choices=TRAINED_RULES, help="only the models of this rule")
+    train_all.add_argument("--rule", choices=RULES, help="only the models of this rule")
     train_all.set_defaults(carry_out=_train_all)
 
     compare = commands.add_parser(

@@ -5,14 +5,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from models.augmentation import augment
 from models.datasets import Images, Labels, scaled
+from models.plasticity.learning import Rows, labels_alone
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Batches of (images float32 in 0..1, labels one-hot float32[, loss weights float32]).
+    """Batches of (images float32 in 0..1, targets float32[, loss weights float32]).
 
     Batch i of epoch e depends on the seed, e and i alone, so that an interrupted training goes on
     as if it had not stopped. Pass `shuffle=False` to `fit`: the shuffling is done here. The last
@@ -27,13 +27,18 @@ class TrainingBatches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         augmentations: Mapping[str, float],
+        targets: Callable[[Rows, np.random.Generator], Any] = labels_alone,
         loss_weights: Callable[[Any], Any] | None = None,
     ) -> None:
-        """`loss_weights` maps a batch of images to a weight each: the rule `pattern`."""
+        """`targets` and `loss_weights` are the learning rule's: see models/plasticity/learning.py.
+
+        Targets are the one-hot labels (N, classes) unless the rule says otherwise.
+        """
         super().__init__()
         self._images, self._labels = images, one_hot(labels, classes)
         self._batch_size, self._seed = batch_size, seed
-        self._augmentations, self._loss_weights = augmentations, loss_weights
+        self._augmentations = augmentations
+        self._targets, self._loss_weights = targets, loss_weights
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -43,10 +48,11 @@ class TrainingBatches(keras.utils.PyDataset):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         random = np.random.default_rng((self._seed, self._epoch, index))
         images = augment(scaled(self._images[chosen]), self._augmentations, random)
+        # After the augmentation, so that twins by different rules see the same images.
+        targets = self._targets(self._labels[chosen], random)
         if self._loss_weights is None:
-            return images, self._labels[chosen]
-        weights = keras.ops.convert_to_numpy(self._loss_weights(images))
-        return images, self._labels[chosen], weights
+            return images, targets
+        return images, targets, keras.ops.convert_to_numpy(self._loss_weights(images))
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the batches of `epoch` (from 0) from here on.
@@ -58,6 +64,6 @@ class TrainingBatches(keras.utils.PyDataset):
         self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
 
 
-def one_hot(labels: Labels, classes: int) -> npt.NDArray[np.float32]:
+def one_hot(labels: Labels, classes: int) -> Rows:
     """Labels (N,) as rows (N, classes) with a single 1."""
     return np.eye(classes, dtype=np.float32)[labels]

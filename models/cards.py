@@ -22,8 +22,6 @@ Style = Literal["digit", "garment", "photo"]
 
 # The first of these that an endpoint has is its default where no card claims to be.
 RULES = ("metaplastic", "brainprop", "backprop")
-# What `train-all` trains each network with: what is published, and its control.
-TRAINED_RULES = ("metaplastic", "backprop")
 
 
 class CardError(MetaplasticError):

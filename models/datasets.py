@@ -49,6 +49,19 @@ class Arrays:
         return digest.hexdigest()
 
 
+_CIFAR100 = """
+apple, aquarium fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy,
+bridge, bus, butterfly, camel, can, castle, caterpillar, cattle, chair, chimpanzee,
+clock, cloud, cockroach, couch, crab, crocodile, cup, dinosaur, dolphin, elephant,
+flatfish, forest, fox, girl, hamster, house, kangaroo, keyboard, lamp, lawn mower,
+leopard, lion, lizard, lobster, man, maple tree, motorcycle, mountain, mouse, mushroom,
+oak tree, orange, orchid, otter, palm tree, pear, pickup truck, pine tree, plain, plate,
+poppy, porcupine, possum, rabbit, raccoon, ray, road, rocket, rose, sea, seal, shark,
+shrew, skunk, skyscraper, snail, snake, spider, squirrel, streetcar, sunflower, sweet
+pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip, turtle,
+wardrobe, whale, willow tree, wolf, woman, worm
+"""
+
 # Mean and standard deviation are those of the training images, values in 0..1.
 DATASETS = {
     dataset.name: dataset
@@ -79,6 +92,16 @@ DATASETS = {
                 *(32, 32, 3, "photo"),
                 mean=(0.4914, 0.4822, 0.4465),
                 std=(0.2470, 0.2435, 0.2616),
+            ),
+        ),
+        DataSet(
+            name="cifar100",
+            module="cifar100",
+            labels=tuple(" ".join(label.split()) for label in _CIFAR100.split(",")),
+            input=ImageInput(
+                *(32, 32, 3, "photo"),
+                mean=(0.5071, 0.4865, 0.4409),
+                std=(0.2673, 0.2564, 0.2762),
             ),
         ),
     )

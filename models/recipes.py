@@ -30,10 +30,13 @@ class Recipe:
     optimizer: Literal["sgd", "adam"]
     learning_rate: float  # the highest: reached after the warm-up
     warmup: float  # share of all steps over which the learning rate rises from 0
-    schedule: Literal["cosine", "constant"]
+    schedule: Literal["cosine", "constant", "halving"]
     weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
-    label_smoothing: float
+    label_smoothing: float  # of the cross-entropy; rewards are never smoothed
     momentum: float = 0.9  # of sgd, with Nesterov's step
+    halve_every: int = 100  # epochs at each learning rate of the schedule "halving"
+    patience: int = 0  # epochs in a row without a gain that end the training; 0: never
+    normalise: bool = True  # by the data set's mean and deviation; else images enter in 0..1
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
     mirror: bool = False  # the finished network averages over image and mirror: models/mirror.py
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
@@ -48,6 +51,10 @@ class Recipe:
         _require("seed", self.seed, self.seed >= 0, "0 or more")
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _require("warmup", self.warmup, 0 <= self.warmup < 1, "from 0 to below 1")
+        halving, warm = self.schedule == "halving", self.warmup > 0
+        _require("warmup", self.warmup, not (halving and warm), "0 with the schedule halving")
+        _require("halve_every", self.halve_every, self.halve_every >= 1, "1 or more")
+        _require("patience", self.patience, self.patience >= 0, "0 or more")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         smoothing = self.label_smoothing
@@ -75,6 +82,7 @@ def recipe_for(
 
     from models.architectures import check_knobs
     from models.plasticity import LEARNING_RULES
+    from models.plasticity.learning import Learning
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
     tables = _tables()
@@ -85,6 +93,7 @@ def recipe_for(
             f"(it has {known})"
         )
     settings = {**tables["defaults"], **tables[dataset][architecture]}
+    del settings["rules"]
     for name, value in (overrides or {}).items():
         table, _, entry = name.rpartition(".")
         if table:
@@ -95,7 +104,7 @@ def recipe_for(
     recipe = recipe_from({**settings, "constants": constants[rule]})
     try:
         check_knobs(architecture, recipe.network)
-        LEARNING_RULES[rule](keras.optimizers.SGD(), **recipe.constants)
+        LEARNING_RULES[rule](Learning(keras.optimizers.SGD()), **recipe.constants)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{dataset} {architecture} {rule}: {error}") from error
     return recipe
@@ -109,6 +118,12 @@ def recipe_names() -> list[tuple[str, str]]:
         if dataset != "defaults"
         for architecture in networks
     ]
+
+
+def trained_rules(dataset: str, architecture: str) -> tuple[str, ...]:
+    """What `train-all` trains the network with: what is published, and its control."""
+    tables = _tables()
+    return tuple({**tables["defaults"], **tables[dataset][architecture]}["rules"])
 
 
 def recipe_from(settings: Mapping[str, Any]) -> Recipe:

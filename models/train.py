@@ -1,5 +1,6 @@
 """Train one network by one recipe, and leave a run folder that can be served and published."""
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -13,11 +14,12 @@ import numpy as np
 
 from models import architectures
 from models.batches import TrainingBatches, one_hot
-from models.cards import KERAS_MODEL, ONNX_MODEL, Card, Training, write_card
+from models.cards import KERAS_MODEL, ONNX_MODEL, Card, ImageInput, Training, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.mirror import mirrored
 from models.plasticity import LEARNING_RULES
+from models.plasticity.learning import Learning
 from models.plots import draw_confusion, draw_curves
 from models.progress import TrainingProgress
 from models.recipes import Recipe
@@ -29,6 +31,7 @@ from models.training_network import training_network
 from models.whitening import whiten
 
 History = list[dict[str, float]]
+GAIN = 0.001  # of the validation accuracy: less does not restart the recipe's patience
 
 
 def train(run: Run) -> Card:
@@ -46,7 +49,7 @@ def train(run: Run) -> Card:
 def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
     """Train the epochs of `run` that its history lacks, and keep the best weights in its folder."""
     recipe, history = run.recipe, read_history(run.folder)
-    if len(history) >= recipe.epochs:
+    if len(history) >= recipe.epochs or patience_is_over(history, recipe.patience):
         return
     classes = len(dataset(run.dataset).labels)
     keras.utils.set_random_seed(recipe.seed)
@@ -54,15 +57,9 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     whiten(network, training[0])
     model = training_network(network, recipe.precision)
     steps = -(-len(training[0]) // recipe.batch_size)
-    optimizer = build_optimizer(run, steps * recipe.epochs)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=["accuracy"],
-    )
-    optimizer.build(model.trainable_variables)
+    learning = build_learning(run, steps)
+    model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
+    learning.optimizer.build(model.trainable_variables)
     if history:
         model.load_weights(checkpoint_path(run.folder, len(history)))
     batches = TrainingBatches(
@@ -70,17 +67,20 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         augmentations=recipe.augment,
-        loss_weights=getattr(optimizer, "loss_weights", None),
+        targets=learning.targets,
+        loss_weights=learning.loss_weights,
     )
+    held_out = learning.targets(one_hot(validation[1], classes), None)
     model.fit(
         batches,
         epochs=recipe.epochs,
         initial_epoch=len(history),
-        validation_data=(scaled(validation[0]), one_hot(validation[1], classes)),
+        validation_data=(scaled(validation[0]), held_out),
         validation_batch_size=500,
         callbacks=[
             _EpochStarter(batches, recipe.seed),
             _EpochKeeper(run.folder, history, network),
+            _Stopper(history, recipe.patience),
             TrainingProgress(recipe.epochs, steps, len(history)),
         ],
         shuffle=False,
@@ -90,18 +90,41 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
 
 def build_network(run: Run) -> keras.Model:
     """The untrained network of a run."""
-    data = dataset(run.dataset)
-    shape = (data.input.height, data.input.width, data.input.channels)
+    given = image_input(run)
+    shape = (given.height, given.width, given.channels)
     return architectures.build(
-        *(run.architecture, shape, len(data.labels), data.input.mean, data.input.std),
+        *(run.architecture, shape, len(dataset(run.dataset).labels), given.mean, given.std),
         **run.recipe.network,
     )
 
 
-def build_optimizer(run: Run, total_steps: int) -> keras.optimizers.Optimizer:
-    """SGD or Adam as the recipe says, and what the run's learning rule makes of it."""
+def image_input(run: Run) -> ImageInput:
+    """What the network of a run takes; without normalisation its mean is 0 and its deviation 1."""
+    given = dataset(run.dataset).input
+    if run.recipe.normalise:
+        return given
+    return dataclasses.replace(given, mean=(0.0,) * given.channels, std=(1.0,) * given.channels)
+
+
+def patience_is_over(history: History, patience: int) -> bool:
+    """Whether the last `patience` epochs, if not 0, all stayed below the best before plus GAIN."""
+    best, waited = float("-inf"), 0
+    for row in history:
+        # Rounded, since the file has fewer digits than a training that was not interrupted.
+        if round(row["val_accuracy"] - best, 6) >= GAIN:
+            best, waited = row["val_accuracy"], 0
+        else:
+            waited += 1
+    return 0 < patience <= waited
+
+
+def build_learning(run: Run, steps: int) -> Learning:
+    """SGD or Adam and cross-entropy as the recipe says, and what the run's rule makes of them.
+
+    `steps` is the number of batches in an epoch.
+    """
     recipe = run.recipe
-    rate = _learning_rate(recipe, total_steps)
+    rate = _learning_rate(recipe, steps)
     decay = recipe.weight_decay or None
     base: keras.optimizers.Optimizer
     if recipe.optimizer == "sgd":
@@ -110,10 +133,18 @@ def build_optimizer(run: Run, total_steps: int) -> keras.optimizers.Optimizer:
     else:
         base = keras.optimizers.Adam(rate, weight_decay=decay)
     base.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return LEARNING_RULES[run.rule](base, **recipe.constants)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
+    return LEARNING_RULES[run.rule](Learning(base, loss), **recipe.constants)
 
 
-def _learning_rate(recipe: Recipe, total_steps: int) -> Any:
+def _learning_rate(recipe: Recipe, steps: int) -> Any:
+    if recipe.schedule == "halving":
+        return keras.optimizers.schedules.ExponentialDecay(
+            recipe.learning_rate, recipe.halve_every * steps, decay_rate=0.5, staircase=True
+        )
+    total_steps = steps * recipe.epochs
     warmup_steps = round(recipe.warmup * total_steps)
     if recipe.schedule == "constant" and not warmup_steps:
         return recipe.learning_rate
@@ -175,6 +206,19 @@ class _EpochKeeper(keras.callbacks.Callback):
         commit_epoch(self._folder, self._history)
 
 
+class _Stopper(keras.callbacks.Callback):
+    """End the training once its patience is over."""
+
+    def __init__(self, history: History, patience: int) -> None:
+        """`history` is that which the _EpochKeeper before it fills."""
+        super().__init__()
+        self._history, self._patience = history, patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if patience_is_over(self._history, self._patience):
+            self.model.stop_training = True
+
+
 def _complete(
     run: Run, arrays: Arrays, validation: tuple[Images, Labels], history: History
 ) -> Card:
@@ -199,7 +243,7 @@ def _complete(
         version=1,
         default=True,
         labels=data.labels,
-        input=data.input,
+        input=image_input(run),
         parameters=network.count_params(),
         multiply_adds=work,
         calibration=calibrate(logits, labels),

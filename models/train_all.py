@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.cards import TRAINED_RULES, Card, find_models
-from models.recipes import Recipe, recipe_for, recipe_from, recipe_names
+from models.cards import Card, find_models
+from models.recipes import Recipe, recipe_for, recipe_from, recipe_names, trained_rules
 from models.runs import find_runs, open_run, start_run
 
 
@@ -35,7 +35,7 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
     finished = [*find_models(shelf), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
     for dataset, architecture in recipe_names():
-        for rule in TRAINED_RULES:
+        for rule in trained_rules(dataset, architecture):
             recipe = recipe_for(dataset, architecture, rule)
             name = (dataset, architecture, rule)
             for folder, card in finished:

@@ -51,6 +51,8 @@ def _channels_first(kind: Any, config: dict[str, Any]) -> tuple[Any, dict[str, A
         config["data_format"] = "channels_first"
     if kind is layers.BatchNormalization:
         return BatchNormalization, {**config, "axis": 1}
+    if kind is layers.EinsumDense:
+        return EinsumDense, config
     if kind is layers.Concatenate:
         return kind, {**config, "axis": 1}
     if kind is layers.Rescaling and config["name"] == "normalisation":
@@ -70,6 +72,25 @@ class ChannelsFirstRescaling(layers.Rescaling):
 
 
 # Keras names a layer's entry in a weights file after its class: checkpoints fit any backend.
+class EinsumDense(layers.EinsumDense):
+    """A locally connected layer's product, turned around for channels-first maps.
+
+    Their memory is channels last: turning them moves nothing.
+    """
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        n, channels, height, width = input_shape
+        super().build((n, height, width, channels))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = super().call(keras.ops.transpose(inputs, (0, 2, 3, 1)), training)
+        return keras.ops.transpose(outputs, (0, 3, 1, 2))
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        height, width, filters = self.partial_output_shape
+        return (input_shape[0], filters, height, width)
+
+
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation by PyTorch's fused kernel, for channels-first tensors.
 

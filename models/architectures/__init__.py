@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from models.architectures import alexnet as alexnet
+from models.architectures import brainprop as brainprop
 from models.architectures import googlenet as googlenet
 from models.architectures import lenet as lenet
 from models.architectures import vgg as vgg

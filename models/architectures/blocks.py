@@ -19,6 +19,35 @@ def convolution(x: Any, width: int, size: int = 3, pool: bool = False) -> Any:
     return layers.ReLU()(layers.BatchNormalization()(x))
 
 
+def locally_connected(
+    x: Any, filters: int, size: int, strides: int = 1, use_bias: bool = True, **settings: Any
+) -> Any:
+    """A `size` x `size` convolution without padding that has a kernel of its own at each place.
+
+    Keras 2's LocallyConnected2D, which Keras 3 lacks, of plain Keras layers, so that a saved
+    network needs nothing else: shifted copies of the maps, joined, are the patches, and one einsum
+    multiplies them. `x` (N, height, width, channels) becomes (N, y, x, filters); the kernel is
+    (y, x, size * size * channels, filters) with a patch's rows first, then columns, then channels,
+    and the bias (y, x, filters). `settings` are EinsumDense's, such as `kernel_initializer`.
+    """
+    patches = []
+    for top in range(size):
+        for left in range(size):
+            bottom, right = size - 1 - top, size - 1 - left
+            shifted = layers.Cropping2D(((top, bottom), (left, right)))(x)
+            if strides > 1:
+                shifted = layers.MaxPooling2D(1, strides=strides)(shifted)  # every strides-th
+            patches.append(shifted)
+    joined = layers.Concatenate()(patches) if size > 1 else patches[0]
+    _, height, width, _ = joined.shape
+    return layers.EinsumDense(
+        "nyxp,yxpf->nyxf",
+        output_shape=(height, width, filters),
+        bias_axes="yxf" if use_bias else None,
+        **settings,
+    )(joined)
+
+
 def whitening(x: Any) -> Any:
     """A fixed convolution to decorrelated patches of the image, each with its negative, and ReLU.
 

@@ -1,23 +1,23 @@
 """Learning rules, a file each, and the table of them.
 
-A rule is what it makes of a base optimizer: a function or class that takes the optimizer and the
-rule's constants, and returns an optimizer. Where that has `loss_weights`, a function of a batch of
-images, training weights each image's loss by it.
+A rule is what it makes of plain learning: a function that takes a Learning and the rule's
+constants, and returns one in which the optimizer, the loss or what the loss is told is another.
 """
 
 from collections.abc import Callable
 
-import keras
-
-from models.plasticity.metaplastic import Metaplastic
-
-
-def backprop(base: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """The plain baseline: the base optimizer's own steps."""
-    return base
+from models.plasticity.brainprop import brainprop
+from models.plasticity.learning import Learning
+from models.plasticity.metaplastic import metaplastic
 
 
-LEARNING_RULES: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "metaplastic": Metaplastic,
+def backprop(plain: Learning) -> Learning:
+    """The baseline: nothing changed."""
+    return plain
+
+
+LEARNING_RULES: dict[str, Callable[..., Learning]] = {
+    "metaplastic": metaplastic,
+    "brainprop": brainprop,
     "backprop": backprop,
 }

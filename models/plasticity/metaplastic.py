@@ -23,6 +23,7 @@ convolutional networks, after the idea, not the equation, of Vives-Boix and Ruiz
 (Nat. Commun. 12:2549, 2021): large weights resist being undone.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -30,7 +31,15 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
+from models.plasticity.learning import Learning
+
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
+
+
+def metaplastic(plain: Learning, **constants: Any) -> Learning:
+    """The optimizer of `plain` with its steps scaled; `constants` are Metaplastic's arguments."""
+    optimizer = Metaplastic(plain.optimizer, **constants)
+    return dataclasses.replace(plain, optimizer=optimizer, loss_weights=optimizer.loss_weights)
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")

@@ -1,6 +1,7 @@
 """Networks: their sizes are those of their docstrings, and what they take is what cards promise."""
 
 import inspect
+import math
 
 import keras
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from models import architectures
 from models.architectures import ARCHITECTURES, build
+from models.architectures.blocks import locally_connected
 from models.datasets import DATASETS
 from models.size import multiply_adds
 
+ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the sizes of a paper
 SHAPES = {"28x28x1": (28, 28, 1), "32x32x3": (32, 32, 3)}
 
 
@@ -31,8 +34,8 @@ def test_parameters_and_multiply_adds_are_those_of_the_docstring(architecture, s
     assert numbers == [network.count_params(), multiply_adds(network)]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_network_is_small_enough_to_serve_on_a_cpu(architecture):
+@pytest.mark.parametrize("architecture", ZOO)
+def test_a_network_of_the_zoo_is_small_enough_to_serve_on_a_cpu(architecture):
     network = built(architecture, (32, 32, 3))
     assert network.count_params() <= 1_500_000
     assert multiply_adds(network) <= 100_000_000
@@ -107,6 +110,61 @@ def test_googlenet_joins_four_branches_of_four_kinds():
     assert [sizes.count(size) for size in (1, 3, 5)] == [20, 6, 5]
 
 
+MNIST, CIFAR, TINY_IMAGENET = (28, 28, 1), (32, 32, 3), (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "classes", "trained"),
+    [
+        ("dense", MNIST, 10, 3_181_000),
+        ("conv", MNIST, 10, 3_150_632),
+        ("conv", CIFAR, 10, 4_111_208),
+        ("conv", CIFAR, 100, 4_156_208),
+        ("loccon", MNIST, 10, 3_830_920),
+        ("loccon", CIFAR, 10, 5_725_064),
+        ("loccon", CIFAR, 100, 5_770_064),
+        ("deep", CIFAR, 10, 1_732_680),
+        ("deep", CIFAR, 100, 1_777_680),
+        ("deep", TINY_IMAGENET, 200, 4_899_680),
+    ],
+)
+def test_the_brainprop_networks_are_as_large_as_the_papers(architecture, shape, classes, trained):
+    channels = shape[-1]
+    network = build(architecture, shape, classes, (0.0,) * channels, (1.0,) * channels)
+    assert sum(math.prod(weight.shape) for weight in network.trainable_weights) == trained
+    assert not any(weight.name == "bias" for weight in network.weights)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "std", "rates", "penalised"),
+    [
+        ("dense", 0.01, [], 0),
+        ("conv", 0.005, [0.3, 0.3], 0),
+        ("loccon", 0.005, [0.3, 0.3], 0),
+        ("deep", 0.005, [0.3, 0.3, 0.8, 0.3], 9),
+    ],
+)
+def test_the_brainprop_networks_start_and_drop_as_the_papers(architecture, std, rates, penalised):
+    network = built(architecture, MNIST)
+    kernels = [weight for weight in network.weights if weight.name == "kernel"]
+    values = np.concatenate([keras.ops.convert_to_numpy(kernel).ravel() for kernel in kernels])
+    assert values.std() == pytest.approx(std, rel=0.01)
+    assert [layer.rate for layer in network.layers if hasattr(layer, "rate")] == rates
+    assert len(network.losses) == penalised
+    first, second = (keras.ops.convert_to_numpy(kernel).ravel()[:90] for kernel in kernels[:2])
+    assert (first != second).all()
+
+
+@pytest.mark.parametrize("architecture", ["conv", "loccon", "deep"])
+def test_in_the_brainprop_networks_normalisation_stands_behind_the_relu(architecture):
+    kinds = [type(layer) for layer in built(architecture, MNIST).layers]
+    for place, kind in enumerate(kinds):
+        if kind is keras.layers.BatchNormalization:
+            before = kinds[place - 2 : place]
+            assert before[1] is keras.layers.ReLU
+            assert before[0] in (keras.layers.Conv2D, keras.layers.EinsumDense)
+
+
 def convolutions(network):
     """The convolutions that learn."""
     kind = keras.layers.Conv2D
@@ -123,6 +181,12 @@ def test_multiply_adds_of_a_network_by_hand():
         ]
     )
     assert multiply_adds(network) == 4 * 4 * 5 * 3 * 3 * 3 + 4 * 4 * 5 * 7
+
+
+def test_each_weight_of_a_locally_connected_layer_is_used_once():
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, locally_connected(image, 5, 3, strides=2))
+    assert multiply_adds(network) == 3 * 3 * (3 * 3 * 3) * 5
 
 
 def test_a_layer_that_cannot_be_counted_is_an_error_and_not_a_zero():

@@ -12,7 +12,14 @@ TESTS = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("backend", "tests"),
-    [("jax", "test_metaplastic.py"), ("torch", "test_training_network.py")],
+    [
+        ("jax", "test_metaplastic.py"),
+        ("jax", "test_brainprop.py"),
+        ("torch", "test_brainprop.py"),
+        ("jax", "test_locally_connected.py"),
+        ("torch", "test_locally_connected.py"),
+        ("torch", "test_training_network.py"),
+    ],
 )
 def test_the_tests_of_a_module_pass_on(backend, tests):
     pytest.importorskip(backend)

@@ -115,6 +115,21 @@ def test_scaled_images_are_float32_in_0_to_1():
     assert (images.min(), images.max()) == (0, 1)
 
 
+@pytest.mark.parametrize(("name", "classes"), [("mnist", 10), ("cifar10", 10), ("cifar100", 100)])
+def test_each_class_has_a_name_of_its_own(name, classes):
+    labels = DATASETS[name].labels
+    assert len(set(labels)) == len(labels) == classes
+    assert all(label == label.strip() and "\n" not in label for label in labels)
+
+
+def test_cifar100s_labels_are_numbered_as_published():
+    labels = DATASETS["cifar100"].labels
+    assert [labels[i] for i in (0, 1, 8, 50, 99)] == [
+        *("apple", "aquarium fish", "bicycle", "mouse", "worm")
+    ]
+    assert list(labels) == sorted(labels)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_real_data_has_the_mean_and_deviation_of_its_card(name):

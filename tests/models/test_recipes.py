@@ -6,7 +6,7 @@ import pytest
 
 from models.architectures import ARCHITECTURES
 from models.datasets import DATASETS
-from models.recipes import RECIPES, RecipeError, recipe_for, recipe_from
+from models.recipes import RECIPES, RecipeError, recipe_for, recipe_from, trained_rules
 
 PUBLISHED = [
     (dataset, architecture)
@@ -20,11 +20,13 @@ PUBLISHED = [
 def test_each_recipe_is_for_a_known_network_and_has_a_plain_twin(dataset, architecture):
     assert dataset in DATASETS
     assert architecture in ARCHITECTURES
-    metaplastic = recipe_for(dataset, architecture, "metaplastic").as_dict()
-    plain = recipe_for(dataset, architecture, "backprop").as_dict()
-    assert metaplastic.pop("constants")
+    rule, control = trained_rules(dataset, architecture)
+    assert control == "backprop"
+    ours = recipe_for(dataset, architecture, rule).as_dict()
+    plain = recipe_for(dataset, architecture, control).as_dict()
+    assert ours.pop("constants")
     assert plain.pop("constants") == {}
-    assert metaplastic == plain
+    assert ours == plain
 
 
 def test_a_recipe_survives_the_card():
@@ -44,7 +46,14 @@ def test_a_dot_reaches_into_a_table():
     [
         ({"seed": -1}, "seed: expected 0 or more, found -1"),
         ({"epochs": 1.5}, "epochs: expected int, found 1.5"),
-        ({"schedule": "steps"}, "schedule: expected one of cosine, constant, found 'steps'"),
+        (
+            {"schedule": "steps"},
+            "schedule: expected one of cosine, constant, halving, found 'steps'",
+        ),
+        ({"schedule": "halving"}, "warmup: expected 0 with the schedule halving, found 0.1"),
+        ({"halve_every": 0}, "halve_every: expected 1 or more, found 0"),
+        ({"patience": -1}, "patience: expected 0 or more, found -1"),
+        ({"rules": ["backprop"]}, "unknown settings rules"),
         ({"augment.blur": 1}, "augment: expected warp, shift, flip, cutout, found 'blur'"),
         ({"rythm": 1}, "unknown settings rythm"),
     ],
@@ -70,5 +79,28 @@ def test_what_the_network_or_the_rule_does_not_take_is_refused(override, message
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(RecipeError, match="rule: expected metaplastic or backprop, found 'hebb'"):
+    with pytest.raises(
+        RecipeError, match="rule: expected metaplastic or brainprop or backprop, found 'hebb'"
+    ):
         recipe_for("mnist", "lenet", "hebb")
+
+
+def test_reward_learning_with_metaplastic_synapses_is_one_setting():
+    synapses = {"rule": "consolidating", "strength": 3}
+    recipe = recipe_for("mnist", "conv", "brainprop", {"brainprop.metaplastic": synapses})
+    assert recipe.constants == {"epsilon": 0.02, "metaplastic": synapses}
+    with pytest.raises(RecipeError, match="strength: expected a number of 0 or more, found -1"):
+        recipe_for("mnist", "conv", "brainprop", {"brainprop.metaplastic": {"strength": -1}})
+    with pytest.raises(RecipeError, match="epsilon: expected a share from 0 to 1, found 2"):
+        recipe_for("mnist", "conv", "brainprop", {"brainprop.epsilon": 2})
+
+
+@pytest.mark.parametrize("architecture", ["dense", "conv", "loccon"])
+def test_the_brainprop_recipes_are_the_papers_settings(architecture):
+    recipe = recipe_for("mnist", architecture, "brainprop")
+    assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 0.1, 0)
+    assert (recipe.schedule, recipe.halve_every) == ("halving", 100)
+    assert (recipe.epochs, recipe.patience) == (500, 45)
+    assert recipe.batch_size == (32 if architecture == "loccon" else 128)
+    assert (recipe.weight_decay, recipe.augment, recipe.normalise) == (0, {}, False)
+    assert recipe.constants == {"epsilon": 0.02}

@@ -19,7 +19,7 @@ from models.cards import read_card
 from models.export import keras_logits, onnx_logits
 from models.recipes import recipe_for
 from models.runs import read_history, start_run
-from models.train import build_network, build_optimizer
+from models.train import build_learning, build_network, patience_is_over
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -94,7 +94,7 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(rule, tmp_path):
     overrides = {"weight_decay": 0.5, "warmup": 0, "metaplastic.strength": 0}
     recipe = recipe_for("mnist", "lenet", rule, overrides)
     run = start_run(tmp_path, "mnist", "lenet", rule, recipe, "")
-    network, optimizer = build_network(run), build_optimizer(run, 100)
+    network, optimizer = build_network(run), build_learning(run, 100).optimizer
     variables = network.trainable_variables
     for variable in variables:
         variable.assign(np.ones(variable.shape))
@@ -102,6 +102,55 @@ def test_weight_decay_shrinks_kernels_and_nothing_else(rule, tmp_path):
     for variable in variables:
         shrunk = keras.ops.convert_to_numpy(variable).max() < 1
         assert shrunk == (variable.name == "kernel"), variable.path
+
+
+def test_the_learning_rate_is_halved_after_whole_epochs(tmp_path):
+    settings = {"schedule": "halving", "warmup": 0, "halve_every": 2, "learning_rate": 0.4}
+    recipe = recipe_for("mnist", "lenet", "backprop", settings)
+    run = start_run(tmp_path, "mnist", "lenet", "backprop", recipe, "")
+    optimizer = build_learning(run, 10).optimizer
+    rates = []
+    for step in (0, 19, 20, 39, 40):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([0.4, 0.4, 0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "over"),
+    [
+        ([], 1, False),
+        ([0.5, 0.5, 0.5], 0, False),
+        ([0.5, 0.5, 0.5], 2, True),
+        ([0.5, 0.5, 0.5], 3, False),
+        ([0.5, 0.501, 0.5], 2, False),  # a gain of 0.001 is one
+        ([0.5, 0.5009, 0.5], 2, True),
+        ([0.5, 0.5006, 0.5012, 0.501], 2, False),  # two small gains on the best that counted
+        ([0.5, 0.6, 0.5, 0.55, 0.59], 3, True),
+    ],
+)
+def test_patience_counts_the_epochs_since_the_last_gain(accuracies, patience, over):
+    history = [{"val_accuracy": accuracy} for accuracy in accuracies]
+    assert patience_is_over(history, patience) == over
+
+
+@pytest.mark.usefixtures("on_made_data")
+def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_path, capsys):
+    small = "network={maps = 4, hidden = 16, dropout = 0, he = true}"
+    settings = ["--batch-size", "8", "--epochs", "40", "--validation", "0.2"]
+    settings += ["--set", small, "--set", "patience=3"]
+    command = ["train", "mnist", "conv", "--rule", "brainprop", "--runs", str(tmp_path)]
+    assert main([*command, *settings]) == 0
+    (folder,) = tmp_path.iterdir()
+    card, history = read_card(folder), read_history(folder)
+    assert 3 < len(history) < 40
+    assert patience_is_over(history, 3)
+    assert not patience_is_over(history[:-1], 3)
+    best = max(row["val_accuracy"] for row in history)
+    assert card.validation.accuracy == pytest.approx(best, abs=1e-6)
+    assert best > 0.4  # of ten classes
+    assert (card.rule, card.input.mean, card.input.std) == ("brainprop", (0,), (1,))
+    assert card.calibration.ece_after <= card.calibration.ece_before
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp_path):

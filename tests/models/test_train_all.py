@@ -9,6 +9,7 @@ from models.runs import start_run
 
 RECIPES = """
 [defaults]
+rules = ["metaplastic", "backprop"]
 epochs = 1
 batch_size = 50
 validation = 0.2

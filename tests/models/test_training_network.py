@@ -16,8 +16,12 @@ def small(architecture):
 
 SMALL = {
     "alexnet": {"kernels": (4, 6, 8, 8, 6)},
+    "conv": {"maps": 4, "hidden": 12, "dropout": 0, "he": True},
+    "deep": {"blocks": ((2, 4, 0), (1, 6, 0)), "hidden": 12, "dropout": 0, "he": True},
+    "dense": {"widths": (16, 12), "he": True},
     "googlenet": {"width": 0.125},
     "lenet": {"kernels": (4, 6), "dense": (12,)},
+    "loccon": {"maps": 4, "hidden": 12, "dropout": 0, "he": True},
     "vgg": {"width": 4},
 }
 
