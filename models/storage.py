@@ -6,8 +6,7 @@ else need know; the files leave out the bits that are now zero, `model.keras` by
 `model.onnx` by type.
 
 Every finished network is rounded, before anything is measured on it: its scores, its calibration
-and both of its files are those of the rounded weights. Of the two published LeNets' 10,000 test
-answers each, rounding changes none.
+and both of its files are those of the rounded weights.
 """
 
 import zipfile
