@@ -93,7 +93,7 @@ class SynapticIntelligence(Wrapper):
             moved = ops.square(variable - anchor)
             importance.assign(ops.relu(importance + gain / (moved + self.damping)))
             gain.assign(ops.zeros_like(moved))
-            anchor.assign(variable)
+            anchor.assign(ops.copy(ops.convert_to_tensor(variable)))  # JAX wants a buffer each
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "strength": self.strength, "damping": self.damping}

@@ -6,7 +6,7 @@ import pytest
 from models.augmentation import AUGMENTATIONS, augment, cutout, flip, shift, warp
 from models.batches import TrainingBatches
 
-STRENGTHS = {"warp": 1.0, "shift": 3, "flip": 0.5, "cutout": 8}
+STRENGTHS = {"warp": 1.0, "rotate": 10, "shift": 3, "flip": 0.5, "cutout": 8}
 
 
 def made_images(n=16, channels=3):
