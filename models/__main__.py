@@ -119,8 +119,8 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
             result.variant,
             f"{result.mean:.2%}",
             f"{result.deviation:.2%}",
-            f"{result.difference:+.2%}",
-            f"{result.interval[0]:+.2%} to {result.interval[1]:+.2%}",
+            f"{result.difference.mean:+.2%}",
+            f"{result.difference.low:+.2%} to {result.difference.high:+.2%}",
         )
         for result in results
     ]
