@@ -24,52 +24,16 @@ from models.datasets import Images, Labels, dataset, split
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
-from models.studies.metaplasticity import RATES, STRENGTHS
-from models.studies.plan import PLAIN, Budget, Group
+from models.studies.groups import REFERENCE, STRENGTHS, TASKS
+from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
 from models.studies.training import VALIDATION, accuracy, arrays_of, first, prepared, surroundings
 from models.training_network import training_network
 
-NAME = "forgetting"
-REFERENCE = "synaptic intelligence"
 BATCH = {"lenet": 128, "784-2000-2000-10": 256}
 
-# More than in metaplasticity.py: so small a strength as helps one task keeps nothing of it.
-_STRENGTHS = {
-    "kernel": STRENGTHS["kernel"],
-    "consolidating": (10.0, 30.0, 100.0),
-    "pattern": STRENGTHS["pattern"],
-    REFERENCE: (0.01, 0.1, 1.0),
-}
 
-GROUPS = (
-    *(
-        Group(
-            *("mnist+fashion-mnist", "lenet", optimizer),
-            conditions={"two-tasks": Budget(images=15_000, epochs=3)},
-            seeds=5,
-            rates=RATES[optimizer],
-            strengths=_STRENGTHS,
-            tuning=Budget(images=5_000, epochs=3),
-            tuned_on="two-tasks",
-        )
-        for optimizer in RATES
-    ),
-    Group(
-        *("permuted-mnist", "784-2000-2000-10", "adam"),
-        conditions={"ten-tasks": Budget(images=54_000, epochs=2)},
-        seeds=3,
-        rates=RATES["adam"],
-        # No kernel of a convolution is there for the rule of that name.
-        strengths={rule: tries for rule, tries in _STRENGTHS.items() if rule != "kernel"},
-        tuning=Budget(images=10_000, epochs=2),
-        tuned_on="ten-tasks",
-    ),
-)
-TASKS = {"two-tasks": 2, "ten-tasks": 10}
-
-
-def carry_out(trial: Trial, folder: Path) -> Outcome:
+def learn_in_turn(trial: Trial, folder: Path) -> Outcome:
     """Learn the tasks of `trial` in turn, in `folder`, from the task where it was left.
 
     After each task, the validation images of every task so far are looked at; the test sets once
@@ -87,9 +51,7 @@ def carry_out(trial: Trial, folder: Path) -> Outcome:
         for task in range(1, number + 1):
             found = accuracy(model, *_images(trial, task, "validation"))
             spent = seconds if task == number else 0.0
-            curve.append(
-                {"learned": number, "task": task, "val_accuracy": found, "seconds": spent}
-            )
+            curve.append({"learned": number, "task": task, "val_accuracy": found, "seconds": spent})
         model.save_weights(_state(folder, number), overwrite=True)
         _write(folder, curve)
         _state(folder, number - 1).unlink(missing_ok=True)

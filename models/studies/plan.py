@@ -116,9 +116,7 @@ def chosen(group: Group, done: Done) -> dict[str, tuple[float, float]]:
     rate = _best(_rate_tries(group), done)
     if rate is None:
         return {}
-    strengths = {
-        rule: _best(tries, done) for rule, tries in _strength_tries(group, rate).items()
-    }
+    strengths = {rule: _best(tries, done) for rule, tries in _strength_tries(group, rate).items()}
     found = {PLAIN: (rate, 0.0)}
     for rule, strength in strengths.items():
         if strength is None:
@@ -138,7 +136,12 @@ def _group_plan(group: Group, done: Done) -> list[Trial]:
     constants = chosen(group, done)
     trials += [
         group.trial(
-            condition, "report", rule, seed, learning_rate=constants[rule][0], strength=constants[rule][1]
+            condition,
+            "report",
+            rule,
+            seed,
+            learning_rate=constants[rule][0],
+            strength=constants[rule][1],
         )
         for condition in group.conditions
         for seed in range(group.seeds)

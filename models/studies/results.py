@@ -5,7 +5,7 @@ import dataclasses
 import fcntl
 import io
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +67,13 @@ class Tables:
 
 def read_done(tables: Tables) -> dict[Trial, Row]:
     """What there is, by trial, in the file's order. Raises MetaplasticError for a strange row."""
-    return {_trial(row, tables.runs): row for row in _read(tables.runs)}
+    return {_trial(row, tables.runs): row for row in read_rows(tables.runs)}
 
 
 def read_curves(tables: Tables) -> dict[str, list[Row]]:
     """The epochs of each trial, by its name."""
     curves: dict[str, list[Row]] = {}
-    for row in _read(tables.curves):
+    for row in read_rows(tables.curves):
         curves.setdefault(row["run"], []).append(row)
     return curves
 
@@ -88,10 +88,10 @@ def record(tables: Tables, trial: Trial, outcome: Outcome, lock: Path) -> None:
     ]
     with locked(lock):
         # The curves first: a trial whose row is there has its curve.
-        others = [old for old in _read(tables.curves) if old["run"] != trial.name]
-        _write(tables.curves, sorted([*others, *curve], key=lambda epoch: epoch["run"]))
+        others = [old for old in read_rows(tables.curves) if old["run"] != trial.name]
+        write_rows(tables.curves, sorted([*others, *curve], key=lambda epoch: epoch["run"]))
         done = {**read_done(tables), trial: row}
-        _write(tables.runs, [done[key] for key in sorted(done)])
+        write_rows(tables.runs, [done[key] for key in sorted(done)])
 
 
 @contextmanager
@@ -108,21 +108,24 @@ def _trial(row: Row, path: Path) -> Trial:
     try:
         return Trial(**{f.name: kinds[f.name](row[f.name]) for f in dataclasses.fields(Trial)})
     except (KeyError, ValueError) as error:
-        raise MetaplasticError(f"{path} has a row that is no trial: {error}: {dict(row)}") from error
+        raise MetaplasticError(
+            f"{path} has a row that is no trial: {error}: {dict(row)}"
+        ) from error
 
 
 def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a CSV file; none where there is no file."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def _write(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Replace the file at once; its columns are those of all rows, in the order they come."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()

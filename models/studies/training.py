@@ -12,6 +12,7 @@ from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
 from models.recipes import Recipe, recipe_from
 from models.runs import Run, checkpoint_path, read_history
+from models.studies.groups import VARIANTS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
 from models.train import build_network, fit, hardware
@@ -32,8 +33,32 @@ _COMMON: Mapping[str, Any] = {
 }
 
 
-def recipe(trial: Trial, **settings: Any) -> Recipe:
-    """The recipe of a trial; `settings` are other hyperparameters than the common ones."""
+# The classic VGG: of two convolutions and a pool in each block, and two dense layers.
+_VGG: Mapping[str, Any] = {
+    **{"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0},
+    **{"blocks": 3},
+}
+
+
+def learn(trial: Trial, folder: Path) -> Outcome:
+    """Carry out one of the trials of LEARNING in `folder`, from where it was left."""
+    network = _VGG if trial.architecture == "vgg" else {}
+    return _train(trial, _recipe(trial, network=network), folder)
+
+
+def learn_with_ingredients(trial: Trial, folder: Path) -> Outcome:
+    """Carry out one of the trials of INGREDIENTS in `folder`, from where it was left."""
+    variant = VARIANTS[trial.condition]
+    settings = {
+        "network": {**_VGG, "batch_norm": False, **variant.network},
+        "augment": variant.augment,
+        "weight_decay": 0.0,
+    }
+    return _train(trial, _recipe(trial, **settings), folder)
+
+
+def _recipe(trial: Trial, **settings: Any) -> Recipe:
+    """`settings` are other hyperparameters than the common ones."""
     constants = {"rule": trial.rule, "strength": trial.strength}
     return recipe_from(
         {
@@ -48,7 +73,7 @@ def recipe(trial: Trial, **settings: Any) -> Recipe:
     )
 
 
-def train_trial(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
+def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
     """Train in `folder` from where it was left, then measure; the test set only for a report."""
     arrays = arrays_of(trial.dataset)
     training, validation = split(arrays.x_train, arrays.y_train, VALIDATION)
