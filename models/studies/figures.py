@@ -44,22 +44,29 @@ def draw_learning(lines: Sequence[Line], curves: Curves, target: Path) -> None:
 def draw_differences(lines: Sequence[Line], target: Path) -> None:
     """Each paired difference of the test accuracy, with its 95 % interval."""
     compared = [line for line in lines if line.difference("test")]
-    figure = Figure(figsize=(9, 0.8 + 0.17 * len(compared)), layout="constrained")
+    names = list(dict.fromkeys(_comparison(line) for line in compared))
+    rules = list(dict.fromkeys(line.rule for line in compared))
+    figure = Figure(figsize=(9, 1 + 0.33 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="grey", linewidth=1)
-    names = []
-    for place, line in enumerate(compared):
-        found = line.difference("test")
-        assert found is not None
-        colour = COLOURS[line.rule]
-        axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour)
-        axes.plot(100 * found.mean, place, "o", color=colour, markersize=3)
-        names.append(f"{_title(line.group)}, {line.condition}: {line.rule}")
-    axes.set_yticks(range(len(names)), names, fontsize="x-small")
+    for rule in rules:
+        off = 0.22 * (rules.index(rule) - (len(rules) - 1) / 2)
+        of_rule = [line for line in compared if line.rule == rule]
+        found = [line.difference("test") for line in of_rule]
+        places = [names.index(_comparison(line)) + off for line in of_rule]
+        lows, means, highs = (
+            [100 * getattr(difference, end) for difference in found]
+            for end in ("low", "mean", "high")
+        )
+        axes.hlines(places, lows, highs, color=COLOURS[rule])
+        axes.plot(means, places, "o", color=COLOURS[rule], markersize=3, label=rule)
+    axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="difference of the test accuracy from plain backprop, percentage points")
-    axes.grid(alpha=0.3, axis="x")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     _save(figure, target)
 
 
@@ -77,7 +84,7 @@ def draw_forgetting(lines: Sequence[Line], curves: Curves, target: Path) -> None
             f"{group.dataset},\n{group.architecture}, {group.optimizer}", fontsize="small"
         )
         _finish(axes, "tasks learned", "mean accuracy on them, %")
-    figure.axes[-1].legend(fontsize="x-small")
+    figure.axes[0].legend(fontsize="x-small")
     _save(figure, target)
 
 
@@ -104,6 +111,10 @@ def draw_ingredients(lines: Sequence[Line], curves: Curves, target: Path) -> Non
 
 def _title(group: Group) -> str:
     return f"{group.dataset}, {group.architecture}, {group.optimizer}"
+
+
+def _comparison(line: Line) -> str:
+    return f"{_title(line.group)}, {line.condition}"
 
 
 def _by_epoch(line: Line, curves: Curves, quantity: str) -> np.ndarray[tuple[int, int], np.dtype]:

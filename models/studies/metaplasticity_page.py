@@ -342,8 +342,10 @@ _QUESTION = f"""# What does metaplasticity do?
 Does a network that scales its weights' steps by a metaplastic factor learn better, faster, from
 fewer images or from worse labels than the same network with plain backprop? Does it keep what it
 learned while it learns something else? There are three
-[rules](../models/plasticity/metaplastic.py) for the factor. `python -m models report
-metaplasticity` makes this page from the rows that `{COMMAND}` leaves."""
+[rules](../models/plasticity/metaplastic.py) for the factor.
+
+`{COMMAND}` leaves a row for each training; from those rows,
+`python -m models report metaplasticity` makes this page."""
 
 _TASKS = """`two-tasks`: LeNet learns MNIST, then Fashion-MNIST, with one output layer for both.
 `ten-tasks`: 784-2000-2000-10 learns MNIST ten times, each time with the pixels in another order.

@@ -107,7 +107,7 @@ class Limits:
 
 
 def plan(groups: Iterable[Group], done: Done) -> list[Trial]:
-    """All trials of `groups`, done or not, that are known yet: tries come before what they choose."""
+    """All trials of `groups`, done or not, that are known yet: tries before what they choose."""
     return [trial for group in groups for trial in _group_plan(group, done)]
 
 

@@ -1,7 +1,6 @@
 """docs/vgg.md: what each ingredient of the VGG is worth, from docs/results alone."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 from models.markdown import table
@@ -9,7 +8,7 @@ from models.statistics import Difference, paired_difference
 from models.studies.figures import draw_ingredients
 from models.studies.groups import INGREDIENTS, VARIANTS
 from models.studies.results import Tables, read_curves, read_done
-from models.studies.summary import Line, lines, mean_and_deviation, points
+from models.studies.summary import VERDICTS, Line, lines, mean_and_deviation, points
 
 COMMAND = "python -m models compare vgg"
 UNMEASURED = "Not measured yet."
@@ -92,11 +91,10 @@ def _answer(found: dict[str, Line]) -> str:
         return said[0]
     gains = _gains(found)
     alone = sorted((n for n in _ALONE if n in gains), key=lambda name: -gains[name].mean)
-    words = {1: "gains", -1: "loses", 0: "no difference found:"}
     for name in alone:
-        said.append(f"- {name} alone {words[gains[name].sign]} {points(gains[name])} points.")
+        said.append(f"- {name} alone {_verdict(gains[name])}.")
     if "all" in gains:
-        said.append(f"- All together reach {_percent(found['all'])} %: {points(gains['all'])}.")
+        said.append(f"- All together reach {_percent(found['all'])} %: {_verdict(gains['all'])}.")
     return "\n".join(said)
 
 
@@ -151,6 +149,10 @@ def _method(found: dict[str, Line]) -> str:
         f"one of [vgg-curves.csv](results/vgg-curves.csv). `{COMMAND}` trains what they lack; "
         "`python -m models report vgg` makes this page."
     )
+
+
+def _verdict(difference: Difference) -> str:
+    return f"{VERDICTS[difference.sign]}: {points(difference)} points"
 
 
 def _percent(line: Line) -> str:

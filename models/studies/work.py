@@ -23,7 +23,7 @@ def work_through(
     or it dies: processes that are given the same work share it. What an interrupted trial left in
     `folder` is where the next process goes on.
     """
-    while pending := _pending(groups, tables):
+    while pending := pending_trials(groups, tables):
         with _claimed(pending, folder) as trial:
             if trial in read_done(tables):  # meanwhile, by another process
                 continue
@@ -35,14 +35,15 @@ def work_through(
             shutil.rmtree(place)
 
 
-def _pending(groups: Sequence[Group], tables: Tables) -> list[Trial]:
+def pending_trials(groups: Sequence[Group], tables: Tables) -> list[Trial]:
+    """Those that are known yet and that `tables` has no row of."""
     done = read_done(tables)
     return [trial for trial in plan(groups, done) if trial not in done]
 
 
 @contextmanager
 def _claimed(pending: Sequence[Trial], folder: Path) -> Iterator[Trial]:
-    """The first trial that no other process is at; where there is none, the first, once it is free."""
+    """The first trial that no other process is at; if there is none, the first once it is free."""
     folder.mkdir(parents=True, exist_ok=True)
     for trial, patience in [(trial, fcntl.LOCK_NB) for trial in pending] + [(pending[0], 0)]:
         path = folder / f"{trial.name}.lock"
