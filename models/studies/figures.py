@@ -66,7 +66,7 @@ def draw_differences(lines: Sequence[Line], target: Path) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="difference of the test accuracy from plain backprop, percentage points")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(rules), fontsize="small")
     _save(figure, target)
 
 

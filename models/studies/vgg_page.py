@@ -92,9 +92,9 @@ def _answer(found: dict[str, Line]) -> str:
     gains = _gains(found)
     alone = sorted((n for n in _ALONE if n in gains), key=lambda name: -gains[name].mean)
     for name in alone:
-        said.append(f"- {name} alone {_verdict(gains[name])}.")
+        said.append(f"- {name} alone: {_verdict(gains[name])}.")
     if "all" in gains:
-        said.append(f"- All together reach {_percent(found['all'])} %: {_verdict(gains['all'])}.")
+        said.append(f"- All together: {_percent(found['all'])} %; {_verdict(gains['all'])}.")
     return "\n".join(said)
 
 
@@ -152,7 +152,7 @@ def _method(found: dict[str, Line]) -> str:
 
 
 def _verdict(difference: Difference) -> str:
-    return f"{VERDICTS[difference.sign]}: {points(difference)} points"
+    return f"{VERDICTS[difference.sign]}, {points(difference)} points"
 
 
 def _percent(line: Line) -> str:
