@@ -1,7 +1,7 @@
 """What a study trains: groups of trials, in which constants are chosen before they are reported.
 
 The baseline's learning rate and each rule's strength get the same number of tries. All tries are
-trained on the same few images with seeds of their own, and the best mean accuracy on the validation
+trained under one condition with seeds of their own, and the best mean accuracy on the validation
 split chooses: first the learning rate, by the baseline alone, then each rule's strength at that
 rate. Only trials with the chosen constants are reported.
 """
@@ -40,13 +40,13 @@ class Group:
     seeds: int
     rates: tuple[float, ...]  # the baseline's tries; a single one is not tried but taken
     strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # rule -> its tries
-    tuning: Budget | None = None
+    tuning: Budget | None = None  # of each try; None: as what is reported
     tuned_on: str = "clean"  # the condition under which constants are chosen, for all conditions
 
     def trial(self, condition: str, purpose: str, rule: str, seed: int, **rest: float) -> Trial:
         """One of the group's trials; `rest` are its learning rate and its strength."""
-        budget = self.tuning if purpose == "tuning" else self.conditions[condition]
-        assert budget is not None
+        budget = self.tuning if purpose == "tuning" else None
+        budget = budget or self.conditions[condition]
         return Trial(
             dataset=self.dataset,
             architecture=self.architecture,
@@ -79,8 +79,8 @@ class Limits:
     def apply(self, groups: Iterable[Group]) -> list[Group]:
         """The groups within these limits. Raises MetaplasticError for a number out of range.
 
-        Tries are made as small as what is reported, never larger: other constants are not chosen
-        by asking for more seeds.
+        Tries with a budget of their own become smaller, never larger: asking for more of what is
+        reported does not choose other constants.
         """
         for name, value, most in (
             ("seeds", self.seeds, MOST_RUNS),
