@@ -17,11 +17,13 @@ import sys
 import time
 from pathlib import Path
 
+from models.studies.results import write_rows
+from models.studies.step_cost import RULES, step_cost
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 BACKENDS = ("tensorflow", "torch", "jax")
 BATCH = 128
-RULES = ("kernel", "consolidating", "pattern")
 CLASSIC = {"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0}
 NETWORKS = {  # shape of the images, knobs, share of the steps: those of a VGG take longer
     "lenet": ((28, 28, 1), {"dropout": 0.3}, 1.0),
@@ -112,9 +114,6 @@ def measured(backend: str, steps: int) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    from models.studies.metaplasticity_page import step_cost
-    from models.studies.results import write_rows
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--results", type=Path, default=Path("docs/results"))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from models.markdown import table
 from models.statistics import paired_difference
+from models.studies import metaplasticity_prose
 from models.studies.figures import Curves, draw_differences, draw_forgetting, draw_learning
 from models.studies.groups import FORGETTING, LEARNING, REFERENCE, TARGETS
 from models.studies.plan import PLAIN, Done, Group, chosen
 from models.studies.results import Row, Tables, read_curves, read_done, read_rows
+from models.studies.step_cost import RULES, step_cost
 from models.studies.summary import (
+    UNMEASURED,
     VERDICTS,
     Line,
     epochs_to,
@@ -20,8 +23,6 @@ from models.studies.summary import (
 )
 
 COMMAND = "python -m models compare metaplasticity"
-UNMEASURED = "Not measured yet."
-RULES = ("kernel", "consolidating", "pattern")
 
 
 def page(results: Path, images: Path) -> str:
@@ -31,7 +32,7 @@ def page(results: Path, images: Path) -> str:
     kept = lines(FORGETTING, read_done(forgetting))
     curves = {**read_curves(learning), **read_curves(forgetting)}
     sections = [
-        _QUESTION,
+        metaplasticity_prose.QUESTION,
         "## The answer",
         *_answers(learned, kept, results),
         "## Where it helps, where it does not, where it hurts",
@@ -40,12 +41,12 @@ def page(results: Path, images: Path) -> str:
         *_speed(learned, curves, images),
         *_conditions(learned),
         "## What is left of a task once others have been learned",
-        _TASKS,
+        metaplasticity_prose.TASKS,
         *_kept(kept, curves, images),
         "## What a step costs",
         *step_cost(results),
         "## How it was measured",
-        _METHOD,
+        metaplasticity_prose.METHOD,
         *_constants(read_done(learning), read_done(forgetting)),
         *_provenance([*read_done(learning).values(), *read_done(forgetting).values()]),
     ]
@@ -65,31 +66,6 @@ def outcome(results: Path) -> str:
         shares = (f"{_name(rule)} {_percent(line)} %" for rule, line in ten.items())
         said.append(f"kept of ten permuted MNIST tasks: {', '.join(shares)}")
     return "; ".join(said) if said else UNMEASURED.lower().rstrip(".")
-
-
-def step_cost(results: Path) -> list[str]:
-    """The table of benchmarks/optimizer_step.py's last run."""
-    rows = read_rows(results / "optimizer-step.csv")
-    if not rows:
-        return [f"{UNMEASURED} `python -m benchmarks.optimizer_step`"]
-    header = ("backend", "network", "optimizer", "plain step, ms", *RULES)
-    plain = {(r["backend"], r["architecture"], r["optimizer"]): r["plain_ms"] for r in rows}
-    body = []
-    for key, milliseconds in plain.items():
-        ratios = {
-            r["rule"]: f"{float(r['ratio']):.3f} ({float(r['low']):.3f} - {float(r['high']):.3f})"
-            for r in rows
-            if (r["backend"], r["architecture"], r["optimizer"]) == key
-        }
-        body.append([*key, milliseconds, *(ratios.get(rule, "") for rule in RULES)])
-    steps, machines = (sorted({row[name] for row in rows}) for name in ("steps", "machine"))
-    return [
-        "A training step with each rule, as a ratio to the plain step: medians of "
-        f"{' or '.join(steps)} steps that take turns, and their quartiles. "
-        "`python -m benchmarks.optimizer_step`",
-        table(header, body),
-        f"On {'; '.join(machines)}.",
-    ]
 
 
 def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> list[str]:
@@ -259,8 +235,8 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
     names = (sorted({row[name] for row in rows}) for name in ("backend", "machine"))
     backends, machines = (" or ".join(found) for found in names)
     return [
-        f"{len(rows)} trainings, {hours:.1f} hours of them in all, each on one thread or more of "
-        f"{machines}; {backends}. Every training is a row of [metaplasticity.csv]"
+        f"{len(rows)} trainings, whose times add up to {hours:.1f} hours, on {machines}; "
+        f"{backends}. Every training is a row of [metaplasticity.csv]"
         "(results/metaplasticity.csv) or [forgetting.csv](results/forgetting.csv), its epochs "
         "rows of the files ending in `-curves.csv`."
     ]
@@ -335,32 +311,3 @@ def _percent(line: Line) -> str:
 
 def _list(tries: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in tries)
-
-
-_QUESTION = f"""# What does metaplasticity do?
-
-Does a network that scales its weights' steps by a metaplastic factor learn better, faster, from
-fewer images or from worse labels than the same network with plain backprop? Does it keep what it
-learned while it learns something else? There are three
-[rules](../models/plasticity/metaplastic.py) for the factor.
-
-`{COMMAND}` leaves a row for each training; from those rows,
-`python -m models report metaplasticity` makes this page."""
-
-_TASKS = """`two-tasks`: LeNet learns MNIST, then Fashion-MNIST, with one output layer for both.
-`ten-tasks`: 784-2000-2000-10 learns MNIST ten times, each time with the pixels in another order.
-[Synaptic Intelligence](../models/plasticity/synaptic_intelligence.py) is the reference: Zenke et
-al. (2017) report 96.9 % on average after the ten tasks, with 20 epochs a task, where plain Adam
-keeps 57.4 %. It is told where a task ends; the metaplastic rules are not. `consolidating`
-follows Laborieux et al. (2021), who have it act on the hidden weights of binarised networks:
-here it acts on the weights themselves, so that its figures say nothing of theirs. The networks
-have no batch normalisation, whose averages would follow the last task, and the rule `kernel` has
-nothing to act on where there is no convolution."""
-
-_METHOD = """Trials are paired: same seed, so same initialisation, same images in the same order,
-same wrong labels. The learning rate is chosen by the baseline alone and each rule's strength at
-that rate, with the same number of tries, two seeds a try that are never reported, by the
-accuracy on a validation split of 10 % of the training set. The test set is read once, at the end
-of a trial that is reported, with the weights of the last epoch. No dropout, no augmentation;
-batches of 128 (256 for the ten tasks), weight decay 5e-4, a warm-up over the first tenth and a
-cosine to 0; for the tasks in turn a constant rate and no decay."""

@@ -8,6 +8,7 @@ from models.statistics import Difference, paired_difference
 from models.studies.plan import PLAIN, Done, Group, chosen
 from models.studies.results import Row, Trial
 
+UNMEASURED = "Not measured yet."  # what a page says where there is no row
 VERDICTS = {1: "helps", 0: "no difference found", -1: "hurts"}
 
 

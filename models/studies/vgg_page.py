@@ -8,10 +8,9 @@ from models.statistics import Difference, paired_difference
 from models.studies.figures import draw_ingredients
 from models.studies.groups import INGREDIENTS, VARIANTS
 from models.studies.results import Tables, read_curves, read_done
-from models.studies.summary import VERDICTS, Line, lines, mean_and_deviation, points
+from models.studies.summary import UNMEASURED, VERDICTS, Line, lines, mean_and_deviation, points
 
 COMMAND = "python -m models compare vgg"
-UNMEASURED = "Not measured yet."
 TEST_IMAGES = 10_000
 BASE = "3-blocks"
 
@@ -144,7 +143,7 @@ def _method(found: dict[str, Line]) -> str:
         f"Adam at {' or '.join(sorted(rates))} with a warm-up and a cosine to 0, batches of 128. "
         "L2 5e-4; dropout 0.2 after each block and the hidden layer; augmentation: rotation by up "
         "to 10 degrees, shifts by up to 3 pixels, flips. The test set is read once, with the "
-        f"weights of the last epoch. {len(rows)} trainings, {hours:.1f} hours in all, on "
+        f"weights of the last epoch. {len(rows)} trainings, whose times add up to {hours:.1f} hours, on "
         f"{machines}; {backends}. Each is a row of [vgg.csv](results/vgg.csv), each of its epochs "
         f"one of [vgg-curves.csv](results/vgg-curves.csv). `{COMMAND}` trains what they lack; "
         "`python -m models report vgg` makes this page."
