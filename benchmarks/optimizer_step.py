@@ -1,72 +1,133 @@
 """The cost of a metaplastic training step against its base optimizer's, as a ratio.
 
-    python -m benchmarks.optimizer_step [--steps 100]
+    python -m benchmarks.optimizer_step [--steps 100] [--results docs/results]
 
-LeNet on 28x28x1, batch 128, made images. The optimizers take turns, step by step, so that the
-machine's mood hits all of them alike; printed is the median of the steps' ratios, with their
-quartiles. KERAS_BACKEND chooses the backend.
+LeNet on 28x28x1 and a VGG of 3 blocks (32, 64, 128) on 32x32x3, batch 128, made images, in the
+layout that training uses. The optimizers take turns, step by step, so that the machine's mood hits
+all of them alike; printed, and written to optimizer-step.csv, is the median of the steps' ratios,
+with their quartiles. Each backend that is installed has a process of its own.
 """
 
 import argparse
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from models.studies.results import write_rows
+from models.studies.step_cost import RULES, step_cost
 
-import keras
-import numpy as np
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from models.architectures import build
-from models.plasticity.metaplastic import Metaplastic
-
+BACKENDS = ("tensorflow", "torch", "jax")
 BATCH = 128
-BASES = {
-    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
-    "adam": lambda: keras.optimizers.Adam(1e-3),
+CLASSIC = {"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0}
+NETWORKS = {  # shape of the images, knobs, share of the steps: those of a VGG take longer
+    "lenet": ((28, 28, 1), {"dropout": 0.3}, 1.0),
+    "vgg": ((32, 32, 3), CLASSIC, 0.2),
 }
-RULES = ("kernel", "consolidating", "pattern")
 
 
-def network(optimizer: keras.optimizers.Optimizer) -> keras.Model:
-    model = build("lenet", (28, 28, 1), 10, (0.1307,), (0.3081,), dropout=0.3)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss)
-    return model
+def rows(steps: int) -> list[dict[str, object]]:
+    """A row for each network, optimizer and rule, on the backend that KERAS_BACKEND names."""
+    import keras
+    import numpy as np
+
+    from models.train import hardware
+
+    bases = {
+        "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+        "adam": lambda: keras.optimizers.Adam(1e-3),
+    }
+    found = []
+    for architecture, (shape, knobs, share) in NETWORKS.items():
+        for base, make in bases.items():
+            count = max(round(share * steps), 1)
+            times = turns(architecture, shape, knobs, make, count)
+            for rule in RULES:
+                ratios = [step[rule] / step["plain"] for step in times]
+                low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+                plain = 1e3 * float(np.median([step["plain"] for step in times]))
+                found.append(
+                    {
+                        **{"backend": keras.backend.backend(), "architecture": architecture},
+                        **{"optimizer": base, "rule": rule, "plain_ms": f"{plain:.1f}"},
+                        **{"ratio": f"{middle:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"},
+                        **{"steps": count, "batch": BATCH, "machine": hardware()},
+                    }
+                )
+    return found
 
 
-def seconds(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+def turns(architecture, shape, knobs, make, steps):
+    """The seconds of each optimizer's steps, taken in turn: a mapping for each turn."""
+    import keras
+    import numpy as np
+
+    from models.architectures import build
+    from models.plasticity.metaplastic import Metaplastic
+    from models.training_network import training_network
+
+    random = np.random.default_rng(0)
+    images = random.random((BATCH, *shape), np.float32)
+    labels = random.integers(0, 10, BATCH)
+    optimizers = {"plain": make()} | {rule: Metaplastic(make(), rule) for rule in RULES}
+    models = {}
+    for name, optimizer in optimizers.items():
+        given = (0.5,) * shape[-1], (0.25,) * shape[-1]
+        models[name] = training_network(build(architecture, shape, 10, *given, **knobs), "float32")
+        models[name].compile(
+            optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        for _ in range(3):  # the first ones compile
+            seconds(models[name], images, labels)
+    return [
+        {name: seconds(model, images, labels) for name, model in models.items()}
+        for _ in range(steps)
+    ]
+
+
+def seconds(model, images, labels) -> float:
     """One training step on a batch, the loss weights of the rule `pattern` included."""
+    import keras
+
     weigh = getattr(model.optimizer, "loss_weights", None)
     started = time.perf_counter()
     weights = None if weigh is None else keras.ops.convert_to_numpy(weigh(images))
-    model.train_on_batch(images, labels, sample_weight=weights)
+    float(model.train_on_batch(images, labels, sample_weight=weights))
     return time.perf_counter() - started
+
+
+def measured(backend: str, steps: int) -> list[dict[str, str]]:
+    """`rows` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.optimizer_step", "--one", "--steps", str(steps)],
+        env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return json.loads(done.stdout.strip().rpartition("\n")[2])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
-    random = np.random.default_rng(0)
-    images = random.random((BATCH, 28, 28, 1), np.float32)
-    labels = random.integers(0, 10, BATCH)
-    print(f"{keras.backend.backend()}, Keras {keras.version()}, {os.cpu_count()} cores")
-    for base, make in BASES.items():
-        models = {"plain": network(make())}
-        models |= {rule: network(Metaplastic(make(), rule)) for rule in RULES}
-        for model in models.values():
-            for _ in range(3):  # the first ones compile
-                seconds(model, images, labels)
-        steps = [
-            {name: seconds(model, images, labels) for name, model in models.items()}
-            for _ in range(wanted.steps)
-        ]
-        plain = np.median([times["plain"] for times in steps])
-        print(f"{base}: plain step {plain * 1e3:.1f} ms")
-        for rule in RULES:
-            ratios = [times[rule] / times["plain"] for times in steps]
-            low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-            print(f"  {rule:14} {middle:.3f} times the plain step ({low:.3f} - {high:.3f})")
+    if wanted.one:
+        print(json.dumps(rows(wanted.steps)))
+        return
+    found = []
+    for backend in BACKENDS:
+        if importlib.util.find_spec(backend):
+            found += measured(backend, wanted.steps)
+    write_rows(wanted.results / "optimizer-step.csv", found)
+    print("\n\n".join(step_cost(wanted.results)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from models.errors import MetaplasticError
 
 RUNS = Path("runs")
 SHELF = Path("weights")
+DOCS = Path("docs")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,13 +106,33 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
 
 def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.studies.commands import STUDIES, run_study
+    from models.studies.plan import Limits
+
+    if wanted.what not in STUDIES:
+        if wanted.architecture is None or wanted.part:
+            parser.error(f"compare needs a data set and an architecture, or {' or '.join(STUDIES)}")
+        return _compare_rules(wanted)
+    if wanted.architecture is not None:
+        parser.error(f"compare {wanted.what} takes no architecture")
+    limits = Limits(wanted.seeds, wanted.epochs, wanted.images, tuple(wanted.part))
+    try:
+        header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    _print_table(header, rows)
+    return 0
+
+
+def _compare_rules(wanted: argparse.Namespace) -> int:
     from models.compare import METAPLASTICITY, compare_rules
 
     results = compare_rules(
-        *(wanted.dataset, wanted.architecture, METAPLASTICITY),
-        seeds=wanted.seeds,
-        epochs=wanted.epochs,
-        images=wanted.images,
+        *(wanted.what, wanted.architecture, METAPLASTICITY),
+        seeds=5 if wanted.seeds is None else wanted.seeds,
+        epochs=wanted.epochs or 4,
+        images=6000 if wanted.images is None else wanted.images,
         root=wanted.comparisons,
     )
     rows = [
@@ -119,12 +140,20 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
             result.variant,
             f"{result.mean:.2%}",
             f"{result.deviation:.2%}",
-            f"{result.difference:+.2%}",
-            f"{result.interval[0]:+.2%} to {result.interval[1]:+.2%}",
+            f"{result.difference.mean:+.2%}",
+            f"{result.difference.low:+.2%} to {result.difference.high:+.2%}",
         )
         for result in results
     ]
     _print_table(("variant", "validation", "sd", "paired difference", "95 % interval"), rows)
+    return 0
+
+
+def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.studies.commands import STUDIES, write_report
+
+    for study in [wanted.study] if wanted.study else STUDIES:
+        print(write_report(study, wanted.docs))
     return 0
 
 
@@ -279,15 +308,28 @@ def _parser() -> argparse.ArgumentParser:
     train_all.set_defaults(carry_out=_train_all)
 
     compare = commands.add_parser(
-        "compare", help="compare metaplastic rules with plain backprop on the validation split"
+        "compare",
+        help="a study: train what docs/results lacks of it; or the metaplastic rules on a network",
+        description="`compare metaplasticity` and `compare vgg` train what docs/results lacks of "
+        "that study; several processes share the work. `compare DATASET ARCHITECTURE` compares the "
+        "metaplastic rules with plain backprop on the validation split, with 5 seeds, 4 epochs and "
+        "6000 images unless told otherwise.",
     )
-    compare.add_argument("dataset")
-    compare.add_argument("architecture")
-    compare.add_argument("--seeds", type=int, default=5)
-    compare.add_argument("--epochs", type=int, default=4)
-    compare.add_argument("--images", type=int, default=6000, help="training images (6000)")
+    compare.add_argument("what", metavar="STUDY or DATASET")
+    compare.add_argument("architecture", nargs="?")
+    compare.add_argument("--seeds", type=int, help="other than the study's own")
+    compare.add_argument("--epochs", type=int)
+    compare.add_argument("--images", type=int, help="training images")
+    compare.add_argument("--part", action="append", default=[], help="only this part of a study")
+    compare.add_argument("--results", type=Path, default=DOCS / "results")
+    compare.add_argument("--studies", type=Path, default=Path("studies"), help="unfinished trials")
     compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
     compare.set_defaults(carry_out=_compare)
+
+    report = commands.add_parser("report", help="make a study's page from docs/results")
+    report.add_argument("study", nargs="?", choices=("metaplasticity", "vgg"))
+    report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
+    report.set_defaults(carry_out=_report)
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
     evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")

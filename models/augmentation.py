@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Batch = npt.NDArray[np.float32]
+Each = npt.NDArray[np.float64]  # (N,)
 
 
 def shift(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
@@ -50,21 +51,23 @@ def warp(images: Batch, strength: float, random: np.random.Generator) -> Batch:
     Strength 1 is a rotation by up to 15 degrees, scales from 0.85 to 1.15 on each axis and a slant
     of up to 0.15.
     """
-    n, (height, width) = len(images), images.shape[1:3]
+    n = len(images)
     angle = np.deg2rad(15 * strength) * random.uniform(-1, 1, n)
     scale_y = 1 + 0.15 * strength * random.uniform(-1, 1, n)
     scale_x = 1 + 0.15 * strength * random.uniform(-1, 1, n)
     slant = 0.15 * strength * random.uniform(-1, 1, n)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    y, x = y[None] - (height - 1) / 2, x[None] - (width - 1) / 2
-    cos, sin = (f(angle)[:, None, None] for f in (np.cos, np.sin))
-    source_x = (cos * x - sin * y) / scale_x[:, None, None] + slant[:, None, None] * y
-    source_y = (sin * x + cos * y) / scale_y[:, None, None]
-    return _bilinear(images, source_y + (height - 1) / 2, source_x + (width - 1) / 2)
+    return _transformed(images, angle, scale_y, scale_x, slant)
+
+
+def rotate(images: Batch, degrees: float, random: np.random.Generator) -> Batch:
+    """Turn each image about its centre by up to `degrees` each way, as `warp` does."""
+    n = len(images)
+    angle = np.deg2rad(degrees) * random.uniform(-1, 1, n)
+    return _transformed(images, angle, np.ones(n), np.ones(n), np.zeros(n))
 
 
 AUGMENTATIONS: dict[str, Callable[[Batch, float, np.random.Generator], Batch]] = {
-    augmentation.__name__: augmentation for augmentation in (warp, shift, flip, cutout)
+    augmentation.__name__: augmentation for augmentation in (warp, rotate, shift, flip, cutout)
 }
 
 
@@ -73,6 +76,17 @@ def augment(images: Batch, wanted: Mapping[str, float], random: np.random.Genera
     for name, strength in wanted.items():
         images = AUGMENTATIONS[name](images, strength, random)
     return images
+
+
+def _transformed(images: Batch, angle: Each, scale_y: Each, scale_x: Each, slant: Each) -> Batch:
+    """Rotate by `angle` (radians), scale and slant each image about its centre."""
+    height, width = images.shape[1:3]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = y[None] - (height - 1) / 2, x[None] - (width - 1) / 2
+    cos, sin = (f(angle)[:, None, None] for f in (np.cos, np.sin))
+    source_x = (cos * x - sin * y) / scale_x[:, None, None] + slant[:, None, None] * y
+    source_y = (sin * x + cos * y) / scale_y[:, None, None]
+    return _bilinear(images, source_y + (height - 1) / 2, source_x + (width - 1) / 2)
 
 
 def _bilinear(images: Batch, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Batch:

@@ -8,7 +8,7 @@ difference was found.
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from models.datasets import load, split
 from models.errors import MetaplasticError
 from models.recipes import Recipe, recipe_for
 from models.runs import Run, find_runs, open_run, read_history, start_run
+from models.statistics import MOST_RUNS, Difference, paired_difference
 from models.train import fit
 
 BASELINE = "backprop"
@@ -38,13 +39,6 @@ METAPLASTICITY: Variants = {
     "pattern 8": ("metaplastic", {"rule": "pattern", "strength": 8.0}),
 }
 
-# Student's t, 97.5 %, for 1 to 30 degrees of freedom.
-_T = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-
 
 class CompareError(MetaplasticError):
     """A comparison that cannot be made: says what was expected."""
@@ -56,8 +50,7 @@ class Result:
 
     variant: str
     accuracies: tuple[float, ...]  # one for each seed
-    difference: float  # mean of the paired differences from the baseline
-    interval: tuple[float, float]  # its 95 % interval
+    difference: Difference  # paired, from the baseline
 
     @property
     def mean(self) -> float:
@@ -85,8 +78,8 @@ def compare_rules(
     Runs that `root` has already are not trained again, and an interrupted one goes on. Raises
     CompareError for a number of seeds or images that cannot be had.
     """
-    if not 2 <= seeds <= len(_T) + 1:
-        raise CompareError(f"seeds: expected 2 to {len(_T) + 1}, found {seeds}")
+    if not 2 <= seeds <= MOST_RUNS:
+        raise CompareError(f"seeds: expected 2 to {MOST_RUNS}, found {seeds}")
     arrays = load(dataset)
     if not 0 < images <= len(arrays.x_train) / 2:
         raise CompareError(
@@ -108,20 +101,9 @@ def compare_rules(
                     weights.unlink()
             accuracies[variant].append(read_history(run.folder)[-1]["val_accuracy"])
     return [
-        Result(variant, tuple(found), *paired_difference(found, accuracies[BASELINE]))
+        Result(variant, tuple(found), paired_difference(found, accuracies[BASELINE]))
         for variant, found in accuracies.items()
     ]
-
-
-def paired_difference(
-    ours: Sequence[float], theirs: Sequence[float]
-) -> tuple[float, tuple[float, float]]:
-    """The mean of ours - theirs, and its 95 % interval by Student's t."""
-    differences = [our - their for our, their in zip(ours, theirs, strict=True)]
-    mean = statistics.mean(differences)
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    half = _T[len(differences) - 2] * error
-    return mean, (mean - half, mean + half)
 
 
 def _recipe(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from models.cards import RULES, find_models
+from models.markdown import table
 
 _ORDER = ("lenet", "alexnet", "googlenet", "vgg")
 
@@ -10,7 +11,7 @@ _ORDER = ("lenet", "alexnet", "googlenet", "vgg")
 def models_table(shelf: Path) -> str:
     """A Markdown table of the published models, a row each, data sets in the shelf's order."""
     header = "data set", "architecture", "rule", "parameters", "multiply-adds", "test accuracy"
-    rows = [(*header, "95 % interval", "plain twin"), ("---",) * 8]
+    rows = []
     cards = [card for _, card in find_models(shelf) if card.test]
     cards.sort(
         key=lambda card: (card.dataset, _rank(_ORDER, card.architecture), _rank(RULES, card.rule))
@@ -26,7 +27,7 @@ def models_table(shelf: Path) -> str:
                 f"{card.control.test_accuracy:.2%}" if card.control else "",
             )
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table((*header, "95 % interval", "plain twin"), rows)
 
 
 def _rank(order: tuple[str, ...], name: str) -> tuple[int, str]:

@@ -270,7 +270,7 @@ def _training(run: Run, arrays: Arrays, history: History) -> Training:
         epochs=len(history),
         best_epoch=int(best["epoch"]),
         seconds=round(sum(row["seconds"] for row in history), 1),
-        hardware=_hardware(),
+        hardware=hardware(),
         backend=f"{keras.backend.backend()}, Keras {keras.version()}",
         data_sha256=arrays.sha256(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -285,7 +285,7 @@ def checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def _hardware() -> str:
+def hardware() -> str:
     """The processor and its cores, as the operating system names them."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

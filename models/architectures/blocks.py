@@ -7,16 +7,22 @@ from keras import layers
 WHITENING = "whitening"  # the layer's name
 
 
-def convolution(x: Any, width: int, size: int = 3, pool: bool = False) -> Any:
+def convolution(
+    x: Any, width: int, size: int = 3, pool: bool = False, batch_norm: bool = True
+) -> Any:
     """A `size` x `size` convolution to `width` maps, batch normalisation and ReLU.
+
+    Without `batch_norm` the convolution has a bias instead.
 
     With `pool`, 2x2 max-pooling stands right behind the convolution: the same maps for a quarter
     of the normalisation's work.
     """
-    x = layers.Conv2D(width, size, padding="same", use_bias=False)(x)
+    x = layers.Conv2D(width, size, padding="same", use_bias=not batch_norm)(x)
     if pool:
         x = layers.MaxPooling2D()(x)
-    return layers.ReLU()(layers.BatchNormalization()(x))
+    if batch_norm:
+        x = layers.BatchNormalization()(x)
+    return layers.ReLU()(x)
 
 
 def locally_connected(

@@ -17,18 +17,20 @@ def lenet(
     kernels: tuple[int, ...] = (32, 48),
     dense: tuple[int, ...] = (120, 84),
     dropout: float = 0.0,
+    batch_norm: bool = True,
 ) -> keras.Model:
     """LeNet-5's shape with wider convolutions, batch normalisation, ReLU and max-pooling.
 
     `kernels` are the 5x5 convolutions' widths, `dense` the hidden layers' widths, and `dropout`
-    the share of activations dropped before each dense layer. With the defaults and 10 classes:
+    the share of activations dropped before each dense layer; `batch_norm` may be left out, as where
+    tasks follow one another. With the defaults and 10 classes:
 
         28x28x1   332,894 parameters    8,446,760 multiply-adds for one image
         32x32x3   420,894 parameters   12,667,560
     """
     inputs, x = normalised_input(input_shape, mean, std)
     for width in kernels:
-        x = layers.MaxPooling2D()(convolution(x, width, 5))
+        x = layers.MaxPooling2D()(convolution(x, width, 5, batch_norm=batch_norm))
     x = layers.Flatten()(x)
     for width in dense:
         x = layers.Dropout(dropout)(x)

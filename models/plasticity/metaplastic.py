@@ -32,6 +32,7 @@ import keras
 from keras import ops
 
 from models.plasticity.learning import Learning
+from models.plasticity.wrapper import Wrapper
 
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
 
@@ -43,16 +44,13 @@ def metaplastic(plain: Learning, **constants: Any) -> Learning:
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")
-class Metaplastic(keras.optimizers.Optimizer):
+class Metaplastic(Wrapper):
     """A Keras optimizer around another one, whose steps it scales by a metaplastic factor.
 
     Which weights: `kernel` acts on convolution kernels, `consolidating` on convolution and dense
     kernels; biases and normalisation parameters always get the base optimizer's step. `pattern`
     acts on all weights, through the loss weight of each image: pass `loss_weights(images)` as
     `sample_weight` to `fit`. With strength 0 every step is the base optimizer's, bit for bit.
-
-    Learning rate and schedule, momentum, clipping, weight decay and gradient accumulation are
-    the base optimizer's, and so is the mixed-precision loss scale.
 
     Args:
         base: the `keras.optimizers.Optimizer` that proposes the steps.
@@ -75,15 +73,12 @@ class Metaplastic(keras.optimizers.Optimizer):
         name: str = "metaplastic",
     ) -> None:
         _check_constants(rule, strength, clip)
-        if not isinstance(base, keras.optimizers.Optimizer):
-            raise ValueError(f"base: expected a keras.optimizers.Optimizer, found {base!r}")
+        super().__init__(base, name)
         if base.use_ema:
             raise ValueError(
                 "base: expected an optimizer with use_ema=False, since its moving average would "
                 "follow the steps before the metaplastic factor; average in a callback instead"
             )
-        super().__init__(learning_rate=0.0, name=name)
-        self.base = base
         self.rule = rule
         self.strength = float(strength)
         self.clip = float(clip)
@@ -122,47 +117,9 @@ class Metaplastic(keras.optimizers.Optimizer):
         consolidated = old + consolidating_factors(old, self.strength) * (new - old)
         return ops.where(shrinks, consolidated, new)
 
-    # What follows hands the optimizer's interface on to `base`, as Keras' LossScaleOptimizer does.
-
-    def build(self, variables: list[keras.Variable]) -> None:
-        if not self.base.built:
-            self.base.build(variables)
-        super().build(variables)
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return [*self._variables, *self.base.variables]
-
-    @property
-    def learning_rate(self) -> Any:
-        return self.base.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.base.learning_rate = learning_rate
-
-    @property
-    def iterations(self) -> Any:
-        return self.base.iterations
-
-    def scale_loss(self, loss: Any) -> Any:
-        return self.base.scale_loss(loss)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            "base": keras.saving.serialize_keras_object(self.base),
-            "rule": self.rule,
-            "strength": self.strength,
-            "clip": self.clip,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "Metaplastic":
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects=custom_objects)
-        return cls(**{**config, "base": base})
+        constants = {"rule": self.rule, "strength": self.strength, "clip": self.clip}
+        return {**super().get_config(), **constants}
 
 
 def pattern_factors(images: Any, strength: float, clip: float) -> Any:

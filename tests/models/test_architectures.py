@@ -96,6 +96,13 @@ def test_each_regulariser_of_the_classic_study_can_be_had_alone(
     assert keras.layers.Flatten in kinds
 
 
+def test_lenet_can_be_had_without_batch_normalisation():
+    network = built("lenet", (28, 28, 1), batch_norm=False)
+    kinds = [type(layer) for layer in network.layers]
+    assert keras.layers.BatchNormalization not in kinds
+    assert all(layer.use_bias for layer in convolutions(network))
+
+
 def test_vgg_without_a_block_is_refused():
     with pytest.raises(ValueError, match="blocks: expected 1 or more, found 0"):
         built("vgg", (32, 32, 3), blocks=0)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from models.augmentation import AUGMENTATIONS, augment, cutout, flip, shift, warp
+from models.augmentation import AUGMENTATIONS, augment, cutout, flip, rotate, shift, warp
 from models.batches import TrainingBatches
 
-STRENGTHS = {"warp": 1.0, "shift": 3, "flip": 0.5, "cutout": 8}
+STRENGTHS = {"warp": 1.0, "rotate": 10, "shift": 3, "flip": 0.5, "cutout": 8}
 
 
 def made_images(n=16, channels=3):
@@ -59,6 +59,19 @@ def test_a_warp_turns_about_the_centre():
     images = np.zeros((20, 15, 15, 1), np.float32)
     images[:, 7, 7] = 1
     assert (warp(images, 1.0, np.random.default_rng(0))[:, 7, 7, 0] > 0.99).all()
+
+
+def test_a_rotation_keeps_its_angle_and_the_distance_from_the_centre():
+    images = np.zeros((50, 31, 31, 1), np.float32)
+    images[:, 15, 25:28] = 1  # a bar to the right of the centre
+    turned = rotate(images, 10, np.random.default_rng(0))[..., 0]
+    y, x = np.mgrid[:31, :31] - 15
+    mass = turned.sum(axis=(1, 2))
+    centre_y, centre_x = ((turned * axis).sum(axis=(1, 2)) / mass for axis in (y, x))
+    angles = np.rad2deg(np.arctan2(centre_y, centre_x))
+    assert abs(angles).max() <= 10.1
+    assert np.ptp(angles) > 15
+    np.testing.assert_allclose(np.hypot(centre_y, centre_x), 11, atol=0.1)
 
 
 def test_augmentations_follow_the_recipes_order():

@@ -14,6 +14,8 @@ TESTS = Path(__file__).parent
     ("backend", "tests"),
     [
         ("jax", "test_metaplastic.py"),
+        ("jax", "test_synaptic_intelligence.py"),
+        ("torch", "test_synaptic_intelligence.py"),
         ("jax", "test_brainprop.py"),
         ("torch", "test_brainprop.py"),
         ("jax", "test_locally_connected.py"),

@@ -3,14 +3,15 @@
 import pytest
 
 from models.__main__ import main
-from models.compare import compare_rules, paired_difference
+from models.compare import compare_rules
+from models.statistics import paired_difference
 
 
 def test_a_paired_difference_by_hand():
-    mean, (low, high) = paired_difference([0.92, 0.95, 0.94], [0.90, 0.94, 0.91])
-    assert mean == pytest.approx(0.02)
+    found = paired_difference([0.92, 0.95, 0.94], [0.90, 0.94, 0.91])
+    assert found.mean == pytest.approx(0.02)
     # sd 0.01, standard error 0.01 / sqrt(3), t(2) = 4.303
-    assert (low, high) == pytest.approx((0.02 - 0.024843, 0.02 + 0.024843), abs=1e-5)
+    assert (found.low, found.high) == pytest.approx((0.02 - 0.024843, 0.02 + 0.024843), abs=1e-5)
 
 
 @pytest.mark.usefixtures("on_made_data")
@@ -24,7 +25,7 @@ def test_variants_are_paired_and_trained_once(tmp_path):
     results = compare_rules("mnist", "lenet", variants, **wanted)
     assert [result.variant for result in results] == list(variants)
     plain, _, off = results
-    assert plain.difference == 0
+    assert plain.difference.mean == 0
     assert off.accuracies == pytest.approx(plain.accuracies, abs=0.05)
     folders = sorted(tmp_path.glob("*/*"))
     assert len(folders) == 6

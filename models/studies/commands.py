@@ -1,0 +1,91 @@
+"""`python -m models compare metaplasticity`, `compare vgg` and `report`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from models.errors import MetaplasticError
+from models.studies import metaplasticity_page, vgg_page
+from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING
+from models.studies.plan import Group, Limits
+from models.studies.results import Tables, read_done
+from models.studies.summary import lines, mean_and_deviation, points
+
+# Study -> the tables that it fills, each with its groups.
+STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
+    "metaplasticity": {"metaplasticity": LEARNING, "forgetting": FORGETTING},
+    "vgg": {"vgg": INGREDIENTS},
+}
+_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
+_OUTCOME = "<!-- {study}: python -m models report {study} -->"  # its line in the README follows
+
+Rows = list[tuple[str, ...]]
+
+
+def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
+    """Train what `results` lacks of a study, in `folder`; then its closing table, header first.
+
+    Raises MetaplasticError for a part that the study does not have.
+    """
+    # Here, since they bring Keras with them, and a report needs none.
+    from models.studies.forgetting import learn_in_turn
+    from models.studies.training import learn, learn_with_ingredients
+    from models.studies.work import work_through
+
+    carry_out = {
+        "metaplasticity": learn,
+        "forgetting": learn_in_turn,
+        "vgg": learn_with_ingredients,
+    }
+    _check_parts(limits.parts, STUDIES[study].values())
+    wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}
+    for name, groups in wanted.items():
+        work_through(groups, carry_out[name], Tables(results, name), folder / name)
+    return closing_table(wanted, results)
+
+
+def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
+    """What is known of each group, condition and rule."""
+    rows: Rows = [("network", "condition", "rule", "seeds", "test, % (sd)", "difference, 95 %")]
+    for name, groups in wanted.items():
+        for line in lines(groups, read_done(Tables(results, name))):
+            found = line.difference("test")
+            group = line.group
+            rows.append(
+                (
+                    f"{group.dataset} {group.architecture} {group.optimizer}",
+                    *(line.condition, f"{line.rule} {line.strength:g}", str(line.seeds)),
+                    mean_and_deviation(line.values("test")),
+                    points(found) if found else "",
+                )
+            )
+    return rows
+
+
+def write_report(study: str, docs: Path) -> Path:
+    """Make the page of a study from `docs`/results, and its line in the README beside `docs`."""
+    module, page = _PAGES[study], docs / f"{study}.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(module.page(docs / "results", docs / "images"), encoding="utf-8")
+    readme = docs.parent / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    readme.write_text(with_outcome(before, study, docs / "results"), encoding="utf-8")
+    return page
+
+
+def with_outcome(readme: str, study: str, results: Path) -> str:
+    """The README with the study's line renewed. Raises MetaplasticError where it has none."""
+    mark = _OUTCOME.format(study=study)
+    if mark not in readme:
+        raise MetaplasticError(f"README.md has no line {mark}")
+    before, after = readme.split(mark + "\n", 1)
+    _, rest = after.split("\n", 1)
+    title = {"metaplasticity": "What metaplasticity does", "vgg": "What the VGG is made of"}[study]
+    return f"{before}{mark}\n[{title}](docs/{study}.md): {_PAGES[study].outcome(results)}.\n{rest}"
+
+
+def _check_parts(parts: Iterable[str], tables: Iterable[tuple[Group, ...]]) -> None:
+    known = [name for groups in tables for group in groups for name in group.conditions]
+    if unknown := [part for part in parts if part not in known]:
+        raise MetaplasticError(
+            f"no part is called {', '.join(unknown)}; there are: {', '.join(dict.fromkeys(known))}"
+        )

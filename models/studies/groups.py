@@ -1,0 +1,123 @@
+"""What the studies compare: three tables, as data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.studies.plan import Budget, Group
+
+# The tries of each constant: a factor of about three from one to the next.
+RATES = {"sgd": (0.01, 0.03, 0.1), "adam": (3e-4, 1e-3, 3e-3)}
+STRENGTHS = {
+    "kernel": (0.15, 0.5, 1.5),
+    "consolidating": (1.0, 3.0, 10.0),
+    "pattern": (0.5, 2.0, 8.0),
+}
+
+# 600 and 500 images are 1 % of the training sets. Labels do harm where they can be learned by
+# heart: fewer images, more often.
+_LENET = {
+    "clean": Budget(images=30_000, epochs=6),
+    "wrong-labels": Budget(images=6_000, epochs=10),
+    "few-samples": Budget(images=600, epochs=20),
+}
+
+LEARNING = (
+    *(
+        Group(
+            *(dataset, "lenet", optimizer),
+            conditions={**_LENET, "few-samples": Budget(one_percent, 20)},
+            seeds=5,
+            rates=RATES[optimizer],
+            strengths=STRENGTHS,
+            tuning=Budget(images=10_000, epochs=3),
+        )
+        for dataset, one_percent in (("mnist", 600), ("fashion-mnist", 600), ("cifar10", 500))
+        for optimizer in RATES
+    ),
+    *(
+        Group(
+            *("cifar10", "vgg", optimizer),
+            conditions={"clean": Budget(images=12_000, epochs=6)},
+            seeds=3,
+            rates=RATES[optimizer],
+            strengths=STRENGTHS,
+            tuning=Budget(images=5_000, epochs=3),
+        )
+        for optimizer in RATES
+    ),
+)
+
+# Accuracy on the validation split: how many epochs a trial needs to reach it is reported.
+TARGETS = {
+    ("mnist", "lenet"): 0.98,
+    ("fashion-mnist", "lenet"): 0.85,
+    ("cifar10", "lenet"): 0.55,
+    ("cifar10", "vgg"): 0.60,
+}
+
+REFERENCE = "synaptic intelligence"
+
+# A consolidating strength that does not disturb one task keeps little of it: larger ones here.
+_STRENGTHS = {
+    "kernel": STRENGTHS["kernel"],
+    "consolidating": (20.0, 60.0, 200.0),
+    "pattern": STRENGTHS["pattern"],
+    # Zenke et al. take 0.1, with forty times as many steps a task, in which importance grows.
+    REFERENCE: (10.0, 100.0, 1000.0),
+}
+
+# Tries are as long as what is reported: how much a strength keeps depends on how many steps follow.
+FORGETTING = (
+    *(
+        Group(
+            *("mnist+fashion-mnist", "lenet", optimizer),
+            conditions={"two-tasks": Budget(images=10_000, epochs=3)},
+            seeds=5,
+            rates=RATES[optimizer],
+            strengths=_STRENGTHS,
+            tuned_on="two-tasks",
+        )
+        for optimizer in RATES
+    ),
+    Group(
+        *("permuted-mnist", "784-2000-2000-10", "adam"),
+        conditions={"ten-tasks": Budget(images=15_000, epochs=2)},
+        seeds=3,
+        rates=RATES["adam"],
+        # No kernel of a convolution is there for the rule of that name.
+        strengths={rule: tries for rule, tries in _STRENGTHS.items() if rule != "kernel"},
+        tuned_on="ten-tasks",
+    ),
+)
+TASKS = {"two-tasks": 2, "ten-tasks": 10}  # how many
+
+SHIFTED = {"rotate": 10.0, "shift": 3.0, "flip": 0.5}  # 10 degrees, a tenth of 32 pixels
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of the study, and the accuracy in % that the published study says it has."""
+
+    network: dict[str, Any]
+    published: str
+    augment: dict[str, float] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "1-block": Variant({"blocks": 1}, "about 70"),
+    "2-blocks": Variant({"blocks": 2}, "about 70"),
+    "3-blocks": Variant({}, "about 70"),
+    "batch-norm": Variant({"batch_norm": True}, "82.4"),
+    "l2": Variant({"l2": 5e-4}, "about 75"),
+    "dropout": Variant({"dropout": 0.2}, "about 79"),
+    "augmentation": Variant({}, "84", SHIFTED),
+    "all": Variant({"batch_norm": True, "l2": 5e-4, "dropout": 0.2}, "86 to 87", SHIFTED),
+}
+INGREDIENTS = (
+    Group(
+        *("cifar10", "vgg", "adam"),
+        conditions=dict.fromkeys(VARIANTS, Budget(images=45_000, epochs=12)),
+        seeds=1,
+        rates=(1e-3,),
+    ),
+)

@@ -1,0 +1,313 @@
+"""docs/metaplasticity.md: what metaplasticity does, from docs/results alone."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.markdown import table
+from models.statistics import paired_difference
+from models.studies import metaplasticity_prose
+from models.studies.figures import Curves, draw_differences, draw_forgetting, draw_learning
+from models.studies.groups import FORGETTING, LEARNING, REFERENCE, TARGETS
+from models.studies.plan import PLAIN, Done, Group, chosen
+from models.studies.results import Row, Tables, read_curves, read_done, read_rows
+from models.studies.step_cost import RULES, step_cost
+from models.studies.summary import (
+    UNMEASURED,
+    VERDICTS,
+    Line,
+    epochs_to,
+    lines,
+    mean_and_deviation,
+    points,
+)
+
+COMMAND = "python -m models compare metaplasticity"
+
+
+def page(results: Path, images: Path) -> str:
+    """The page, with its pictures drawn into the folder `images`, which lies beside it."""
+    learning, forgetting = (Tables(results, name) for name in ("metaplasticity", "forgetting"))
+    learned = lines(LEARNING, read_done(learning))
+    kept = lines(FORGETTING, read_done(forgetting))
+    curves = {**read_curves(learning), **read_curves(forgetting)}
+    sections = [
+        metaplasticity_prose.QUESTION,
+        "## The answer",
+        *_answers(learned, kept, results),
+        "## Where it helps, where it does not, where it hurts",
+        *_where(learned, images),
+        "## How fast it learns",
+        *_speed(learned, curves, images),
+        *_conditions(learned),
+        "## What is left of a task once others have been learned",
+        metaplasticity_prose.TASKS,
+        *_kept(kept, curves, images),
+        "## What a step costs",
+        *step_cost(results),
+        "## How it was measured",
+        metaplasticity_prose.METHOD,
+        *_constants(read_done(learning), read_done(forgetting)),
+        *_provenance([*read_done(learning).values(), *read_done(forgetting).values()]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def outcome(results: Path) -> str:
+    """One line for the README."""
+    learned = lines(LEARNING, read_done(Tables(results, "metaplasticity")))
+    kept = lines(FORGETTING, read_done(Tables(results, "forgetting")))
+    compared = [line for line in learned if line.difference("test")]
+    ten = {line.rule: line for line in kept if line.condition == "ten-tasks"}
+    said = []
+    if compared:
+        said.append(f"test accuracy: {_tally(compared)}")
+    if len(ten) > 1:
+        shares = (f"{_name(rule)} {_percent(line)} %" for rule, line in ten.items())
+        said.append(f"kept of ten permuted MNIST tasks: {', '.join(shares)}")
+    return "; ".join(said) if said else UNMEASURED.lower().rstrip(".")
+
+
+def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> list[str]:
+    said = []
+    compared = [line for line in learned if line.difference("test")]
+    for rule in RULES:
+        of_rule = [line for line in compared if line.rule == rule]
+        if of_rule:
+            said.append(f"- `{rule}`, on the accuracy of one task: {_tally(of_rule)}.")
+    for group in _groups(kept):
+        plain, *others = (line for line in kept if line.group is group)
+        if not others:
+            continue
+        beside = "; ".join(f"{_name(line.rule)} {_percent(line)} %{_gain(line)}" for line in others)
+        said.append(
+            f"- {_title(group)}: after the last task, plain backprop keeps {_percent(plain)} % "
+            f"on average over the tasks; {beside}."
+        )
+    rows = read_rows(results / "optimizer-step.csv")
+    if rows:
+        worst = max(rows, key=lambda row: float(row["ratio"]))
+        said.append(
+            f"- A step costs at most {100 * (float(worst['ratio']) - 1):.1f} % more "
+            f"(`{worst['rule']}`, {worst['architecture']}, {worst['optimizer']}, "
+            f"{worst['backend']}; the median)."
+        )
+    if not compared and not kept:
+        return [f"{UNMEASURED} `{COMMAND}`"]
+    chance = round(len(compared) / 20)
+    return [
+        "\n".join(said),
+        f"Each verdict is of one 95 % interval. Of {len(compared)} such intervals, about {chance} "
+        "would lie off 0 by chance alone if no rule did anything.",
+    ]
+
+
+def _where(learned: Sequence[Line], images: Path) -> list[str]:
+    compared = [line for line in learned if line.difference("test")]
+    if not compared:
+        return [UNMEASURED]
+    draw_differences(compared, images / "metaplasticity-differences.svg")
+    places = dict.fromkeys((id(line.group), line.condition) for line in compared)
+    body = []
+    for place in places:
+        here = {line.rule: line for line in compared if (id(line.group), line.condition) == place}
+        one = next(iter(here.values()))
+        cells = [_verdict(here[rule]) if rule in here else "" for rule in RULES]
+        body.append([_title(one.group), one.condition, str(one.seeds), *cells])
+    return [
+        "Test accuracy with the rule less that of plain backprop, in percentage points, mean over "
+        "paired seeds and 95 % interval by Student's t. Where the interval spans 0, no difference "
+        "was found.",
+        table(("network", "condition", "seeds", *RULES), body),
+        "![Each difference with its interval](images/metaplasticity-differences.svg)",
+    ]
+
+
+def _speed(learned: Sequence[Line], curves: Curves, images: Path) -> list[str]:
+    clean = [line for line in learned if line.condition == "clean"]
+    if not clean:
+        return [UNMEASURED]
+    draw_learning(clean, curves, images / "metaplasticity-learning.svg")
+    body = []
+    for line in clean:
+        early = (f"validation_{epochs}" for epochs in (1, 3))
+        body.append(
+            [
+                *(_title(line.group), _name(line.rule)),
+                *(_beside(line, figure) if line.has(figure) else "" for figure in early),
+                *(_beside(line, "validation"), _epochs_to(line, curves)),
+                *(mean_and_deviation(line.values("test")), _points(line, "test")),
+            ]
+        )
+    budgets = sorted({(line.images, line.epochs) for line in clean}, reverse=True)
+    said = " and ".join(f"{epochs} epochs on {images:,} images" for images, epochs in budgets)
+    header = ("network", "rule", "after 1 epoch", "after 3", "after all", "epochs to a target")
+    return [
+        f"{said}. Accuracy in %, mean (sd) over the seeds; the paired difference from plain "
+        "backprop in percentage points with its 95 % interval. Until the test, which is read once "
+        "at the end, all of it is on the validation split.",
+        table((*header, "test", "difference of the test"), body),
+        "Targets: "
+        + "; ".join(f"{_network(key)} {100 * t:.0f} %" for key, t in TARGETS.items())
+        + ".",
+        "![Learning curves, mean and one standard deviation](images/metaplasticity-learning.svg)",
+    ]
+
+
+def _conditions(learned: Sequence[Line]) -> list[str]:
+    sections = []
+    for condition, title in (
+        ("wrong-labels", "With 20 % of the labels wrong"),
+        ("few-samples", "With 1 % of the training set"),
+    ):
+        here = [line for line in learned if line.condition == condition]
+        sections.append(f"## {title}")
+        if not here:
+            sections.append(UNMEASURED)
+            continue
+        body = [
+            [
+                *(_title(line.group), _name(line.rule), str(line.seeds)),
+                *(mean_and_deviation(line.values("test")), _points(line, "test")),
+            ]
+            for line in here
+        ]
+        budgets = sorted({(line.images, line.epochs) for line in here}, reverse=True)
+        said = " or ".join(f"{epochs} epochs on {images:,} images" for images, epochs in budgets)
+        header = ("network", "rule", "seeds", "test, % (sd)", "difference and 95 % interval")
+        sections += [f"{said}, with the constants chosen on clean images.", table(header, body)]
+    return sections
+
+
+def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
+    if not kept:
+        return [UNMEASURED]
+    draw_forgetting(kept, curves, images / "metaplasticity-forgetting.svg")
+    body = [
+        [
+            *(_title(line.group), _name(line.rule), f"{line.strength:g}", str(line.seeds)),
+            f"{100 * statistics.mean(line.values('learned')):.2f}",
+            *(mean_and_deviation(line.values(f"test{task}")) for task in ("_first", "_last", "")),
+            _points(line, "test"),
+        ]
+        for line in kept
+    ]
+    budgets = [
+        f"{_title(group)}: {line.epochs} epochs a task on {line.images:,} images"
+        for group in _groups(kept)
+        for line in [next(line for line in kept if line.group is group)]
+    ]
+    header = ("tasks and network", "rule", "strength", "seeds", "learned", "first task, test")
+    return [
+        "`learned` is the accuracy of each task on the validation split right after it was "
+        "learned; the others are on the test sets after the last task, in %, mean (sd).",
+        table((*header, "last task", "all tasks", "difference and 95 % interval"), body),
+        "; ".join(budgets) + ".",
+        "![Mean accuracy of the tasks so far](images/metaplasticity-forgetting.svg)",
+    ]
+
+
+def _constants(*studies: Done) -> list[str]:
+    body = []
+    for groups, done in zip((LEARNING, FORGETTING), studies, strict=True):
+        for group in groups:
+            constants = chosen(group, done)
+            if constants:
+                tried = "; ".join(
+                    f"{rule} {_list(tries)}" for rule, tries in group.strengths.items()
+                )
+                strengths = "; ".join(
+                    f"{rule} {strength:g}"
+                    for rule, (_, strength) in constants.items()
+                    if rule != PLAIN
+                )
+                rate = f"{constants[PLAIN][0]:g} of {_list(group.rates)}"
+                body.append([_title(group), rate, strengths, tried])
+    if not body:
+        return []
+    return [table(("network", "learning rate, of those tried", "chosen strengths", "tried"), body)]
+
+
+def _provenance(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    hours = sum(float(row["seconds"]) for row in rows) / 3600
+    names = (sorted({row[name] for row in rows}) for name in ("backend", "machine"))
+    backends, machines = (" or ".join(found) for found in names)
+    return [
+        f"{len(rows)} trainings, whose times add up to {hours:.1f} hours, on {machines}; "
+        f"{backends}. Every training is a row of [metaplasticity.csv]"
+        "(results/metaplasticity.csv) or [forgetting.csv](results/forgetting.csv), its epochs "
+        "rows of the files ending in `-curves.csv`."
+    ]
+
+
+def _tally(compared: Sequence[Line]) -> str:
+    signs = [line.difference("test").sign for line in compared]  # type: ignore[union-attr]
+    helps, hurts, none = (signs.count(sign) for sign in (1, -1, 0))
+    return (
+        f"of {len(signs)} comparisons it helps in {helps}, hurts in {hurts}, and in {none} no "
+        "difference was found"
+    )
+
+
+def _verdict(line: Line) -> str:
+    found = line.difference("test")
+    assert found is not None
+    text = points(found)
+    return text if found.sign == 0 else f"**{VERDICTS[found.sign]}** {text}"
+
+
+def _gain(line: Line) -> str:
+    found = line.difference("test")
+    return f" ({VERDICTS[found.sign]}, {points(found)})" if found else ""
+
+
+def _beside(line: Line, figure: str) -> str:
+    return " ".join([mean_and_deviation(line.values(figure)), _points(line, figure)]).strip()
+
+
+def _points(line: Line, figure: str) -> str:
+    found = line.difference(figure)
+    return points(found) if found else ""
+
+
+def _epochs_to(line: Line, curves: Curves) -> str:
+    target = TARGETS[line.group.dataset, line.group.architecture]
+    ours, theirs = (
+        [epochs_to(target, curves[trial.name]) for trial in trials]
+        for trials in (line.ours, line.theirs)
+    )
+    reached = [epochs for epochs in ours if epochs is not None]
+    if len(reached) < len(ours):
+        return f"reached by {len(reached)} of {len(ours)}"
+    text = f"{statistics.mean(reached):.2f}"
+    there = [epochs for epochs in theirs if epochs is not None]
+    if line.rule == PLAIN or len(reached) < 2 or len(there) < len(theirs):
+        return text
+    found = paired_difference(reached, there)
+    return f"{text} {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _groups(found: Sequence[Line]) -> list[Group]:
+    return list({id(line.group): line.group for line in found}.values())
+
+
+def _title(group: Group) -> str:
+    return f"{group.dataset}, {group.architecture}, {group.optimizer}"
+
+
+def _network(key: tuple[str, str]) -> str:
+    return f"{key[1]} on {key[0]}"
+
+
+def _name(rule: str) -> str:
+    return "Synaptic Intelligence" if rule == REFERENCE else rule
+
+
+def _percent(line: Line) -> str:
+    return f"{100 * statistics.mean(line.values('test')):.1f}"
+
+
+def _list(tries: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in tries)
