@@ -50,7 +50,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
         first = catalogue.default if catalogue.default in endpoints else endpoints[0]
         return render_template(
             "demo/try.html",
-            datasets=list(datasets),
+            datasets=sorted(datasets, key=lambda name: name != catalogue.default.dataset),
             dataset=dataset,
             card=first.find().card,
             networks=_networks(endpoints),

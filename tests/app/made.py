@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.app.conftest import BUNDLED
-
-CARD = json.loads(next(iter(sorted(BUNDLED.rglob("card.json")))).read_text())
+WEIGHTS = Path(__file__).parents[2] / "weights"
+CARD = json.loads((next(iter(sorted(WEIGHTS.rglob("card.json"))))).read_text())
 INPUTS = {
     "digit": {"height": 28, "width": 28, "channels": 1, "mean": [0.13], "std": [0.31]},
     "garment": {"height": 28, "width": 28, "channels": 1, "mean": [0.29], "std": [0.35]},

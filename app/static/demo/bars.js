@@ -1,6 +1,6 @@
 /** One bar for each class, in a fixed order where there are few, the likeliest where there are many. */
 
-import { element, percent } from "./dom.js";
+import { element, sureness } from "./dom.js";
 
 const MOST = 10; // bars
 
@@ -33,7 +33,7 @@ export class Bars {
     shown.forEach((candidate, place) => {
       const row = this.rows[place];
       row.name.textContent = candidate.label;
-      row.value.textContent = percent(candidate.probability);
+      row.value.textContent = sureness(candidate.probability);
       row.fill.style.setProperty("--share", candidate.probability);
       row.item.classList.toggle("best", candidate.index === top[0].index);
     });

@@ -2,7 +2,7 @@
 
 import { ask, patiently } from "./api.js";
 import { csv, download } from "./csv.js";
-import { element, find, percent } from "./dom.js";
+import { element, find, sureness } from "./dom.js";
 
 const AT_ONCE = 2;
 const MOST_ROWS = 1000; // in the page; the CSV has them all
@@ -58,7 +58,7 @@ export class Batch {
       );
       const [seen] = answer.predictions;
       row = [file.name, seen.label, seen.probability, String(seen.in_distribution), answer.model, answer.version, ""];
-      this.#show(file, place, seen.label, percent(seen.probability), seen.in_distribution ? "" : "unlike the training data");
+      this.#show(file, place, seen.label, sureness(seen.probability), seen.in_distribution ? "" : "unlike the training data");
     } catch (error) {
       if (error.name === "AbortError") return;
       row = [file.name, "", "", "", network.name, "", error.message];

@@ -40,8 +40,7 @@ export class Chart {
 
   #y(value) {
     const [low, high] = [this.ticks[0], this.ticks.at(-1)];
-    const share = Math.min(1, Math.max(0, (value - low) / (high - low)));
-    return HEIGHT - MARGIN.bottom - share * (HEIGHT - MARGIN.top - MARGIN.bottom);
+    return HEIGHT - MARGIN.bottom - ((value - low) / (high - low)) * (HEIGHT - MARGIN.top - MARGIN.bottom);
   }
 
   #draw(best) {
@@ -77,12 +76,15 @@ export class Chart {
       const x = this.#x(kept);
       svg.append(drawing("line", { x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, class: "best" }));
     }
+    const inside = `plot-${this.quantity}`; // outliers leave the picture and do not lie along its edge
+    const plot = { x: MARGIN.left, y: MARGIN.top - 2, width: WIDTH - MARGIN.left, height: HEIGHT - MARGIN.top - MARGIN.bottom + 4 };
+    svg.append(drawing("clipPath", { id: inside }, drawing("rect", plot)));
     for (const { name, prefix } of this.series) {
       const points = this.epochs
         .map((row, place) => [place, row[prefix + this.quantity]])
         .filter(([, value]) => Number.isFinite(value))
         .map(([place, value]) => `${this.#x(place).toFixed(1)},${this.#y(value).toFixed(1)}`);
-      svg.append(drawing("polyline", { points: points.join(" "), class: `line ${name}` }));
+      svg.append(drawing("polyline", { points: points.join(" "), class: `line ${name}`, "clip-path": `url(#${inside})` }));
     }
     this.dots = this.series.map(({ name }) => svg.appendChild(drawing("circle", { r: 4, class: `dot ${name}` })));
     svg.addEventListener("pointermove", (event) => {
@@ -104,8 +106,9 @@ export class Chart {
     this.at = Math.min(this.epochs.length - 1, Math.max(0, place));
     this.series.forEach(({ prefix }, index) => {
       const value = this.epochs[this.at][prefix + this.quantity];
-      this.dots[index].setAttribute("visibility", Number.isFinite(value) ? "visible" : "hidden");
-      if (!Number.isFinite(value)) return;
+      const shown = value >= this.ticks[0] && value <= this.ticks.at(-1);
+      this.dots[index].setAttribute("visibility", shown ? "visible" : "hidden");
+      if (!shown) return;
       this.dots[index].setAttribute("cx", this.#x(this.at));
       this.dots[index].setAttribute("cy", this.#y(value));
     });

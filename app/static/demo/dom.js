@@ -27,6 +27,9 @@ export function say(where, text) {
   where.hidden = !text;
 }
 
+/** How sure an answer is: probabilities come rounded, so that 1 need not be certainty. */
+export const sureness = (probability) => (probability > 0.9999 ? `>\u00a0${percent(0.9999)}` : percent(probability));
+
 /** 0.99953 -> "99.95 %"; never "100.00 %" for less than all. */
 export function percent(share) {
   const shown = share < 1 ? Math.min(share, 0.9999) : share;

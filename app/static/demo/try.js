@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { Bars } from "./bars.js";
 import { Batch } from "./batch.js";
 import { Pad } from "./board.js";
-import { element, find, page, percent, say } from "./dom.js";
+import { element, find, page, say, sureness } from "./dom.js";
 import { paint, strongest } from "./heat.js";
 
 const BETWEEN = 60; // milliseconds from one question to the next while the pen moves
@@ -101,7 +101,7 @@ function show(prediction) {
   label = prediction.label;
   find("answer").classList.remove("waiting");
   say(find("problem"), "");
-  setVerdict(label, `${percent(prediction.probability)} sure`);
+  setVerdict(label, `${sureness(prediction.probability)} sure`);
   bars.show(prediction.top);
   find("unlike").hidden = prediction.in_distribution;
   find("steps").replaceChildren(...prediction.preprocessing.map((step) => element("li", {}, step)));
@@ -109,7 +109,7 @@ function show(prediction) {
   clearTimeout(reading);
   reading = setTimeout(() => {
     const doubt = prediction.in_distribution ? "" : ` ${find("unlike").textContent.trim()}`;
-    find("said").textContent = `${label}, ${percent(prediction.probability)} sure.${doubt}`;
+    find("said").textContent = `${label}, ${sureness(prediction.probability)} sure.${doubt}`;
   }, QUIET);
 }
 
@@ -285,7 +285,7 @@ onDemand(find("explain"), find("why-problem"), async (picture) => {
     const most = strongest(answer.heat).toFixed(1);
     canvas.setAttribute("aria-label", `Heat map of what speaks for ${answer.label}: at most ${most} bits`);
     find("why-said").textContent =
-      `What speaks for ${answer.label}, ${percent(answer.probability)} sure: hiding the brightest part takes ` +
+      `What speaks for ${answer.label}, ${sureness(answer.probability)} sure: hiding the brightest part takes ` +
       `${most} bits of evidence away. Asked ${answer.evaluations} times.`;
   } catch (error) {
     find("why-said").textContent = "\u00a0";
@@ -304,7 +304,7 @@ onDemand(find("compare"), find("compare-problem"), async (picture) => {
     if (!row) continue; // published since the page was made
     const { label: said, probability } = result.prediction;
     row.querySelector(".said").textContent = said;
-    row.querySelector(".share").textContent = percent(probability);
+    row.querySelector(".share").textContent = sureness(probability);
     row.querySelector(".fill").setAttribute("width", 100 * probability);
     row.querySelector(".time").textContent = `${result.milliseconds.toFixed(2)} ms`;
     row.classList.toggle("agrees", said === most);
