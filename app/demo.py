@@ -80,6 +80,12 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
             "demo/model.html", **_model_page(endpoint, read_model(query, endpoint))
         )
 
+    @pages.get("/<path:_>")
+    def nowhere(_: str) -> str:
+        """An address that nobody has, answered as a page."""
+        message = f"There is no {request.path[:100]!r}."
+        raise RequestError(404, "not_found", message)
+
     @pages.errorhandler(RequestError)
     def refused(error: RequestError) -> tuple[str, int]:
         return render_template("demo/error.html", error=error), error.status

@@ -2,43 +2,18 @@
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.chromium import By, Chrome, WebDriverWait, WebElement
 from tests.e2e.conftest import PATIENCE, ROOT, Service
-
-pytest.importorskip("selenium", reason="the browser tests need selenium: requirements-dev.txt")
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if not BROWSER or not DRIVER:
-    pytest.skip(
-        "the browser tests need Debian's chromium and chromium-driver", allow_module_level=True
-    )
-
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--window-size=1200,1900")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Operation:
     """One operation of the open page, by its operation id."""
 
-    def __init__(self, browser: webdriver.Chrome, tag: str, name: str) -> None:
+    def __init__(self, browser: Chrome, tag: str, name: str) -> None:
         self.browser = browser
         self.root = f"#operations-{tag}-{name}"
         self.find(".opblock-summary").click()
@@ -75,7 +50,7 @@ class Operation:
     ("tag", "name"), [("mnist", "classify_mnist_lenet"), ("predict", "predict")]
 )
 def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
-    browser: webdriver.Chrome, service: Service, tag: str, name: str
+    browser: Chrome, service: Service, tag: str, name: str
 ) -> None:
     browser.get(service.url)
     operation = Operation(browser, tag, name)
@@ -92,9 +67,7 @@ def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
     assert (prediction["filename"], prediction["label"]) == ("three.png", "3")
 
 
-def test_the_architectures_are_compared_at_once(
-    browser: webdriver.Chrome, service: Service
-) -> None:
+def test_the_architectures_are_compared_at_once(browser: Chrome, service: Service) -> None:
     browser.get(service.url)
     operation = Operation(browser, "mnist", "compare_mnist")
     sample = operation.find("tr[data-param-name=sample] select").get_attribute("value")
@@ -104,7 +77,7 @@ def test_the_architectures_are_compared_at_once(
     assert {result["prediction"]["filename"] for result in results} == {f"{sample}.png"}
 
 
-def test_the_page_asks_no_other_host(browser: webdriver.Chrome, service: Service) -> None:
+def test_the_page_asks_no_other_host(browser: Chrome, service: Service) -> None:
     browser.get(service.url)
     names = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
