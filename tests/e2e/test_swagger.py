@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.e2e.chromium import By, Chrome, WebDriverWait, WebElement
 from tests.e2e.conftest import PATIENCE, ROOT, Service
@@ -84,3 +85,22 @@ def test_the_page_asks_no_other_host(browser: Chrome, service: Service) -> None:
     )
     assert names
     assert all(name.startswith((service.url, "data:")) for name in names), names
+
+
+def test_an_answer_is_explained_from_the_form(browser: Chrome, service: Service) -> None:
+    browser.get(service.url)
+    operation = Operation(browser, "mnist", "explain_mnist_lenet")
+    answer = operation.execute()
+    assert answer["unit"] == "bits"
+
+
+def test_the_operations_are_grouped_by_data_set_in_order(browser: Chrome, service: Service) -> None:
+    browser.get(service.url)
+    WebDriverWait(browser, PATIENCE).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, ".opblock-tag-section")
+    )
+    groups = browser.execute_script(
+        "return [...document.querySelectorAll('.opblock-tag')].map((tag) => tag.dataset.tag)"
+    )
+    spec = requests.get(f"{service.url}/swagger.json", timeout=PATIENCE).json()
+    assert groups == [tag["name"] for tag in spec["tags"]]
