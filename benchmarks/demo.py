@@ -3,8 +3,8 @@
     python -m benchmarks.demo [--strokes 40]
 
 Starts `python wsgi.py`, opens the demo in a headless Chromium (Debian's chromium and
-chromium-driver), and draws sevens with the mouse. The page itself measures, from the end of a stroke
-to the frame that shows its bars; what is printed is the median, the 95th percentile and the
+chromium-driver), and draws sevens with the mouse. The page itself measures, from the end of a
+stroke to the frame that shows its bars; what is printed is the median, the 95th percentile and the
 largest. Beside it stands the time of the same page for an empty frame, which no page can beat.
 """
 

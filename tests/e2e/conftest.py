@@ -10,13 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import requests
-
-if TYPE_CHECKING:
-    from tests.e2e.chromium import Chrome
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0  # seconds; a start takes less than one
@@ -95,20 +91,6 @@ def service() -> Iterator[Service]:
     """One service for all tests that do not stop it."""
     with running() as one:
         yield one
-
-
-@pytest.fixture(scope="session")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the browser keeps what it downloads."""
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="session")
-def browser(downloads: Path) -> Iterator["Chrome"]:
-    """One browser for all tests of pages; they are skipped where there is none."""
-    from tests.e2e.chromium import open_browser
-
-    yield from open_browser(downloads)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.app.made import put_linear
-from tests.e2e.chromium import Chrome, Page
+from tests.e2e.chromium import Chrome, Page, open_browser
 from tests.e2e.conftest import ROOT, Service, running
 
 SAMPLES = ROOT / "app/static/samples"
@@ -52,6 +52,18 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(shelf: Path) -> Iterator[Service]:
     with running(weights=shelf) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the browser keeps what it downloads."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(site: Service, downloads: Path) -> Iterator[Chrome]:
+    """Closed before the service, which when it stops waits for whoever is connected."""
+    yield from open_browser(downloads)
 
 
 @pytest.fixture
@@ -241,7 +253,7 @@ def test_what_cannot_be_read_is_said_in_words(digits: Page, tmp_path: Path) -> N
 def test_a_service_that_is_gone_is_said_in_words(
     browser: Chrome, start: Callable[..., AbstractContextManager[Service]]
 ) -> None:
-    with start(workers=1) as service:
+    with start(workers=1, graceful_timeout=1) as service:
         page = Page(browser, f"{service.url}/demo").ready()
     page.stroke(STEM_OF_SEVEN)
     page.wait(lambda: "does not answer" in page.text("#problem"))
@@ -402,18 +414,21 @@ def test_the_pages_ask_no_other_host_and_break_no_policy(photos: Page, site: Ser
     "METAPLASTIC_SCREENSHOTS" not in os.environ,
     reason="METAPLASTIC_SCREENSHOTS names no folder for the README's pictures",
 )
-def test_the_pictures_of_the_readme_are_taken(browser: Chrome, service: Service) -> None:
+def test_the_pictures_of_the_readme_are_taken(tmp_path: Path) -> None:
     folder = Path(os.environ["METAPLASTIC_SCREENSHOTS"])
-    for name, dark in (("demo", False), ("demo-dark", True)):
-        page = Page(browser, f"{service.url}/demo").ready()
-        page.emulate(dark=dark, width=1200, height=900)
-        draw_seven(page)
-        page.click("#explain")
-        page.click("#compare")
-        page.wait(lambda page=page: "What speaks" in page.text("#why-said"))
-        page.wait(lambda page=page: " say" in page.text("#compare-said"))
-        page.picture(folder / f"{name}.png")
-    page = Page(browser, f"{service.url}/demo/models/mnist/lenet").ready()
-    page.emulate(width=1200, height=900)
-    page.picture(folder / "demo-model.png")
-    page.emulate()
+    with running() as service:
+        for browser in open_browser(tmp_path):
+            for name, dark in (("demo", False), ("demo-dark", True)):
+                page = Page(browser, f"{service.url}/demo").ready()
+                page.emulate(dark=dark, width=1200, height=900)
+                page.click("[data-sample]")  # the first question to a new service takes longer
+                page.wait(lambda page=page: page.text("#sure").endswith("sure"))
+                draw_seven(page)
+                page.click("#explain")
+                page.click("#compare")
+                page.wait(lambda page=page: "What speaks" in page.text("#why-said"))
+                page.wait(lambda page=page: " say" in page.text("#compare-said"))
+                page.picture(folder / f"{name}.png")
+            page = Page(browser, f"{service.url}/demo/models/mnist/lenet").ready()
+            page.emulate(width=1200, height=900)
+            page.picture(folder / "demo-model.png")

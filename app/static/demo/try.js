@@ -72,6 +72,7 @@ async function classify() {
     painted(stroke);
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
+    if (pad?.drawing && error.status === 422) return; // the first dot of a digit is not one yet
     fail(error.message);
   } finally {
     if (control === mine) {
