@@ -47,7 +47,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
             message = f"There is no data set {dataset[:40]!r}; there are: {', '.join(datasets)}."
             raise RequestError(404, "unknown_dataset", message, datasets=list(datasets))
         endpoints = datasets[dataset]
-        first = catalogue.default if catalogue.default in endpoints else endpoints[0]
+        first = catalogue.default if catalogue.default in endpoints else _best(endpoints)
         return render_template(
             "demo/try.html",
             datasets=sorted(datasets, key=lambda name: name != catalogue.default.dataset),
@@ -104,6 +104,16 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
 def percent(share: float) -> str:
     """0.9953 -> "99.53 %", with a space that does not break."""
     return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _best(endpoints: list[Endpoint]) -> Endpoint:
+    """The endpoint whose default model scores best; of those without test scores, the first."""
+
+    def score(endpoint: Endpoint) -> float:
+        test = endpoint.find().card.test
+        return test.accuracy if test else 0
+
+    return max(endpoints, key=score)
 
 
 def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:

@@ -3,10 +3,8 @@
 const FOR = [255, 140, 26];
 const AGAINST = [64, 156, 255];
 
-/** The most that hiding a patch takes away or adds, in bits. */
-export function strongest(heat) {
-  return Math.max(...heat.flat().map(Math.abs));
-}
+/** The most bits of evidence for the class that go where something is hidden. */
+export const strongest = (heat) => Math.max(0, ...heat.flat());
 
 /** Paint `image` (loaded) and the numbers `heat` (rows of pixels) on `canvas`. */
 export function paint(canvas, image, heat) {
@@ -26,7 +24,7 @@ function glow(heat) {
   const small = document.createElement("canvas");
   [small.height, small.width] = [heat.length, heat[0].length];
   const pixels = new ImageData(small.width, small.height);
-  const most = strongest(heat) || 1;
+  const most = Math.max(...heat.flat().map(Math.abs)) || 1;
   heat.flat().forEach((value, place) => {
     const opacity = 0.85 * (Math.abs(value) / most) ** 0.7;
     pixels.data.set([...(value > 0 ? FOR : AGAINST), 255 * opacity], 4 * place);

@@ -286,7 +286,7 @@ onDemand(find("explain"), find("why-problem"), async (picture) => {
     const most = strongest(answer.heat).toFixed(1);
     canvas.setAttribute("aria-label", `Heat map of what speaks for ${answer.label}: at most ${most} bits`);
     find("why-said").textContent =
-      `What speaks for ${answer.label}, ${sureness(answer.probability)} sure: hiding the brightest part takes ` +
+      `What speaks for ${answer.label}, ${sureness(answer.probability)} sure: hiding the most orange part takes ` +
       `${most} bits of evidence away. Asked ${answer.evaluations} times.`;
   } catch (error) {
     find("why-said").textContent = "\u00a0";
