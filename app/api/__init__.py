@@ -1,5 +1,6 @@
 """The HTTP surface: builds the documented API from the catalogue."""
 
+from contextvars import Context
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -47,7 +48,8 @@ class Api(flask_restx.Api):
     def paths_with_answers(self) -> dict[str, Any]:
         """Its paths, completed when first asked for: answers need sessions, and those a worker."""
         paths: dict[str, Any] = deepcopy(self.specification["paths"])
-        add_real_answers(paths, self.catalogue, self.settings)
+        # In a context of its own: an example is nobody's request, whoever looks at it first.
+        Context().run(add_real_answers, paths, self.catalogue, self.settings)
         return paths
 
     @property

@@ -1,8 +1,9 @@
 /** Asking the service, and what to tell people when it does not answer as hoped. */
 
-import { page } from "./dom.js";
+import { find, page } from "./dom.js";
 
 const PATIENCE = 10; // seconds that a busy service may ask us to wait
+const KEY = "metaplastic-key"; // of the tab's own storage
 
 /** An answer that is none: its message is for people. */
 export class Refusal extends Error {
@@ -23,7 +24,7 @@ export async function ask(path, { picture, sample, query = {}, signal } = {}) {
     );
   }
   const url = `${page.root}${path}?${new URLSearchParams(sample ? { ...query, sample } : query)}`;
-  const request = { method: "POST", signal, headers: { Accept: "application/json" } };
+  const request = { method: "POST", signal, headers: {} };
   if (picture) {
     request.body = picture;
     request.headers["Content-Type"] = "application/octet-stream";
@@ -48,9 +49,21 @@ export async function patiently(attempt, signal, tries = 5) {
   }
 }
 
+/** Ask for a key where the service wants one, and call `then` once there is one to try. */
+export function onKey(then) {
+  find("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(KEY, find("key").value.trim());
+    find("key-form").hidden = true;
+    then();
+  });
+}
+
 async function reach(url, request) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...request.headers, Accept: "application/json", ...(key && { "X-API-Key": key }) };
   try {
-    return await fetch(url, request);
+    return await fetch(url, { ...request, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(
@@ -69,6 +82,7 @@ async function read(response) {
     if (error.name === "AbortError") throw error; // otherwise not JSON: a proxy's page, perhaps
   }
   if (response.ok && content) return content;
+  if (response.status === 401) find("key-form").hidden = false;
   throw new Refusal(explain(response, content), {
     status: response.status,
     retryAfter: [429, 503].includes(response.status) ? Number(response.headers.get("Retry-After")) || 1 : null,
@@ -80,9 +94,7 @@ function explain(response, content) {
   if (response.status === 429 || response.status === 503) {
     return `The service is busy. ${said ?? "Try again in a moment."}`;
   }
-  if (response.status === 401 || response.status === 403) {
-    return said ?? "The service asks for a key, which this page does not have.";
-  }
+  if (response.status === 401) return "The service asks for a key: enter it above.";
   if (response.status === 413) return said ?? "The picture is too large. Save it smaller.";
   return said ?? `The service could not answer (status ${response.status}).`;
 }

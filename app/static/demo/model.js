@@ -1,6 +1,6 @@
 /** A model's page: curves that can be read, a confusion matrix that can be asked, commands to copy. */
 
-import { get } from "./api.js";
+import { get, onKey } from "./api.js";
 import { Chart } from "./chart.js";
 import { element, find, page, percent } from "./dom.js";
 
@@ -10,7 +10,8 @@ async function curves() {
   try {
     const { epochs } = await get(`${page.path}/history`, page.query);
     for (const box of place.querySelectorAll(".chart")) new Chart(box, epochs, page.best);
-  } catch {
+  } catch (error) {
+    if (error.status === 401) return; // until there is a key
     const picture = place.dataset.picture;
     place.replaceChildren(
       picture
@@ -81,4 +82,5 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 }
 
 if (find("matrix")) matrix(find("matrix"));
+onKey(curves);
 curves();

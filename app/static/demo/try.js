@@ -1,6 +1,6 @@
 /** The page to try networks on: a picture in, bars out, while it is being drawn. */
 
-import { ask } from "./api.js";
+import { ask, onKey } from "./api.js";
 import { Bars } from "./bars.js";
 import { Batch } from "./batch.js";
 import { Pad } from "./board.js";
@@ -333,6 +333,7 @@ function adopt() {
 }
 
 find("network").addEventListener("change", adopt);
+onKey(adopt);
 adopt();
 document.documentElement.dataset.ready = "true"; // the scripts listen
 if (!pad) document.querySelector("[data-sample]")?.click();

@@ -260,7 +260,7 @@ def test_a_service_that_is_gone_is_said_in_words(
 
 
 def test_a_busy_service_is_said_in_words_and_asked_again(browser: Chrome, site: Service) -> None:
-    with busy_for(2, site) as url:
+    with Gate(site, busy=2) as url:
         page = Page(browser, f"{url}/demo").ready()
         page.click("[data-sample=seven]")
         page.wait(lambda: "busy" in page.text("#problem"))
@@ -269,12 +269,26 @@ def test_a_busy_service_is_said_in_words_and_asked_again(browser: Chrome, site: 
         assert "7" in page.text("#results tbody tr")
 
 
-class busy_for(AbstractContextManager[str]):  # noqa: N801
-    """A proxy before `site` that answers 503 to the first `times` questions."""
+def test_a_key_is_asked_for_where_the_service_wants_one(browser: Chrome, site: Service) -> None:
+    with Gate(site, key="sesame") as url:
+        page = Page(browser, f"{url}/demo").ready()
+        page.click("[data-sample=seven]")
+        page.wait(lambda: page.find("#key-form").is_displayed())
+        assert "asks for a key" in page.text("#problem")
+        page.find("#key").send_keys("sesame\n")
+        page.click("[data-sample=seven]")
+        page.wait(lambda: page.text("#label") == "7")
+        assert not page.find("#key-form").is_displayed()
+        page = Page(browser, f"{url}/demo/models/mnist/lenet").ready()
+        assert page.text(".chart .reading").startswith("Epoch")
 
-    def __init__(self, times: int, site: Service) -> None:
-        self.left = times
-        proxy = self
+
+class Gate(AbstractContextManager[str]):
+    """A proxy before `site`: `busy` for the first questions, or asking for a `key`."""
+
+    def __init__(self, site: Service, busy: int = 0, key: str = "") -> None:
+        self.busy = busy
+        gate = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_: Any) -> None:
@@ -282,8 +296,8 @@ class busy_for(AbstractContextManager[str]):  # noqa: N801
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-                if proxy.left:
-                    proxy.left -= 1
+                if gate.busy:
+                    gate.busy -= 1
                     self.answer(503, {"Retry-After": "1"}, b'{"message":"Too much to do."}')
                 else:
                     self.forward(body)
@@ -292,7 +306,10 @@ class busy_for(AbstractContextManager[str]):  # noqa: N801
                 self.forward(None)
 
             def forward(self, body: bytes | None) -> None:
-                kind = {"Content-Type": self.headers["Content-Type"] or "text/plain"}
+                if self.path.startswith("/api") and key and self.headers["X-API-Key"] != key:
+                    self.answer(401, {}, b'{"message":"No key.","code":"no_key"}')
+                    return
+                kind = {n: v for n, v in self.headers.items() if n == "Content-Type"}
                 asked = urllib.request.Request(site.url + self.path, body, kind)
                 try:
                     with urllib.request.urlopen(asked) as answer:
