@@ -21,6 +21,7 @@ if not BROWSER or not DRIVER:
 
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.actions.pointer_input import PointerInput  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
@@ -82,13 +83,13 @@ class Page:
         self.run("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
-    def stroke(self, points: list[tuple[float, float]]) -> None:
-        """Draw a line through `points`, shares of the pad's sides, with the mouse."""
+    def stroke(self, points: list[tuple[float, float]], tool: str = "mouse") -> None:
+        """Draw a line through `points`, shares of the pad's sides; by mouse, pen or touch."""
         pad = self.find("#pad")
         self.run("arguments[0].scrollIntoView({block: 'center'})", pad)
         width, height = pad.size["width"], pad.size["height"]
         places = [(round((x - 0.5) * width), round((y - 0.5) * height)) for x, y in points]
-        chain = ActionChains(self.browser, duration=10)
+        chain = ActionChains(self.browser, duration=10, devices=[PointerInput(tool, tool)])
         chain.move_to_element_with_offset(pad, *places[0]).click_and_hold()
         for place in places[1:]:
             chain.move_to_element_with_offset(pad, *place)

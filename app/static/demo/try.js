@@ -142,6 +142,7 @@ function setVerdict(word, sure) {
   find("label").textContent = word;
   find("label").classList.toggle("word", word.length > 2);
   find("sure").textContent = sure;
+  find("badge").textContent = word === "?" ? "" : word;
   find("answer").classList.toggle("waiting", word === "?");
 }
 
