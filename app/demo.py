@@ -38,6 +38,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
     pages = Blueprint("demo", __name__, url_prefix="/demo")
 
     @pages.get("")
+    @pages.get("/")
     def try_out() -> str:
         """Draw, drop or choose a picture, and see what each network makes of it."""
         refuse_unknown(request.args, ("dataset",))

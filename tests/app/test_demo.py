@@ -13,7 +13,7 @@ from tests.app.made import put_linear
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 MODEL = "/demo/models/mnist/lenet"
-PAGES = ["/demo", "/demo?dataset=mnist", "/demo/models", MODEL, f"{MODEL}/backprop"]
+PAGES = ["/demo", "/demo/", "/demo?dataset=mnist", "/demo/models", MODEL, f"{MODEL}/backprop"]
 
 
 def page_data(html: str) -> Any:

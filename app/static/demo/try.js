@@ -247,12 +247,17 @@ async function current() {
   return pad && !pad.empty ? { picture: await pad.picture() } : null;
 }
 
+let turn = 0; // counts what was on the board, or was to answer about it
+
 /** What was found about another picture than the one on the board is dimmed. */
 function outdate() {
+  turn += 1;
   for (const id of ["heat", "comparison"]) find(id).classList.add("stale");
 }
 
-/** Run `work` with the current picture from a button, and say what goes wrong beside it. */
+/** Run `work` with the current picture from a button, and say what goes wrong beside it.
+ *
+ * `work` gives the element that it filled, which is dimmed if the picture is another by then. */
 function onDemand(button, problem, work) {
   button.addEventListener("click", async () => {
     say(problem, "");
@@ -262,8 +267,10 @@ function onDemand(button, problem, work) {
       return;
     }
     button.disabled = true;
+    const asked = turn;
     try {
-      await work(picture);
+      const shown = await work(picture);
+      if (asked === turn) shown.classList.remove("stale");
     } catch (error) {
       say(problem, error.message);
     } finally {
@@ -283,12 +290,12 @@ onDemand(find("explain"), find("why-problem"), async (picture) => {
     const canvas = find("heat");
     canvas.height = Math.round((canvas.width * image.height) / image.width);
     paint(canvas, image, answer.heat);
-    canvas.classList.remove("stale");
     const most = strongest(answer.heat).toFixed(1);
     canvas.setAttribute("aria-label", `Heat map of what speaks for ${answer.label}: at most ${most} bits`);
     find("why-said").textContent =
       `What speaks for ${answer.label}, ${sureness(answer.probability)} sure: hiding the most orange part takes ` +
       `${most} bits of evidence away. Asked ${answer.evaluations} times.`;
+    return canvas;
   } catch (error) {
     find("why-said").textContent = "\u00a0";
     throw error;
@@ -311,10 +318,10 @@ onDemand(find("compare"), find("compare-problem"), async (picture) => {
     row.querySelector(".time").textContent = `${result.milliseconds.toFixed(2)} ms`;
     row.classList.toggle("agrees", said === most);
   }
-  find("comparison").classList.remove("stale");
   const count = answer.results.length;
   find("compare-said").textContent =
     count === 1 ? `It says ${most}.` : answer.agree ? `All ${count} say ${most}.` : `${votes} of ${count} say ${most}.`;
+  return find("comparison");
 });
 
 /* ------------------------------------------------------------------ the choice of a network */
