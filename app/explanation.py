@@ -70,7 +70,7 @@ def explain(
 ) -> Explanation:
     """What in `upload` speaks for the class `label` (by default the most probable) to `model`.
 
-    Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503 `too_slow`
+    Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503 `explanation_too_slow`
     where the network needs more than `settings.max_seconds`.
     """
     card = model.card
@@ -196,7 +196,7 @@ def _index(label: str, labels: tuple[str, ...]) -> int:
 def _too_slow() -> RequestError:
     return RequestError(
         503,
-        "too_slow",
+        "explanation_too_slow",
         "The network takes longer over an explanation than a request may last. Try again when the "
         "service has less to do, or ask a smaller network.",
     )

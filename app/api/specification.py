@@ -52,8 +52,13 @@ ERRORS = {
         "message": "The service failed; the fault is its own and has been logged.",
         "code": "internal_error",
     },
-    "503": {"message": "A model cannot be run; the log says why.", "code": "not_ready"},
+    "503": {
+        "message": "The network takes longer over an explanation than a request may last. Try "
+        "again when the service has less to do, or ask a smaller network.",
+        "code": "explanation_too_slow",
+    },
 }
+NOT_READY = {"message": "A model cannot be run; the log says why.", "code": "not_ready"}
 
 
 def arrange(paths: dict[str, Any], order: Iterable[str]) -> dict[str, Any]:
@@ -70,7 +75,9 @@ def arrange(paths: dict[str, Any], order: Iterable[str]) -> dict[str, Any]:
         for name in METHODS:
             for status, response in operations.get(name, {}).get("responses", {}).items():
                 if status in ERRORS:
-                    response["examples"] = {"application/json": ERRORS[status]}
+                    unready = status == "503" and path.startswith("/health/")
+                    example = NOT_READY if unready else ERRORS[status]
+                    response["examples"] = {"application/json": example}
     return arranged
 
 
