@@ -70,8 +70,8 @@ def explain(
 ) -> Explanation:
     """What in `upload` speaks for the class `label` (by default the most probable) to `model`.
 
-    Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503 `explanation_too_slow`
-    where the network needs more than `settings.max_seconds`.
+    Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503
+    `explanation_too_slow` where the network needs more than `settings.max_seconds`.
     """
     card = model.card
     (pixels,), (steps,) = decode_and_prepare([upload], card.input, settings, raw=raw)

@@ -5,6 +5,7 @@ import { Bars } from "./bars.js";
 import { Batch } from "./batch.js";
 import { Pad } from "./board.js";
 import { element, find, page, say, sureness } from "./dom.js";
+import { listenForFiles } from "./files.js";
 import { paint, strongest } from "./heat.js";
 
 const BETWEEN = 60; // milliseconds from one question to the next while the pen moves
@@ -186,19 +187,10 @@ function put(chosen, url) {
   classify();
 }
 
-function take(files) {
-  if (files.length === 1) put({ file: files[0] }, URL.createObjectURL(files[0]));
-  else if (files.length > 1) batch.run(files);
-}
-
-for (const id of ["choose", "photograph", "choose-many"]) {
-  find(id).addEventListener("change", (event) => {
-    const files = [...event.target.files];
-    event.target.value = ""; // so that the same file can be chosen again
-    if (id === "choose-many" && files.length) batch.run(files);
-    else take(files);
-  });
-}
+listenForFiles(
+  (file) => put({ file }, URL.createObjectURL(file)),
+  (files) => batch.run(files),
+);
 
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", () => put({ sample: button.dataset.sample }, button.querySelector("img").src));
@@ -209,33 +201,6 @@ find("clear")?.addEventListener("click", () => {
   forgetPicture();
   source = null;
   pad.clear();
-});
-
-document.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files];
-  if (files.length) {
-    event.preventDefault();
-    take(files);
-  }
-});
-
-let depth = 0; // of dragenter events, one for each element under the pointer
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-document.addEventListener("dragenter", (event) => {
-  if (!carriesFiles(event)) return;
-  depth += 1;
-  find("dropping").hidden = false;
-});
-document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
-document.addEventListener("dragleave", (event) => {
-  if (carriesFiles(event) && (depth -= 1) === 0) find("dropping").hidden = true;
-});
-document.addEventListener("drop", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  depth = 0;
-  find("dropping").hidden = true;
-  take([...event.dataTransfer.files]);
 });
 
 /* ------------------------------------------------------------------ why, and compare */
