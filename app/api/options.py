@@ -23,7 +23,7 @@ class Options:
 
     top: int  # classes listed for each image
     raw: bool  # leave out the preparation that fits an image to the training data
-    prepared: bool  # answer with the image that the network saw as well
+    prepared: bool = False  # answer with the image that the network saw as well
 
 
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
