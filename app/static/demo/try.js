@@ -32,6 +32,7 @@ function drawn(ended) {
   find("undo").disabled = find("clear").disabled = pad.empty;
   find("pad-hint").hidden = !pad.empty;
   if (pad.empty) {
+    source = null;
     rest();
     return;
   }
@@ -135,7 +136,6 @@ function rest() {
   find("steps").replaceChildren(element("li", { class: "none" }, "Nothing done yet"));
   const seen = find("seen");
   seen.getContext("2d").clearRect(0, 0, seen.width, seen.height);
-  if (pad?.empty) source = null;
   outdate();
 }
 
