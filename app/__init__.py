@@ -6,6 +6,7 @@ from flask import Flask
 
 from app.api import register_api
 from app.catalogue import load_catalogue
+from app.demo import blueprint
 from app.draining import drain_unread_body
 from app.settings import Settings
 from app.uploads import Request
@@ -25,5 +26,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
     app.after_request(drain_unread_body)
+    app.register_blueprint(blueprint(catalogue, settings))
     register_api(app, catalogue, settings)
     return app

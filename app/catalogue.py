@@ -14,6 +14,7 @@ from models.cards import ONNX_MODEL, RULES, Card, CardError, find_models
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
 COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
+ALL_RULES = "all"  # and ?rule=all every rule of them
 _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a model's name
 
 
@@ -135,10 +136,13 @@ class Catalogue:
 def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
     """The default model of each of a data set's `endpoints`, or that of `rule` where there is one.
 
-    Raises RequestError 404 that lists what there is where none of them has the rule.
+    For the rule `all` it is those of every rule, the newest of each. Raises RequestError 404 that
+    lists what there is where none of them has the rule.
     """
     if not rule:
         return [endpoint.find() for endpoint in endpoints]
+    if rule == ALL_RULES:
+        return [endpoint.find(name) for endpoint in endpoints for name in endpoint.models]
     models = [endpoint.find(rule) for endpoint in endpoints if rule in endpoint.models]
     if not models:
         rules = every_rule(endpoints)
@@ -195,6 +199,11 @@ def _check(model: Model) -> None:
         raise ShelfError(
             f"{model.folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
             f"/api/{card.dataset}/{COMPARE} asks all of them. Give it another name."
+        )
+    if card.rule == ALL_RULES:
+        raise ShelfError(
+            f"{model.folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
+            f"?rule={ALL_RULES} compares all of them. Give it another name."
         )
     if not card.calibration.temperature > 0:
         raise ShelfError(f"{model.folder / 'card.json'}: calibration: temperature must be above 0.")

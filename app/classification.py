@@ -10,6 +10,7 @@ from app import images
 from app.catalogue import Model
 from app.errors import RequestError
 from app.inference import Outcome, infer, most_probable
+from app.prepared import png_text
 from app.settings import Settings
 from app.uploads import Upload, describe, place
 from models.cards import ImageInput
@@ -32,6 +33,7 @@ class Prediction(TypedDict):
     in_distribution: bool  # False: unlike everything that the model was trained on
     preprocessing: list[str]  # what was done to the image, in order
     filename: NotRequired[str]
+    prepared: NotRequired[str]  # PNG in base64: the image that the network saw
 
 
 class Answer(TypedDict):
@@ -44,12 +46,19 @@ class Answer(TypedDict):
 
 
 def classify(
-    model: Model, uploads: list[Upload], settings: Settings, *, top: int, raw: bool
+    model: Model,
+    uploads: list[Upload],
+    settings: Settings,
+    *,
+    top: int,
+    raw: bool,
+    prepared: bool = False,
 ) -> Answer:
     """What `model` sees in each of `uploads`, with the `top` most probable classes of each.
 
-    `raw` leaves out the preparation that fits an image to the training data. Raises RequestError
-    for the first image that cannot be used; its details say which one that is.
+    `raw` leaves out the preparation that fits an image to the training data, `prepared` answers
+    with the image that the network saw as well. Raises RequestError for the first image that
+    cannot be used; its details say which one that is.
     """
     pixels, steps = decode_and_prepare(uploads, model.card.input, settings, raw=raw)
     outcome = infer(model.network, pixels, model.card.calibration)
@@ -57,6 +66,9 @@ def classify(
         prediction_of(model, outcome, index, upload, steps[index], top)
         for index, upload in enumerate(uploads)
     ]
+    if prepared:
+        for prediction, seen in zip(predictions, pixels, strict=True):
+            prediction["prepared"] = png_text(seen)
     card = model.card
     return {
         "model": card.name,

@@ -1,5 +1,8 @@
 """The HTTP surface: builds the documented API from the catalogue."""
 
+from contextvars import Context
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import flask_restx
@@ -7,6 +10,7 @@ from flask import Flask
 
 from app.api import catalogue as models_api
 from app.api import datasets, errors, health, predict, schemas
+from app.api.specification import add_real_answers, arrange
 from app.catalogue import Catalogue
 from app.settings import Settings
 
@@ -17,6 +21,8 @@ Choose a network below, then **Try it out** and **Execute**: the form already na
 image; choose a file to classify your own.
 
     curl -F file=@image.png {url}/predict
+
+To draw a digit, compare networks and see why they answer as they do, open [the demo](demo).
 
 Every error is JSON: `message` for people, `code` for programs.
 """
@@ -29,10 +35,37 @@ class Api(flask_restx.Api):
         # app/api/errors.py gives every error of the whole application its one shape.
         return original_handler(error)
 
+    catalogue: Catalogue
+    settings: Settings
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """Swagger's document but for what depends on the request: built once, before the fork."""
+        built: dict[str, Any] = super().__schema__
+        return {**built, "paths": arrange(built["paths"], self._paths())}
+
+    @cached_property
+    def paths_with_answers(self) -> dict[str, Any]:
+        """Its paths, completed when first asked for: answers need sessions, and those a worker."""
+        paths: dict[str, Any] = deepcopy(self.specification["paths"])
+        # In a context of its own: an example is nobody's request, whoever looks at it first.
+        Context().run(add_real_answers, paths, self.catalogue, self.settings)
+        return paths
+
     @property
     def __schema__(self) -> dict[str, Any]:
-        # The rest is built once; the prefix of a proxy may differ from request to request.
-        return {**super().__schema__, "basePath": self.base_path.rstrip("/") or "/"}
+        # The prefix of a proxy may differ from request to request.
+        base = self.base_path.rstrip("/") or "/"
+        return {**self.specification, "basePath": base, "paths": self.paths_with_answers}
+
+    def _paths(self) -> list[str]:
+        """The routes in the order in which they were added."""
+        return [
+            url
+            for namespace in self.namespaces
+            for resource in namespace.resources
+            for url in self.ns_urls(namespace, resource.urls)
+        ]
 
 
 def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
@@ -52,6 +85,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         doc="/",
         catch_all_404s=True,
     )
+    api.catalogue, api.settings = catalogue, settings
     schemas.register(api)
     for namespace in (
         predict.namespace(catalogue, settings),
@@ -62,4 +96,4 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         api.add_namespace(namespace)
     api.init_app(app)
     with app.test_request_context():
-        _ = api.__schema__  # built here, once, and shared by all workers
+        _ = api.specification  # built here, once, and shared by all workers

@@ -37,7 +37,16 @@ class Classifier(Resource):
         model = read_model(request.args, self.endpoint)
         options = read_options(request.args, [model])
         uploads = read_uploads(request, self.endpoint.samples, self.settings.max_images)
-        return answer(classify(model, uploads, self.settings, top=options.top, raw=options.raw))
+        return answer(
+            classify(
+                model,
+                uploads,
+                self.settings,
+                top=options.top,
+                raw=options.raw,
+                prepared=options.prepared,
+            )
+        )
 
 
 class Network(Classifier):

@@ -4,7 +4,7 @@ from typing import Any
 
 import flask_restx
 
-from app.api import classify, compare
+from app.api import classify, compare, explain, history
 from app.catalogue import Catalogue
 from app.settings import Settings
 
@@ -17,6 +17,8 @@ def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
         space = flask_restx.Namespace(dataset, description, path=f"/api/{dataset}")
         for endpoint in endpoints:
             classify.add_routes(space, endpoint, settings)
+            explain.add_route(space, endpoint, settings)
+            history.add_route(space, endpoint)
         compare.add_route(space, endpoints, settings)
         spaces.append(space)
     return spaces

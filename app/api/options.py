@@ -7,13 +7,13 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from app.catalogue import Endpoint, Model, every_rule, find_each
+from app.catalogue import ALL_RULES, Endpoint, Model, every_rule, find_each
 from app.errors import RequestError
 
 DEFAULT_TOP = 3
 CHOICE = ("rule", "version")
 OPTIONS = ("top", "preprocess", "sample")
-CLASSIFICATION = (*CHOICE, *OPTIONS)
+CLASSIFICATION = (*CHOICE, *OPTIONS, "prepared")
 COMPARISON = ("rule", *OPTIONS)
 
 
@@ -23,17 +23,20 @@ class Options:
 
     top: int  # classes listed for each image
     raw: bool  # leave out the preparation that fits an image to the training data
+    prepared: bool = False  # answer with the image that the network saw as well
 
 
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
     """How `models` are to classify. Raises RequestError 400."""
     classes = max(len(model.card.labels) for model in models)
     top = _whole(query, "top", 1, classes) or min(DEFAULT_TOP, classes)
-    preprocess = query.get("preprocess", "auto")
-    if preprocess not in ("auto", "raw"):
-        message = f"preprocess: expected auto or raw, found {preprocess[:40]!r}."
-        raise RequestError(400, "bad_parameter", message, parameter="preprocess")
-    return Options(top, raw=preprocess == "raw")
+    prepared = _one_of(query, "prepared", "false", "true") == "true"
+    return Options(top, raw=read_preprocess(query), prepared=prepared)
+
+
+def read_preprocess(query: MultiDict[str, str]) -> bool:
+    """Whether preparation is to be left out. Raises RequestError 400."""
+    return _one_of(query, "preprocess", "auto", "raw") == "raw"
 
 
 def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
@@ -45,7 +48,7 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
 
 def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:
-    """One model of each of `endpoints`: of `rule`, where it has that, or its default one.
+    """The models of `rule` (of each of them for `all`), or the default one of each endpoint.
 
     Raises RequestError 404 where none has the rule.
     """
@@ -67,6 +70,15 @@ def _whole(query: MultiDict[str, str], name: str, low: int, high: int) -> int | 
         message = f"{name}: expected a whole number from {low} to {high}, found {text[:40]!r}."
         raise RequestError(400, "bad_parameter", message, parameter=name)
     return int(text)
+
+
+def _one_of(query: MultiDict[str, str], name: str, *choices: str) -> str:
+    """The value of `name`; without one, the first of `choices`."""
+    text = query.get(name) or choices[0]
+    if text not in choices:
+        message = f"{name}: expected {' or '.join(choices)}, found {text[:40]!r}."
+        raise RequestError(400, "bad_parameter", message, parameter=name)
+    return text
 
 
 def describe_choice(endpoint: Endpoint) -> dict[str, Any]:
@@ -92,9 +104,16 @@ def describe_classification(endpoint: Endpoint) -> dict[str, Any]:
     """Swagger parameters of a classification: the form first, as people fill it in."""
     several = " Other clients may send several files under this name."
     return {
-        **_describe_form(endpoint.samples, several),
+        **describe_form(endpoint.samples, several),
         **describe_choice(endpoint),
         **_describe_options(endpoint.classes),
+        "prepared": {
+            "in": "query",
+            "type": "string",
+            "enum": ["false", "true"],
+            "default": "false",
+            "description": "Whether to answer with the image that the network really saw as well.",
+        },
     }
 
 
@@ -103,18 +122,19 @@ def describe_comparison(endpoints: list[Endpoint]) -> dict[str, Any]:
     rule = {
         "in": "query",
         "type": "string",
-        "enum": every_rule(endpoints),
-        "description": "Only the models trained with this learning rule; without one, the default "
-        "model of each architecture.",
+        "enum": [ALL_RULES, *every_rule(endpoints)],
+        "description": "Only the models trained with this learning rule, or those of `all` rules; "
+        "without one, the default model of each architecture.",
     }
     return {
-        **_describe_form(endpoints[0].samples),
+        **describe_form(endpoints[0].samples),
         "rule": rule,
         **_describe_options(max(endpoint.classes for endpoint in endpoints)),
     }
 
 
-def _describe_form(samples: Mapping[str, bytes], more: str = "") -> dict[str, Any]:
+def describe_form(samples: Mapping[str, bytes], more: str = "") -> dict[str, Any]:
+    """Swagger parameters of the form: a file, or one of `samples`."""
     form: dict[str, Any] = {
         "file": {
             "in": "formData",
@@ -143,11 +163,18 @@ def _describe_options(classes: int) -> dict[str, Any]:
             "default": min(DEFAULT_TOP, classes),
             "description": "How many classes to list for each image, the most probable first.",
         },
+        **describe_preprocess(),
+    }
+
+
+def describe_preprocess() -> dict[str, Any]:
+    """The Swagger parameter that leaves preparation out."""
+    return {
         "preprocess": {
             "in": "query",
             "type": "string",
             "enum": ["auto", "raw"],
             "default": "auto",
             "description": "`raw` only resizes: for images that already look like the data set's.",
-        },
+        }
     }

@@ -79,6 +79,9 @@ prediction = Model(
             fields.String, "What was done to the image, in order.", ["inverted: dark on light"]
         ),
         "filename": fields.String(description="As the caller named it.", example="seven.png"),
+        "prepared": fields.String(
+            description="PNG in base64, the image that the network saw; with `prepared=true` only."
+        ),
     },
 )
 
@@ -115,6 +118,48 @@ comparison = Model(
             description="Whether all of them give the same label.", example=True, required=True
         ),
         "results": _list(fields.Nested(result), "One for each architecture, by its name."),
+    },
+)
+
+explanation = Model(
+    "Explanation",
+    {
+        **_ANSWERING,
+        "label": _text("The class that is explained.", "7"),
+        "index": _whole("Its place in the card's labels.", 7, min=0),
+        "probability": _share("Of that class, calibrated.", 0.998),
+        "preprocessing": _list(fields.String, "What was done to the image, in order."),
+        "method": _text("How it was found.", "occlusion", enum=["occlusion"]),
+        "unit": _text("Of the heat: log-odds to the base 2.", "bits", enum=["bits"]),
+        "evaluations": _whole("How often the network was asked.", 290, min=1),
+        "heat": _list(
+            fields.List(fields.Float),
+            "For each row of the network's image, each pixel: the evidence for the class that goes "
+            "where it is hidden; below 0 it speaks against the class.",
+            [[0.0, 0.31], [0.12, 2.4]],
+        ),
+        "prepared": _text("PNG in base64: the image that the network saw.", "iVBORw0KGgo..."),
+        "filename": fields.String(description="As the caller named it.", example="seven.png"),
+    },
+)
+
+epoch = Model(
+    "Epoch",
+    {
+        "epoch": _whole("Counted from 1.", 1, min=1),
+        "accuracy": fields.Float(description="On the training images, 0..1.", example=0.9512),
+        "loss": fields.Float(description="On the training images.", example=0.1623),
+        "val_accuracy": fields.Float(description="On the validation split.", example=0.9803),
+        "val_loss": fields.Float(description="On the validation split.", example=0.0684),
+        "seconds": fields.Float(description="That the epoch took.", example=68.4),
+    },
+)
+
+history = Model(
+    "History",
+    {
+        "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
+        "epochs": _list(fields.Nested(epoch), "In their order."),
     },
 )
 
@@ -281,6 +326,9 @@ _MODELS = (
     classification,
     result,
     comparison,
+    explanation,
+    epoch,
+    history,
     image_input,
     shelf_row,
     shelf,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from app.catalogue import SAMPLES
 from scripts.draw_samples import TABLES
@@ -150,3 +151,15 @@ def test_a_new_folder_is_a_new_endpoint(
 def test_answers_are_valid_json_with_keys_in_order(client: FlaskClient) -> None:
     text = client.post(f"{LENET}?sample=one").text
     assert list(json.loads(text)) == ["model", "rule", "version", "predictions"]
+
+
+def test_the_image_that_the_network_saw_is_answered_where_it_is_asked_for(
+    client: FlaskClient, seven: bytes
+) -> None:
+    response = send_many(client, ("a", seven), ("b", seven), url=f"{LENET}?prepared=true")
+    for prediction in response.json["predictions"]:
+        image = Image.open(io.BytesIO(base64.b64decode(prediction["prepared"])))
+        assert (image.mode, image.size) == ("L", (28, 28))
+        assert image.getpixel((0, 0)) == 0  # light on dark, as in the data set
+    assert "prepared" not in only_prediction(upload(client, file=seven))
+    refused(upload(client, f"{LENET}?prepared=yes", file=seven), 400, "bad_parameter")

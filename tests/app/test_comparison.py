@@ -168,3 +168,12 @@ def test_an_image_that_cannot_be_used_is_refused_as_everywhere(
 def test_an_unknown_data_set_is_answered_with_what_there_is(client: FlaskClient) -> None:
     form = {"file": (io.BytesIO(b"x"), "x.png")}
     refused(client.post("/api/none/compare", data=form), 404, "unknown_endpoint")
+
+
+def test_all_rules_of_all_architectures_may_be_compared(two: FlaskClient) -> None:
+    every = results(two.post(f"{COMPARE}?sample=seven&rule=all"))
+    assert [(result["architecture"], result["rule"]) for result in every] == [
+        ("lenet", "metaplastic"),
+        ("lenet", "backprop"),
+        ("vgg", "metaplastic"),
+    ]

@@ -183,3 +183,27 @@ def test_the_specification_knows_the_prefix_of_a_proxy(client: FlaskClient) -> N
 
 def test_the_service_says_nothing_of_masks(spec: Any) -> None:
     assert "X-Fields" not in json.dumps(spec)
+
+
+def test_a_model_tells_how_it_learned(client: FlaskClient) -> None:
+    history = client.get(f"{LENET}/history").json
+    card = client.get(LENET).json["card"]
+    assert [row["epoch"] for row in history["epochs"]] == [
+        *range(1, card["training"]["epochs"] + 1)
+    ]
+    best = history["epochs"][card["training"]["best_epoch"] - 1]
+    assert best["val_accuracy"] == pytest.approx(card["validation"]["accuracy"], abs=1e-3)
+
+
+def test_a_history_may_be_missing_or_have_gaps(
+    put_model: Callable[..., Path], make_client: Callable[..., FlaskClient]
+) -> None:
+    folder = put_model()
+    client = make_client()
+    missing = client.get(f"{LENET}/history")
+    assert (missing.status_code, missing.json["code"]) == (404, "no_history")
+    (folder / "history.csv").write_text("epoch,loss,accuracy\n1,nan,0.5\n2,inf,\n")
+    assert client.get(f"{LENET}/history").json["epochs"] == [
+        {"epoch": 1, "accuracy": 0.5},
+        {"epoch": 2},
+    ]

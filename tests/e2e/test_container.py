@@ -21,7 +21,7 @@ from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
 
 SAMPLES = ROOT / "app" / "static" / "samples" / "mnist"
 LEARNING = {"tensorflow", "keras", "jax", "torch", "onnx", "tf2onnx", "h5py", "matplotlib", "pip"}
-MODEL_FILES = {"model.onnx", "card.json", "curves.png", "confusion.png"}
+MODEL_FILES = {"model.onnx", "history.csv", "card.json", "curves.png", "confusion.png"}
 
 
 @pytest.fixture(scope="module")

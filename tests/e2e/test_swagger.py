@@ -2,43 +2,26 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.e2e.chromium import By, Chrome, WebDriverWait, WebElement, open_browser
 from tests.e2e.conftest import PATIENCE, ROOT, Service
-
-pytest.importorskip("selenium", reason="the browser tests need selenium: requirements-dev.txt")
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if not BROWSER or not DRIVER:
-    pytest.skip(
-        "the browser tests need Debian's chromium and chromium-driver", allow_module_level=True
-    )
-
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--window-size=1200,1900")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def browser(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Closed before the service, which when it stops waits for whoever is connected."""
+    yield from open_browser(tmp_path_factory.mktemp("downloads"))
 
 
 class Operation:
     """One operation of the open page, by its operation id."""
 
-    def __init__(self, browser: webdriver.Chrome, tag: str, name: str) -> None:
+    def __init__(self, browser: Chrome, tag: str, name: str) -> None:
         self.browser = browser
         self.root = f"#operations-{tag}-{name}"
         self.find(".opblock-summary").click()
@@ -75,7 +58,7 @@ class Operation:
     ("tag", "name"), [("mnist", "classify_mnist_lenet"), ("predict", "predict")]
 )
 def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
-    browser: webdriver.Chrome, service: Service, tag: str, name: str
+    browser: Chrome, service: Service, tag: str, name: str
 ) -> None:
     browser.get(service.url)
     operation = Operation(browser, tag, name)
@@ -92,9 +75,7 @@ def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
     assert (prediction["filename"], prediction["label"]) == ("three.png", "3")
 
 
-def test_the_architectures_are_compared_at_once(
-    browser: webdriver.Chrome, service: Service
-) -> None:
+def test_the_architectures_are_compared_at_once(browser: Chrome, service: Service) -> None:
     browser.get(service.url)
     operation = Operation(browser, "mnist", "compare_mnist")
     sample = operation.find("tr[data-param-name=sample] select").get_attribute("value")
@@ -104,10 +85,22 @@ def test_the_architectures_are_compared_at_once(
     assert {result["prediction"]["filename"] for result in results} == {f"{sample}.png"}
 
 
-def test_the_page_asks_no_other_host(browser: webdriver.Chrome, service: Service) -> None:
+def test_the_page_asks_no_other_host(browser: Chrome, service: Service) -> None:
     browser.get(service.url)
     names = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )
     assert names
     assert all(name.startswith((service.url, "data:")) for name in names), names
+
+
+def test_the_operations_are_grouped_by_data_set_in_order(browser: Chrome, service: Service) -> None:
+    browser.get(service.url)
+    WebDriverWait(browser, PATIENCE).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, ".opblock-tag-section")
+    )
+    groups = browser.execute_script(
+        "return [...document.querySelectorAll('.opblock-tag')].map((tag) => tag.dataset.tag)"
+    )
+    spec = requests.get(f"{service.url}/swagger.json", timeout=PATIENCE).json()
+    assert groups == [tag["name"] for tag in spec["tags"]]

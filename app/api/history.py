@@ -1,0 +1,70 @@
+"""/api/<dataset>/<architecture>/history: how a model learned, epoch by epoch."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from flask import Response, request
+
+from app.api import schemas
+from app.api.answers import Resource, answer
+from app.api.options import CHOICE, describe_choice, read_model, refuse_unknown
+from app.catalogue import Endpoint
+from app.errors import RequestError
+
+HISTORY = "history.csv"
+
+
+class History(Resource):
+    """Loss and accuracy while a model learned, as numbers."""
+
+    def __init__(self, api: Any, endpoint: Endpoint) -> None:
+        super().__init__(api)
+        self.endpoint = endpoint
+
+    def get(self) -> Response:
+        """Loss and accuracy of each epoch, as numbers."""
+        refuse_unknown(request.args, CHOICE)
+        model = read_model(request.args, self.endpoint)
+        path = model.folder / HISTORY
+        if not path.is_file():
+            message = f"{model.card.name} version {model.card.version} has no {HISTORY}."
+            raise RequestError(404, "no_history", message)
+        return answer({"model": model.card.name, "epochs": read_history(path)})
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows of `path` as numbers, less those that are none: the loss of a lost training."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [
+            {name: float(text) for name, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]
+    return [
+        {
+            name: int(value) if value.is_integer() else value
+            for name, value in row.items()
+            if math.isfinite(value)
+        }
+        for row in rows
+    ]
+
+
+def add_route(namespace: Any, endpoint: Endpoint) -> None:
+    """Add the documented history of one architecture to its data set's namespace."""
+    name = endpoint.name.replace("/", "_").replace("-", "_")
+    answered = ("Each epoch of its training.", schemas.history)
+    namespace.add_resource(
+        History,
+        f"/{endpoint.architecture}/history",
+        endpoint=f"{name}_history",
+        resource_class_kwargs={"endpoint": endpoint},
+        route_doc={
+            "get": {
+                "id": f"history_{name}",
+                "params": describe_choice(endpoint),
+                "responses": schemas.responses({200: answered}, 400, 404, 500),
+            }
+        },
+    )

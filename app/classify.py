@@ -1,0 +1,234 @@
+"""Classify the pictures of a folder from the command line, without a server.
+
+    python -m app.classify FOLDER --model cifar10/googlenet --out results.csv
+
+writes a row for each picture in FOLDER and below. Stopped at any moment, the same command goes on
+where it was. Files that cannot be read are listed and skipped, and tried again the next time.
+
+Exit status: 0 all classified, 1 some files were skipped, 2 nothing could be started (what was
+wrong is said), 130 interrupted.
+"""
+
+import argparse
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.catalogue import Model, load_catalogue
+from app.classification import decode_and_prepare
+from app.errors import RequestError
+from app.inference import BATCH, infer
+from app.settings import MEBIBYTE, Settings, StartError
+from app.uploads import Upload
+
+COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
+DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
+RISKY = ("=", "+", "-", "@", "\t", "\r", "'")  # what spreadsheets take for a formula, and our mark
+_BAR = 24  # characters
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_environment(os.environ)
+        model = _find_model(settings, options.model, options.rule)
+        if not options.folder.is_dir():
+            raise StartError(f"{options.folder} is not a folder.")
+        finished = _finish_rows(options.out, model)
+        names = [
+            name
+            for name in _names(options.folder, options.out)
+            if plain(_printable(name)) not in finished
+        ]
+        with options.out.open("a", encoding="utf-8", newline="") as file:
+            if file.tell() == 0:
+                csv.writer(file).writerow(COLUMNS)
+            skipped = _classify_all(options.folder, names, model, settings, file)
+    except (StartError, RequestError) as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    before = f" ({len(finished)} were done before)" if finished else ""
+    print(f"{len(names) - skipped} classified{before}, {skipped} skipped: {options.out}")
+    return SKIPPED if skipped else DONE
+
+
+def plain(text: str) -> str:
+    """`text` as a spreadsheet shows it and does not run it: formulas get an apostrophe first."""
+    return f"'{text}" if text.startswith(RISKY) else text
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file that could be read, ready for the network."""
+
+    name: str
+    pixels: NDArray[np.float32]  # (height, width, channels) in 0..1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.classify",
+        description="Classify the pictures of a folder.",
+        epilog="The models are those of METAPLASTIC_WEIGHTS, by default of the folder weights/.",
+    )
+    parser.add_argument("folder", type=Path, help="pictures; folders in it are searched as well")
+    parser.add_argument("--model", required=True, help="<dataset>/<architecture>: mnist/lenet")
+    parser.add_argument("--rule", help="the learning rule; without one, the model's default")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV file to write or go on")
+    return parser
+
+
+def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
+    """The newest model of `name`. Raises StartError or RequestError that list what there is."""
+    endpoints = load_catalogue(settings).endpoints
+    if name not in endpoints:
+        raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")
+    model = endpoints[name].find(rule)
+    _ = model.network  # opened here, so that what is wrong with it is said before anything is done
+    return model
+
+
+def _names(folder: Path, out: Path) -> list[str]:
+    """The files in `folder` and below, hidden ones and `out` left out, as paths from it."""
+    found = []
+    for place, below, files in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(place, name)
+            if not name.startswith(".") and path.is_file() and path.absolute() != out.absolute():
+                found.append(str(path.relative_to(folder)))
+    return found
+
+
+def _finish_rows(out: Path, model: Model) -> set[str]:
+    """The files that `out` has answers for, as it writes them; a row torn by an end is removed.
+
+    Raises StartError where the file is not a table of `model`'s answers.
+    """
+    if not out.exists() or out.stat().st_size == 0:
+        return set()
+    text = out.read_text(encoding="utf-8", errors="surrogateescape")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    if tuple(rows[0]) != COLUMNS:
+        raise StartError(f"{out} is not a table of this command's. Name another file with --out.")
+    whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]
+    if not text.endswith("\n") and len(rows[-1]) == len(COLUMNS):
+        whole.pop()
+    wanted = (model.card.name, str(model.card.version))
+    for row in whole:
+        if (row[4], row[5]) != wanted:
+            raise StartError(
+                f"{out} has answers of {row[4]} version {row[5]}, not of {wanted[0]} version "
+                f"{wanted[1]}. Name another file with --out, or remove it."
+            )
+    if len(whole) != len(rows) - 1:
+        partial = out.with_name(f".{out.name}.partial")
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *whole])
+        partial.replace(out)
+    return {row[0] for row in whole}
+
+
+def _classify_all(
+    folder: Path, names: list[str], model: Model, settings: Settings, file: IO[str]
+) -> int:
+    """Append an answer for each of `names` to `file`; how many had to be skipped."""
+    writer, progress, skipped = csv.writer(file), Progress(len(names)), 0
+    for start in range(0, len(names), BATCH):
+        pictures = []
+        for name in names[start : start + BATCH]:
+            try:
+                pictures.append(_read(folder, name, model, settings))
+            except RequestError as error:
+                skipped += 1
+                progress.clear()
+                print(f"skipped {_printable(name)}: {error.message}", file=sys.stderr)
+        writer.writerows(_rows(pictures, model))
+        file.flush()
+        progress.show(min(start + BATCH, len(names)))
+    progress.clear()
+    return skipped
+
+
+def _read(folder: Path, name: str, model: Model, settings: Settings) -> Picture:
+    """The file `name` of `folder`, prepared. Raises RequestError where it cannot be used."""
+    path = folder / name
+    try:
+        if path.stat().st_size > settings.max_request_bytes:
+            limit = settings.max_request_bytes // MEBIBYTE
+            raise RequestError(413, "too_large", f"The file is larger than {limit} MiB.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(400, "unreadable", f"{error.strerror}.") from error
+    (pixels,), _ = decode_and_prepare([Upload(data, None)], model.card.input, settings, raw=False)
+    return Picture(name, pixels)
+
+
+def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
+    if not pictures:
+        return
+    outcome = infer(
+        model.network, np.stack([each.pixels for each in pictures]), model.card.calibration
+    )
+    for place, picture in enumerate(pictures):
+        best = int(outcome.probabilities[place].argmax())
+        yield (
+            plain(_printable(picture.name)),
+            plain(model.card.labels[best]),
+            f"{outcome.probabilities[place, best]:.6f}",
+            str(bool(outcome.in_distribution[place])).lower(),
+            model.card.name,
+            str(model.card.version),
+        )
+
+
+def _printable(name: str) -> str:
+    """`name` as text: bytes of it that are none are written in hexadecimal."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+class Progress:
+    """A line on a terminal that tells how far things are; nothing where there is none."""
+
+    def __init__(self, total: int, stream: IO[str] = sys.stderr) -> None:
+        self.total = total
+        self.stream = stream
+        self.started = time.monotonic()
+        self.shown = False
+
+    def show(self, done: int) -> None:
+        if not self.stream.isatty():
+            return
+        rate = done / max(1e-6, time.monotonic() - self.started)
+        left = round((self.total - done) / rate)
+        bar = "#" * (_BAR * done // self.total)
+        line = (
+            f"[{bar:<{_BAR}}] {done}/{self.total}  {rate:.0f}/s  {left // 60}:{left % 60:02} left"
+        )
+        print(f"\r\x1b[K{line}", end="", file=self.stream, flush=True)
+        self.shown = True
+
+    def clear(self) -> None:
+        if self.shown:
+            print("\r\x1b[K", end="", file=self.stream, flush=True)
+            self.shown = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
