@@ -6,7 +6,9 @@ from flask import Flask
 
 from app.api import register_api
 from app.catalogue import load_catalogue
+from app.compression import read_compressed_bodies
 from app.draining import drain_unread_body
+from app.protocols import register_protocols
 from app.settings import Settings
 from app.uploads import Request
 
@@ -25,5 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
     app.after_request(drain_unread_body)
+    read_compressed_bodies(app)
     register_api(app, catalogue, settings)
+    register_protocols(app, catalogue, settings)
     return app
