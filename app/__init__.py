@@ -19,6 +19,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises StartError where a setting or a model cannot be used. Starts nothing: a model's session
     opens with its first request, or with `app.extensions["catalogue"].open_first_sessions()`.
     """
+    # Here and not at the head: prometheus-client looks, when it is imported, where to count.
+    from app.observing import observe_requests
+
     settings = settings or Settings.from_environment(os.environ)
     catalogue = load_catalogue(settings)
     app = Flask(__name__)
@@ -26,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
+    observe_requests(app, catalogue, settings)
     app.after_request(drain_unread_body)
     read_compressed_bodies(app)
     register_api(app, catalogue, settings)

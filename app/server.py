@@ -15,6 +15,7 @@ from gunicorn.errors import HaltServer
 
 from app import create_app
 from app.catalogue import Catalogue, ShelfError
+from app.counting import counting_folder
 from app.errors import RequestError
 from app.settings import Settings, StartError
 from app.stopping import GracefulArbiter, GracefulWorker, heed_sigterm
@@ -28,7 +29,8 @@ def main() -> None:
     try:
         settings = Settings.from_environment(os.environ)
         _check_port(settings)
-        Server(settings, create_app(settings)).run()
+        with counting_folder(_memory_folder()):
+            Server(settings, create_app(settings)).run()
     except StartError as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_CONFIGURATION)
@@ -80,6 +82,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "control_socket_disable": True,
         "when_ready": _when_ready,
         "post_worker_init": _make_ready,
+        "child_exit": _keep_counts,
     }
 
 
@@ -117,12 +120,20 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
     heed_sigterm()
+    worker.app.application.extensions["listeners"] = worker.sockets
     catalogue: Catalogue = worker.app.application.extensions["catalogue"]
     try:
         catalogue.open_first_sessions()
     except ShelfError as error:
         worker.log.error("%s", error)
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def _keep_counts(_: Arbiter, worker: Any) -> None:
+    """A worker has ended; what it counted has not."""
+    from app.metrics import keep_counts_of
+
+    keep_counts_of(worker.pid)
 
 
 def _write_error(connection: socket.socket, status: int, reason: str, message: str) -> None:

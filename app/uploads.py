@@ -13,6 +13,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import RequestError
+from app.records import timed
 
 FILE = "file"
 SAMPLE = "sample"
@@ -44,6 +45,7 @@ class Upload:
     filename: str | None  # as the caller wrote it: for messages and answers only
 
 
+@timed("read")
 def read_uploads(
     request: flask.Request, samples: Mapping[str, bytes], max_images: int
 ) -> list[Upload]:

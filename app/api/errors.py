@@ -12,6 +12,7 @@ from werkzeug.routing import RequestRedirect
 from app.api.answers import answer
 from app.catalogue import Catalogue
 from app.errors import RequestError
+from app.records import note_error
 from app.settings import Settings
 
 
@@ -46,6 +47,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
 
 def refuse(error: RequestError) -> Response:
     """The answer of `error`, in the shape that the caller's protocol has for errors."""
+    note_error(error.code)
     standard = request.path == "/v2" or request.path.startswith(("/v1/", "/v2/"))
     return answer({"error": error.message} if standard else error.body(), error.status)
 

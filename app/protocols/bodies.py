@@ -7,8 +7,10 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import RequestError
+from app.records import timed
 
 
+@timed("read")
 def read_body(request: Request) -> bytes:
     """The whole body. Raises RequestEntityTooLarge."""
     data = request.get_data(cache=False)
@@ -18,6 +20,7 @@ def read_body(request: Request) -> bytes:
     return data
 
 
+@timed("decode")
 def read_object(text: bytes, expected: str) -> dict[str, Any]:
     """The JSON object in `text`. Raises RequestError 400 that says what was `expected`."""
     try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from app.catalogue import Catalogue, Model
 from app.errors import RequestError
+from app.records import note_model
 
 
 def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
@@ -21,10 +22,10 @@ def find_model(catalogue: Catalogue, name: str, version: str | None) -> Model:
     """The model `name` of `version`, or of the newest one. Raises RequestError 404."""
     versions = find_versions(catalogue, name)
     if not version:
-        return next(iter(versions.values()))
+        return note_model(next(iter(versions.values())))
     for number, model in versions.items():
         if str(number) == version:
-            return model
+            return note_model(model)
     known = ", ".join(map(str, versions))
     message = f"{name} has no version {version[:40]!r}; it has: {known}."
     raise RequestError(404, "unknown_version", message)

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from app.catalogue import Model
 from app.errors import RequestError
 from app.inference import Outcome, infer
+from app.records import note_answer, timed
 from models.cards import ImageInput
 
 # An image is sent as its data set stores it: whole numbers 0..255, or the same over 255.
 DATATYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
+@timed("decode")
 def from_json(data: Any, shape: tuple[int, ...] | None, datatype: str) -> NDArray[Any]:
     """The tensor of nested or flat JSON lists, in `shape` where one is given.
 
@@ -32,6 +34,7 @@ def from_json(data: Any, shape: tuple[int, ...] | None, datatype: str) -> NDArra
         return _reshape(found.astype(DATATYPES[datatype]), shape)
 
 
+@timed("decode")
 def from_bytes(data: bytes, shape: tuple[int, ...], datatype: str) -> NDArray[Any]:
     """The little-endian, row-major tensor in `data`. Raises RequestError 400."""
     dtype = np.dtype(DATATYPES[datatype])
@@ -40,6 +43,7 @@ def from_bytes(data: bytes, shape: tuple[int, ...], datatype: str) -> NDArray[An
     return _reshape(np.frombuffer(data, dtype), shape)
 
 
+@timed("prepare")
 def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArray[np.float32]:
     """`values` as float32 (N, height, width, channels) in 0..1.
 
@@ -67,7 +71,9 @@ def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArr
 
 def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
     """What `model` makes of `pixels`, float32 (N, height, width, channels) in 0..1."""
-    return infer(model.network, pixels, model.card.calibration)
+    outcome = infer(model.network, pixels, model.card.calibration)
+    note_answer(model, outcome)
+    return outcome
 
 
 def _are_bytes(values: NDArray[Any]) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.errors import RequestError
 from app.protocols import tensors
 from app.protocols.bodies import read_object
+from app.records import timed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXPECTED = '{"inputs": [{"name", "shape", "datatype", "data"}]}'
@@ -63,6 +64,7 @@ def decode(
     )
 
 
+@timed("answer")
 def encode(answer: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int | None]:
     """The body of `answer` with `outputs`, and how much of it is JSON where not all of it is."""
     described, blobs = [], []
