@@ -1,5 +1,6 @@
 """One line on stdout for each request: JSON, or text on a terminal. Never an image's content."""
 
+import contextlib
 import json
 import os
 import sys
@@ -24,7 +25,8 @@ def request_writer(settings: Settings) -> Writer:
         if response.status_code >= least:
             line = form(_content(record, response, seconds, trace)) + "\n"
             # One call, so that the lines of several workers do not mix.
-            os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
+            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full
+                os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
 
     return write
 

@@ -85,7 +85,7 @@ def _exporter() -> Export:
 
         span = tracer.start_span(
             f"{request.method} {route}".strip(),
-            context=propagate.extract(dict(request.headers)),
+            context=propagate.extract({name.lower(): value for name, value in request.headers}),
             kind=trace.SpanKind.SERVER,
             start_time=at(record.started - record.waited),
             attributes=_attributes(record, route, status),
