@@ -4,6 +4,7 @@ import os
 
 from flask import Flask
 
+from app.access import register_access
 from app.api import register_api
 from app.catalogue import load_catalogue
 from app.compression import read_compressed_bodies
@@ -31,6 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["catalogue"] = catalogue
     observe_requests(app, catalogue, settings)
     app.after_request(drain_unread_body)
+    register_access(app, settings)
     read_compressed_bodies(app)
     register_api(app, catalogue, settings)
     register_protocols(app, catalogue, settings)

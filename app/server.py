@@ -80,6 +80,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
         "worker_tmp_dir": _memory_folder(),
         "control_socket_disable": True,
+        # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
+        "forwarded_allow_ips": "",
         "when_ready": _when_ready,
         "post_worker_init": _make_ready,
         "child_exit": _keep_counts,

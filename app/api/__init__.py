@@ -5,8 +5,8 @@ from typing import Any
 import flask_restx
 from flask import Flask
 
+from app.api import access, datasets, errors, health, predict, schemas
 from app.api import catalogue as models_api
-from app.api import datasets, errors, health, predict, schemas
 from app.catalogue import Catalogue
 from app.settings import Settings
 
@@ -51,6 +51,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         license="MIT",
         doc="/",
         catch_all_404s=True,
+        **access.security(settings),
     )
     schemas.register(api)
     for namespace in (
@@ -62,4 +63,5 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         api.add_namespace(namespace)
     api.init_app(app)
     with app.test_request_context():
-        _ = api.__schema__  # built here, once, and shared by all workers
+        # Built here, once, and shared by all workers.
+        access.describe(api.__schema__, settings)

@@ -49,7 +49,10 @@ def refuse(error: RequestError) -> Response:
     """The answer of `error`, in the shape that the caller's protocol has for errors."""
     note_error(error.code)
     standard = request.path == "/v2" or request.path.startswith(("/v1/", "/v2/"))
-    return answer({"error": error.message} if standard else error.body(), error.status)
+    response = answer({"error": error.message} if standard else error.body(), error.status)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
