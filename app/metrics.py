@@ -130,7 +130,7 @@ def _of_label(model: str, version: str, label: str) -> Any:
 
 def register_metrics(app: Flask, catalogue: Catalogue) -> None:
     """Add the route /metrics."""
-    now = _Now(catalogue, lambda: app.extensions.get("listeners", ()))
+    now = _Now(catalogue, lambda: getattr(app.extensions.get("worker"), "sockets", ()))
 
     @app.get("/metrics")
     def metrics() -> Response:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import socket
 import sys
@@ -17,8 +18,11 @@ from app import create_app
 from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder
 from app.errors import RequestError
+from app.reloading import reread
 from app.settings import Settings, StartError
 from app.stopping import GracefulArbiter, GracefulWorker, heed_sigterm
+
+_log = logging.getLogger("gunicorn.error")
 
 BAD_CONFIGURATION = 2  # exit status
 
@@ -55,6 +59,16 @@ class Server(BaseApplication):
 
     def load(self) -> Flask:
         return self.application
+
+    def reload(self) -> None:
+        """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
+        try:
+            self.application = reread(self.settings, self.application.extensions["catalogue"])
+        except StartError as error:
+            _log.error("the models stay as they were: %s", error)
+            return
+        self.callable = self.application
+        _report(self)
 
     def run(self) -> None:
         try:
@@ -95,7 +109,11 @@ def _memory_folder() -> str | None:
 
 def _when_ready(arbiter: Arbiter) -> None:
     """The port is open and the workers are about to be forked."""
-    server: Server = arbiter.app
+    _report(arbiter.app)
+
+
+def _report(server: Server) -> None:
+    """Say what is served, and make it ready to be shared."""
     catalogue: Catalogue = server.application.extensions["catalogue"]
     print(_announcement(server.settings, catalogue), flush=True)
     gc.collect()
@@ -122,7 +140,7 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
     heed_sigterm()
-    worker.app.application.extensions["listeners"] = worker.sockets
+    worker.app.application.extensions["worker"] = worker
     catalogue: Catalogue = worker.app.application.extensions["catalogue"]
     try:
         catalogue.open_first_sessions()

@@ -111,9 +111,11 @@ def test_a_file_that_cannot_be_read_stops_the_start(
         make_client(weights=shelf, keys=path)
 
 
-def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path, make_client: Make) -> None:
-    with pytest.raises(KeyFileError, match="METAPLASTIC_KEYS: .* cannot be read"):
-        make_client(keys=tmp_path / "nothing")
+def test_a_file_that_is_not_there_stops_the_start(
+    tmp_path: Path, make_client: Make, shelf: Path
+) -> None:
+    with pytest.raises(KeyFileError, match=r"METAPLASTIC_KEYS: .* cannot be read"):
+        make_client(weights=shelf, keys=tmp_path / "nothing")
 
 
 def test_only_an_admins_key_loads_models(client: FlaskClient) -> None:
