@@ -105,7 +105,7 @@ def _respond(model: Model, question: v2_codec.Question, outcome: Outcome) -> Res
     outputs = [_output(model, wanted, outcome) for wanted in question.wanted]
     body, length = v2_codec.encode(head, outputs)
     if length is None:
-        return Response(body, content_type="application/json")
+        return Response(body + b"\n", content_type="application/json")
     headers = {v2_codec.HEADER_LENGTH: str(length)}
     return Response(body, headers=headers, content_type="application/octet-stream")
 
