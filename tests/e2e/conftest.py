@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -23,10 +24,10 @@ PATIENCE = 20.0  # seconds; a start takes less than one
 class Service:
     """A running service."""
 
-    process: subprocess.Popen[bytes]
-    log: Path  # everything that it prints
+    process: subprocess.Popen[Any]
     port: int
     seconds_to_ready: float
+    log: Path | None = None  # what it prints, where that goes to a file and not to a pipe
 
     @property
     def url(self) -> str:
@@ -41,8 +42,8 @@ class Service:
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit status and everything that was printed."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(PATIENCE)
-        return self.process.returncode, self.log.read_text()
+        output, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, self.log.read_text() if self.log else output
 
 
 def free_port() -> int:
@@ -85,7 +86,7 @@ def _running(port: int, log: Path, variables: dict[str, str]) -> Iterator[Servic
         else:
             process.kill()
             pytest.fail(f"The service is not ready:\n{log.read_text()}")
-        yield Service(process, log, port, time.perf_counter() - started)
+        yield Service(process, port, time.perf_counter() - started, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
