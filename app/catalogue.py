@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,8 +157,12 @@ def every_rule(endpoints: Sequence[Endpoint]) -> list[str]:
     return list(dict.fromkeys(rule for endpoint in endpoints for rule in endpoint.models))
 
 
-def load_catalogue(settings: Settings) -> Catalogue:
+def load_catalogue(
+    settings: Settings, skip: Callable[[Model], bool] = lambda _: False
+) -> Catalogue:
     """The models at or below `settings.weights`, checked but for their sessions.
+
+    Those to `skip` are left out.
 
     Raises ShelfError for a missing or empty folder, a broken card, a missing or changed
     `model.onnx`, or two models of the same name and version.
@@ -173,6 +177,9 @@ def load_catalogue(settings: Settings) -> Catalogue:
         raise ShelfError(f"{error}. Publish the model again, or remove its folder.") from error
     if not models:
         raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
+    models = [model for model in models if not skip(model)]
+    if not models:
+        raise ShelfError(f"METAPLASTIC_WEIGHTS: no model of {root} would be left to serve.")
     for model in models:
         _check(model)
     endpoints = {name: _endpoint(group) for name, group in _by_endpoint(models).items()}

@@ -11,6 +11,7 @@ from app.catalogue import Model
 from app.errors import RequestError
 from app.inference import Outcome, infer, most_probable
 from app.prepared import png_text
+from app.records import note_answer
 from app.settings import Settings
 from app.uploads import Upload, describe, place
 from models.cards import ImageInput
@@ -62,6 +63,7 @@ def classify(
     """
     pixels, steps = decode_and_prepare(uploads, model.card.input, settings, raw=raw)
     outcome = infer(model.network, pixels, model.card.calibration)
+    note_answer(model, outcome)
     predictions = [
         prediction_of(model, outcome, index, upload, steps[index], top)
         for index, upload in enumerate(uploads)

@@ -6,6 +6,7 @@ from typing import NotRequired, TypedDict
 from app.catalogue import Model
 from app.classification import Prediction, decode_and_prepare, prediction_of
 from app.inference import infer
+from app.records import note_answer
 from app.settings import Settings
 from app.uploads import Upload
 
@@ -49,6 +50,7 @@ def compare(
         started = time.perf_counter()
         outcome = infer(network, pixels, card.calibration)
         seconds = time.perf_counter() - started
+        note_answer(model, outcome)
         result: Result = {
             "architecture": card.architecture,
             "model": card.name,

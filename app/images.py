@@ -20,6 +20,7 @@ from PIL import AvifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin, WebPIm
 
 from app import preparation
 from app.errors import RequestError
+from app.records import timed
 from models.cards import ImageInput
 
 # First bytes -> Pillow's format; long enough that no text begins like a picture.
@@ -95,6 +96,7 @@ class Prepared:
     steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
 
 
+@timed("decode")
 def decode(data: bytes, *, max_pixels: int, smallest: tuple[int, int]) -> Image.Image:
     """The first frame of the picture in `data`, in whatever mode its file has.
 
@@ -129,6 +131,7 @@ def decode(data: bytes, *, max_pixels: int, smallest: tuple[int, int]) -> Image.
     return image
 
 
+@timed("prepare")
 def prepare(image: Image.Image, target: ImageInput, *, raw: bool = False) -> Prepared:
     """`image` as the network of `target` takes it: (height, width, channels) in 0..1.
 

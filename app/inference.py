@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records import timed
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -100,6 +102,7 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
+@timed("infer")
 def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
     parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]

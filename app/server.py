@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import socket
 import sys
@@ -15,9 +16,13 @@ from gunicorn.errors import HaltServer
 
 from app import create_app
 from app.catalogue import Catalogue, ShelfError
+from app.counting import counting_folder
 from app.errors import RequestError
+from app.reloading import reread
 from app.settings import Settings, StartError
 from app.stopping import GracefulArbiter, GracefulWorker, heed_sigterm
+
+_log = logging.getLogger("gunicorn.error")
 
 BAD_CONFIGURATION = 2  # exit status
 
@@ -28,7 +33,8 @@ def main() -> None:
     try:
         settings = Settings.from_environment(os.environ)
         _check_port(settings)
-        Server(settings, create_app(settings)).run()
+        with counting_folder(_memory_folder()):
+            Server(settings, create_app(settings)).run()
     except StartError as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_CONFIGURATION)
@@ -54,6 +60,16 @@ class Server(BaseApplication):
     def load(self) -> Flask:
         return self.application
 
+    def reload(self) -> None:
+        """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
+        try:
+            self.application = reread(self.settings, self.application.extensions["catalogue"])
+        except StartError as error:
+            _log.error("the models stay as they were: %s", error)
+            return
+        self.callable = self.application
+        _report(self)
+
     def run(self) -> None:
         try:
             GracefulArbiter(self).run()
@@ -78,8 +94,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
         "worker_tmp_dir": _memory_folder(),
         "control_socket_disable": True,
+        # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
+        "forwarded_allow_ips": "",
         "when_ready": _when_ready,
         "post_worker_init": _make_ready,
+        "child_exit": _keep_counts,
     }
 
 
@@ -90,7 +109,11 @@ def _memory_folder() -> str | None:
 
 def _when_ready(arbiter: Arbiter) -> None:
     """The port is open and the workers are about to be forked."""
-    server: Server = arbiter.app
+    _report(arbiter.app)
+
+
+def _report(server: Server) -> None:
+    """Say what is served, and make it ready to be shared."""
     catalogue: Catalogue = server.application.extensions["catalogue"]
     print(_announcement(server.settings, catalogue), flush=True)
     gc.collect()
@@ -117,12 +140,20 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
     heed_sigterm()
+    worker.app.application.extensions["worker"] = worker
     catalogue: Catalogue = worker.app.application.extensions["catalogue"]
     try:
         catalogue.open_first_sessions()
     except ShelfError as error:
         worker.log.error("%s", error)
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def _keep_counts(_: Arbiter, worker: Any) -> None:
+    """A worker has ended; what it counted has not."""
+    from app.metrics import keep_counts_of
+
+    keep_counts_of(worker.pid)
 
 
 def _write_error(connection: socket.socket, status: int, reason: str, message: str) -> None:

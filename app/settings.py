@@ -62,6 +62,15 @@ def _matching(pattern: str, description: str) -> Callable[[str], str]:
     return parse
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(","))
+    if not all(re.fullmatch(r"\*|https?://[^\s/,]+", origin) for origin in origins):
+        raise ValueError("origins such as https://example.org, joined by commas, or *")
+    return origins
+
+
+_RATE = r"[1-9]\d{0,8} ?/ ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?"
+_RATES = f"{_RATE}( ?; ?{_RATE})*"
 _BUNDLED_SHELF = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -108,6 +117,37 @@ class Settings:
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")
     max_megapixels: int = _setting(
         50, _whole(1, 178), "million pixels", "the largest image, checked before it is decoded"
+    )
+    keys: Path | None = _setting(
+        None,
+        Path,
+        "file",
+        "the keys that callers need, from `python -m app.new_key`; read again when it changes",
+        shown="none: anybody may ask",
+    )
+    rate_limit: str = _setting(
+        "",
+        _matching(_RATES, "a rate such as 100/minute, or several joined by ;"),
+        "requests",
+        "the most that one key, or one address, may send, such as `100/minute;2000/day`",
+        shown="none",
+    )
+    redis: str = _setting(
+        "",
+        _matching(r"(rediss?|redis\+unix)://\S+", "redis://host:6379/0"),
+        "URL",
+        "where to count for the rate limit, if several machines share it",
+        shown="none: counted in memory",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _origins,
+        "origins",
+        "the sites whose pages may call, such as `https://example.org`, joined by commas; `*`: all",
+        shown="none",
+    )
+    proxies: int = _setting(
+        0, _whole(0, 9), "proxies", "how many proxies in front to believe: `X-Forwarded-*`"
     )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "level", "the least that is logged"

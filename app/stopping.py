@@ -41,8 +41,12 @@ class GracefulArbiter(Arbiter):
 class GracefulWorker(SyncWorker):
     """gunicorn's sync worker, which before it leaves answers whoever is connected already."""
 
+    replaced = False  # by a worker that takes over those who wait: see app/reloading.py
+
     def run(self) -> None:
         super().run()
+        if self.replaced:
+            return
         deadline = time.monotonic() + self.cfg.graceful_timeout / 2
         for listener in self.sockets:
             while time.monotonic() < deadline and self._answer_next(listener):

@@ -13,6 +13,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import RequestError
+from app.records import timed
 
 FILE = "file"
 SAMPLE = "sample"
@@ -44,6 +45,7 @@ class Upload:
     filename: str | None  # as the caller wrote it: for messages and answers only
 
 
+@timed("read")
 def read_uploads(
     request: flask.Request, samples: Mapping[str, bytes], max_images: int
 ) -> list[Upload]:
@@ -53,13 +55,6 @@ def read_uploads(
     Raises RequestError 400 for what cannot be read, 413 for too many images, 415 for another
     content type; werkzeug raises its own 413 for too many bytes.
     """
-    if request.content_encoding not in (None, "", "identity"):
-        raise RequestError(
-            415,
-            "unsupported_content_encoding",
-            f"Send the request uncompressed, not with Content-Encoding: "
-            f"{_quote(request.content_encoding)}.",
-        )
     uploads, sample = _read_body(request)
     sample = sample or request.args.get(SAMPLE, "")
     if not uploads and sample:

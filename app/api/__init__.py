@@ -8,8 +8,8 @@ from typing import Any
 import flask_restx
 from flask import Flask
 
+from app.api import access, datasets, errors, health, predict, schemas
 from app.api import catalogue as models_api
-from app.api import datasets, errors, health, predict, schemas
 from app.api.specification import add_real_answers, arrange
 from app.catalogue import Catalogue
 from app.settings import Settings
@@ -31,12 +31,12 @@ Every error is JSON: `message` for people, `code` for programs.
 class Api(flask_restx.Api):
     """Flask-RESTX's Api, but for its errors, which are left to Flask, and its base path."""
 
+    catalogue: Catalogue
+    settings: Settings
+
     def error_router(self, original_handler: Any, error: Exception) -> Any:
         # app/api/errors.py gives every error of the whole application its one shape.
         return original_handler(error)
-
-    catalogue: Catalogue
-    settings: Settings
 
     @cached_property
     def specification(self) -> dict[str, Any]:
@@ -84,6 +84,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         license="MIT",
         doc="/",
         catch_all_404s=True,
+        **access.security(settings),
     )
     api.catalogue, api.settings = catalogue, settings
     schemas.register(api)
@@ -96,4 +97,5 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         api.add_namespace(namespace)
     api.init_app(app)
     with app.test_request_context():
-        _ = api.specification  # built here, once, and shared by all workers
+        # Built here, once, and shared by all workers.
+        access.describe(api.specification, settings)

@@ -6,6 +6,8 @@ from typing import Any
 import flask_restx
 from flask import Response
 
+from app.records import timed
+
 
 class Resource(flask_restx.Resource):
     """One URL. It has no state of a request's own, so one object serves them all."""
@@ -13,6 +15,7 @@ class Resource(flask_restx.Resource):
     init_every_request = False
 
 
+@timed("answer")
 def answer(content: Any, status: int = 200) -> Response:
     """`content` as JSON, its keys in their order."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)

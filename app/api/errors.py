@@ -1,4 +1,7 @@
-"""Every error, wherever it comes from, becomes one JSON shape: {"message", "code", ...}."""
+"""Every error, wherever it comes from, becomes one JSON shape: {"message", "code", ...}.
+
+But for the standard protocols (/v1, /v2), whose clients read {"error": message}.
+"""
 
 from http import HTTPStatus
 
@@ -9,6 +12,7 @@ from werkzeug.routing import RequestRedirect
 from app.api.answers import answer
 from app.catalogue import Catalogue
 from app.errors import RequestError
+from app.records import note_error
 from app.settings import Settings
 
 
@@ -16,7 +20,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     """Handle the errors of the whole application, its unknown URLs included."""
 
     def refused(error: RequestError) -> Response:
-        return answer(error.body(), error.status)
+        return refuse(error)
 
     def too_large(_: RequestEntityTooLarge) -> Response:
         limit = settings.max_request_bytes
@@ -24,23 +28,31 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
             f"The request is too large: at most {settings.max_request_mib} MiB in all. "
             "Send fewer or smaller images."
         )
-        return answer(RequestError(413, "request_too_large", message, limit=limit).body(), 413)
+        return refuse(RequestError(413, "request_too_large", message, limit=limit))
 
     def not_found(_: NotFound) -> Response:
         known = [endpoint.path for endpoint in catalogue.endpoints.values()]
         if request.path.startswith("/api/"):
             message = f"There is no {request.path[:100]!r}. There are: {', '.join(known)}."
-            return answer(
-                RequestError(404, "unknown_endpoint", message, endpoints=known).body(), 404
-            )
+            return refuse(RequestError(404, "unknown_endpoint", message, endpoints=known))
         message = f"There is no {request.path[:100]!r}. The documentation at / lists what there is."
-        return answer(RequestError(404, "not_found", message).body(), 404)
+        return refuse(RequestError(404, "not_found", message))
 
     app.register_error_handler(RequestError, refused)
     app.register_error_handler(RequestEntityTooLarge, too_large)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
+
+
+def refuse(error: RequestError) -> Response:
+    """The answer of `error`, in the shape that the caller's protocol has for errors."""
+    note_error(error.code)
+    standard = request.path == "/v2" or request.path.startswith(("/v1/", "/v2/"))
+    response = answer({"error": error.message} if standard else error.body(), error.status)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
@@ -53,7 +65,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
         allowed = ", ".join(sorted(error.valid_methods))
         message = f"{request.path[:100]} does not take {request.method}; it takes: {allowed}."
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    response = answer(RequestError(status, code, message).body(), status)
+    response = refuse(RequestError(status, code, message))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -64,4 +76,4 @@ def _unforeseen(error: Exception) -> Response:
     """A fault of the service: the log gets everything, the caller nothing of it."""
     current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
     message = "The service failed; the fault is its own and has been logged."
-    return answer(RequestError(500, "internal_error", message).body(), 500)
+    return refuse(RequestError(500, "internal_error", message))

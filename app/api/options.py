@@ -9,6 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from app.catalogue import ALL_RULES, Endpoint, Model, every_rule, find_each
 from app.errors import RequestError
+from app.records import note_model
 
 DEFAULT_TOP = 3
 CHOICE = ("rule", "version")
@@ -44,7 +45,8 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
     Raises RequestError 404 for an unknown one, 400 for a version that is no number.
     """
-    return endpoint.find(query.get("rule") or None, _whole(query, "version", 0, 10**9))
+    version = _whole(query, "version", 0, 10**9)
+    return note_model(endpoint.find(query.get("rule") or None, version))
 
 
 def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:

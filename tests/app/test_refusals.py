@@ -116,13 +116,6 @@ def test_what_curl_calls_a_form_is_refused(client: FlaskClient, seven: bytes) ->
     refused(response, 400, "missing_image")
 
 
-def test_a_compressed_body_is_refused(client: FlaskClient, seven: bytes) -> None:
-    response = client.post(
-        LENET, data=seven, content_type="image/png", headers={"Content-Encoding": "gzip"}
-    )
-    refused(response, 415, "unsupported_content_encoding")
-
-
 def test_text_named_png_is_refused(client: FlaskClient) -> None:
     refused(upload(client, file=b"This is a text."), 415, "not_an_image")
 

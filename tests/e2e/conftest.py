@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -22,9 +24,10 @@ PATIENCE = 20.0  # seconds; a start takes less than one
 class Service:
     """A running service."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[Any]
     port: int
     seconds_to_ready: float
+    log: Path | None = None  # what it prints, where that goes to a file and not to a pipe
 
     @property
     def url(self) -> str:
@@ -40,7 +43,7 @@ class Service:
         """SIGTERM; the exit status and everything that was printed."""
         self.process.send_signal(signal.SIGTERM)
         output, _ = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, output
+        return self.process.returncode, self.log.read_text() if self.log else output
 
 
 def free_port() -> int:
@@ -59,15 +62,20 @@ def environment(**settings: object) -> dict[str, str]:
 def running(**settings: object) -> Iterator[Service]:
     """A service that is ready, on a port of its own."""
     port = free_port()
+    with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
+        yield from _running(port, Path(log.name), environment(port=port, **settings))
+
+
+def _running(port: int, log: Path, variables: dict[str, str]) -> Iterator[Service]:
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "wsgi.py"],
-        cwd=ROOT,
-        env=environment(port=port, **settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "wsgi.py"],
+            cwd=ROOT,
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         url = f"http://127.0.0.1:{port}/health/ready"
         while process.poll() is None and time.perf_counter() - started < PATIENCE:
@@ -77,13 +85,12 @@ def running(**settings: object) -> Iterator[Service]:
             time.sleep(0.005)  # between two looks, not in place of one
         else:
             process.kill()
-            pytest.fail(f"The service is not ready:\n{process.communicate()[0]}")
-        yield Service(process, port, time.perf_counter() - started)
+            pytest.fail(f"The service is not ready:\n{log.read_text()}")
+        yield Service(process, port, time.perf_counter() - started, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        with process:
-            process.communicate(timeout=PATIENCE)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,34 @@
+"""What Swagger says of keys and rate limits, where there are any."""
+
+from typing import Any
+
+from app.api import schemas
+from app.keys import HEADER, is_open
+from app.settings import Settings
+
+_TEXTS = {
+    401: "A key is needed, and none that is known was shown.",
+    429: "Too many requests; `Retry-After` says when to try again.",
+}
+
+
+def security(settings: Settings) -> dict[str, Any]:
+    """Arguments of flask_restx.Api for Swagger UI's Authorize button, where keys are asked for."""
+    if not settings.keys:
+        return {}
+    key = {"type": "apiKey", "in": "header", "name": HEADER}
+    return {"authorizations": {"key": key}, "security": "key"}
+
+
+def describe(specification: dict[str, Any], settings: Settings) -> None:
+    """Add to each operation the answers that keys and rate limits can give."""
+    statuses = [401] * bool(settings.keys) + [429] * bool(settings.rate_limit)
+    reference = {"$ref": f"#/definitions/{schemas.error.name}"}
+    for path, operations in specification["paths"].items():
+        if not statuses or is_open(path, "GET"):
+            continue
+        for operation in operations.values():
+            if isinstance(operation, dict) and "responses" in operation:
+                for status in statuses:
+                    answer = {"description": _TEXTS[status], "schema": reference}
+                    operation["responses"][str(status)] = answer

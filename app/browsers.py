@@ -1,0 +1,55 @@
+"""What browsers are told: what pages may do, and which other sites may call."""
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
+
+from app.keys import HEADER
+from app.settings import Settings
+
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+# Swagger UI's page has its settings in a script of its own, and styles.
+_PAGE = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_DATA = "default-src 'none'; frame-ancestors 'none'"
+_EXPOSED = "X-Request-ID, Retry-After, Inference-Header-Content-Length"
+_ACCEPTED = f"Content-Type, Authorization, {HEADER}, X-Request-ID, Inference-Header-Content-Length"
+_DAY = "86400"  # seconds
+
+
+def instruct_browsers(app: Flask, settings: Settings) -> None:
+    """Add security headers to every answer of `app`, and CORS headers for the sites in settings."""
+    origins = settings.cors_origins
+
+    def add_headers(response: Response) -> Response:
+        headers = response.headers
+        for name, value in _ALWAYS.items():
+            headers.setdefault(name, value)
+        page = response.mimetype == "text/html"
+        headers.setdefault("Content-Security-Policy", _PAGE if page else _DATA)
+        if request.is_secure:
+            headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        if origins:
+            _allow(headers, origins)
+        return response
+
+    app.after_request(add_headers)
+
+
+def _allow(headers: Headers, origins: tuple[str, ...]) -> None:
+    origin = request.headers.get("Origin", "")
+    headers.add("Vary", "Origin")
+    if not origin or not ("*" in origins or origin in origins):
+        return
+    headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+    headers["Access-Control-Expose-Headers"] = _EXPOSED
+    if request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, POST")
+        headers["Access-Control-Allow-Headers"] = _ACCEPTED
+        headers["Access-Control-Max-Age"] = _DAY

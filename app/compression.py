@@ -1,0 +1,81 @@
+"""Request bodies that come compressed, read within the limit that holds for plain ones."""
+
+import zlib
+from io import BytesIO
+from typing import Any
+
+from flask import Flask, request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_input_stream
+
+from app.errors import RequestError
+
+_CHUNK = 64 * 1024
+_GZIP = zlib.MAX_WBITS | 16
+_WITH_HEADER, _WITHOUT = (
+    zlib.MAX_WBITS,
+    -zlib.MAX_WBITS,
+)  # the standard's deflate, and old browsers'
+_ENCODINGS = ("gzip", "x-gzip", "deflate")
+
+
+def read_compressed_bodies(app: Flask) -> None:
+    """Have every route of `app` see the decoded body of a request with a Content-Encoding."""
+    app.before_request(_decode_body)
+
+
+def _decode_body() -> None:
+    """Raises RequestError 400 for a broken body, 415 for another encoding; werkzeug's own 413."""
+    environment = request.environ
+    encoding = environment.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if encoding in ("", "identity"):
+        return
+    if encoding not in _ENCODINGS:
+        message = f"Content-Encoding: expected gzip or deflate, found {encoding[:40]!r}."
+        raise RequestError(415, "unsupported_content_encoding", message)
+    limit = request.max_content_length or 0
+    stream = get_input_stream(environment, max_content_length=limit)
+    try:
+        body = decode(stream, encoding, limit)
+    except zlib.error as error:
+        message = f"The body is not {encoding}, or not all of it."
+        raise RequestError(400, "bad_compression", message) from error
+    environment["wsgi.input"] = BytesIO(body)
+    environment["CONTENT_LENGTH"] = str(len(body))
+    environment.pop("HTTP_TRANSFER_ENCODING", None)
+    del environment["HTTP_CONTENT_ENCODING"]
+
+
+def decode(stream: Any, encoding: str, limit: int) -> bytes:
+    """What the compressed `stream` holds, at most `limit` bytes.
+
+    Raises RequestEntityTooLarge as soon as there are more, zlib.error where it is broken or ends
+    early.
+    """
+    data = stream.read(_CHUNK)
+    decoder = zlib.decompressobj(_window(data, encoding))
+    parts, size = [], 0
+    while True:
+        part = decoder.decompress(data, limit + 1 - size)
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise RequestEntityTooLarge
+        data = decoder.unconsumed_tail or decoder.unused_data or stream.read(_CHUNK)
+        if not data:
+            break
+        if decoder.eof:
+            if encoding == "deflate":
+                raise zlib.error("more than one stream")
+            decoder = zlib.decompressobj(_GZIP)  # gzip files may be joined
+    if not decoder.eof:
+        raise zlib.error("ends early")
+    return b"".join(parts)
+
+
+def _window(start: bytes, encoding: str) -> int:
+    if encoding != "deflate":
+        return _GZIP
+    # RFC 1950: the low half of the first byte is 8, and both make a multiple of 31.
+    header = len(start) > 1 and start[0] & 15 == 8 and (start[0] << 8 | start[1]) % 31 == 0
+    return _WITH_HEADER if header else _WITHOUT

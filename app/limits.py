@@ -1,0 +1,71 @@
+"""Rate limits per key, or per address where no key is asked for, through Flask-Limiter.
+
+The counts are in Redis where METAPLASTIC_REDIS names one, so that several machines share them.
+Otherwise the workers of this service share a small database in memory.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Flask, Response, request
+from flask_limiter import Limiter, RateLimitExceeded
+from flask_limiter.util import get_remote_address
+
+from app.counting import VARIABLE
+from app.errors import RequestError
+from app.keys import is_open
+from app.records import current_record
+from app.settings import Settings, StartError
+
+
+def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError], Response]) -> None:
+    """Answer 429 to a caller of `app` who asks more often than the settings say.
+
+    `refuse` makes an answer of an error. Raises StartError where Redis is wanted and its client is
+    not installed.
+    """
+    limiter = Limiter(
+        _caller,
+        app=app,
+        # All routes together count, not each for itself.
+        application_limits=[settings.rate_limit],
+        application_limits_per_method=False,
+        storage_uri=_storage(settings),
+        storage_options={"socket_connect_timeout": 1, "socket_timeout": 1}
+        if settings.redis
+        else {},
+        # Where Redis is away, each worker counts for itself until it is back.
+        in_memory_fallback=[settings.rate_limit] if settings.redis else [],
+        headers_enabled=True,
+        key_prefix="metaplastic",
+    )
+    limiter.request_filter(lambda: is_open(request.path, request.method))
+
+    def too_many(error: RateLimitExceeded) -> Response:
+        message = f"The limit is {error.limit.limit}; Retry-After says when to try again."
+        return refuse(RequestError(429, "rate_limited", message))
+
+    app.register_error_handler(RateLimitExceeded, too_many)
+
+
+def _caller() -> str:
+    record = current_record()
+    return f"key:{record.caller}" if record and record.caller else get_remote_address()
+
+
+def _storage(settings: Settings) -> str:
+    if settings.redis:
+        try:
+            import redis as _  # noqa: F401
+        except ImportError as error:
+            raise StartError(
+                "METAPLASTIC_REDIS: the client is not installed: pip install redis"
+            ) from error
+        return settings.redis
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return "memory://"  # another server than ours: each process counts for itself
+    from app import shared_counts
+
+    return f"{shared_counts.SCHEME}://{Path(folder) / 'limits.db'}"

@@ -1,0 +1,38 @@
+"""Makes an API key and shows it, once.
+
+    python -m app.new_key NAME [--admin] [--file FILE]
+
+Its line for the file of keys goes to FILE, or to stderr.
+"""
+
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from app.keys import ADMIN, LINE, USER, hash_of
+
+
+def main() -> None:
+    """Make a key."""
+    parser = argparse.ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
+    parser.add_argument("name", help="whose key it is: for logs and limits")
+    parser.add_argument("--admin", action="store_true", help="it may load and unload models")
+    parser.add_argument("--file", type=Path, help="append its line to this file")
+    given = parser.parse_args()
+    key = secrets.token_urlsafe(32)
+    line = f"{given.name} {ADMIN if given.admin else USER} {hash_of(key)}"
+    if not LINE.fullmatch(line):
+        parser.error("a name has 1 to 64 letters, digits, and . _ @ -")
+    if given.file:
+        descriptor = os.open(given.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(line + "\n")
+    else:
+        print(line, file=sys.stderr)
+    print(key)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""The standard protocols: Open Inference Protocol (V2) and TensorFlow Serving's REST."""
+
+from flask import Flask
+
+from app.catalogue import Catalogue
+from app.protocols import repository, tfserving, v2
+from app.settings import Settings
+
+
+def register_protocols(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
+    """Add the routes below /v2 and /v1 to `app`."""
+    app.register_blueprint(v2.routes(catalogue, settings))
+    app.register_blueprint(repository.routes(catalogue, settings))
+    app.register_blueprint(tfserving.routes(catalogue, settings))

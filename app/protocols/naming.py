@@ -1,0 +1,31 @@
+"""The models by the names of the standard protocols: <dataset>-<architecture>-<rule>."""
+
+from collections.abc import Mapping
+
+from app.catalogue import Catalogue, Model
+from app.errors import RequestError
+from app.records import note_model
+
+
+def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
+    """The versions of the model `name`, the newest first. Raises RequestError 404."""
+    for endpoint in catalogue.endpoints.values():
+        for versions in endpoint.models.values():
+            if next(iter(versions.values())).card.name == name:
+                return versions
+    known = ", ".join(sorted({model.card.name for model in catalogue}))
+    message = f"There is no model {name[:100]!r}; there are: {known}."
+    raise RequestError(404, "unknown_model", message)
+
+
+def find_model(catalogue: Catalogue, name: str, version: str | None) -> Model:
+    """The model `name` of `version`, or of the newest one. Raises RequestError 404."""
+    versions = find_versions(catalogue, name)
+    if not version:
+        return note_model(next(iter(versions.values())))
+    for number, model in versions.items():
+        if str(number) == version:
+            return note_model(model)
+    known = ", ".join(map(str, versions))
+    message = f"{name} has no version {version[:40]!r}; it has: {known}."
+    raise RequestError(404, "unknown_version", message)

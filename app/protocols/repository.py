@@ -1,0 +1,86 @@
+"""/v2/repository/...: what is served, and models loaded and unloaded while the service runs.
+
+Triton's extension (docs/protocol/extension_model_repository.md). Loading reads the shelf again: see
+app/reloading.py.
+"""
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+
+from app.api.answers import answer
+from app.catalogue import Catalogue, ShelfError, load_catalogue
+from app.errors import RequestError
+from app.keys import require_admin
+from app.protocols.bodies import read_body, read_object
+from app.protocols.naming import find_versions
+from app.reloading import Unloaded, new_in, replace_workers
+from app.settings import Settings
+
+
+def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The routes below /v2/repository."""
+    space = Blueprint("repository", __name__, url_prefix="/v2/repository")
+    unloaded = Unloaded.of_this_service()
+
+    @space.post("/index")
+    def index() -> Response:
+        ready_only = _options().get("ready") is True
+        rows = [_row(m.card.name, str(m.card.version), "READY") for m in catalogue]
+        if not ready_only:
+            names = sorted(unloaded.read())
+            rows += [_row(name, "", "UNAVAILABLE", "unloaded") for name in names]
+        return answer(rows)
+
+    @space.post("/models/<name>/load")
+    def load(name: str) -> Response:
+        require_admin()
+        if _options().get("parameters"):
+            raise RequestError(400, "bad_parameter", "A model is loaded as the shelf has it.")
+        left = unloaded.read() - {name}
+        _try_new_versions(name, catalogue, _read_shelf(settings, left))
+        unloaded.write(left)
+        replace_workers(current_app)
+        return answer({})
+
+    @space.post("/models/<name>/unload")
+    def unload(name: str) -> Response:
+        require_admin()
+        find_versions(catalogue, name)
+        left = unloaded.read() | {name}
+        _read_shelf(settings, left)  # so that a service without a model is refused
+        unloaded.write(left)
+        replace_workers(current_app)
+        return answer({})
+
+    return space
+
+
+def _options() -> dict[str, Any]:
+    body = read_body(request)
+    return read_object(body, "an object") if body else {}
+
+
+def _row(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:
+    return {"name": name, "version": version, "state": state, "reason": reason}
+
+
+def _read_shelf(settings: Settings, unloaded: frozenset[str]) -> Catalogue:
+    """The shelf as it is now. Raises RequestError 400 where it cannot be served."""
+    try:
+        return load_catalogue(settings, lambda model: model.card.name in unloaded)
+    except ShelfError as error:
+        raise _cannot_load(error) from error
+
+
+def _try_new_versions(name: str, served: Catalogue, shelf: Catalogue) -> None:
+    """Run each version of the model that is not served yet. Raises RequestError 400 or 404."""
+    for model in new_in(find_versions(shelf, name).values(), served):
+        try:
+            _ = model.network
+        except ShelfError as error:
+            raise _cannot_load(error) from error
+
+
+def _cannot_load(error: ShelfError) -> RequestError:
+    return RequestError(400, "cannot_load", f"What is served stays as it is: {error}")

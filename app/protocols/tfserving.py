@@ -1,0 +1,178 @@
+"""/v1/models/...: TensorFlow Serving's REST.
+
+https://www.tensorflow.org/tfx/serving/api_rest. A model has three signatures, which differ in how
+its images are sent: `serving_default` (floats in 0..1), `uint8` (0..255) and `image_bytes` (image
+files in base64, prepared as /api prepares them).
+"""
+
+import base64
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, request
+from numpy.typing import NDArray
+
+from app.api.answers import answer
+from app.catalogue import Catalogue, Model
+from app.classification import decode_and_prepare
+from app.errors import RequestError
+from app.protocols.bodies import read_body, read_object
+from app.protocols.naming import find_model, find_versions
+from app.protocols.tensors import ask, from_json, network_input
+from app.settings import Settings
+from app.uploads import Upload
+
+EXPECTED = '{"instances": [...]} or {"inputs": ...}'
+DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"
+INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # by signature
+OUTPUT = "probabilities"
+STABLE = "stable"  # the label of the version that answers where none is named
+
+
+def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The routes below /v1."""
+    space = Blueprint("tfserving", __name__, url_prefix="/v1/models")
+
+    def find(name: str, version: str | None, label: str | None) -> Model:
+        if label not in (None, STABLE):
+            message = f"{name} has no version label {label[:40]!r}; it has: {STABLE}."
+            raise RequestError(404, "unknown_label", message)
+        return find_model(catalogue, name, version)
+
+    @space.get("/<name>")
+    @space.get("/<name>/versions/<version>")
+    @space.get("/<name>/labels/<label>")
+    def status(name: str, version: str | None = None, label: str | None = None) -> Response:
+        models = [find(name, version, label)]
+        if version is None and label is None:
+            models = list(find_versions(catalogue, name).values())
+        return answer({"model_version_status": [_status(model) for model in models]})
+
+    @space.get("/<name>/metadata")
+    @space.get("/<name>/versions/<version>/metadata")
+    @space.get("/<name>/labels/<label>/metadata")
+    def metadata(name: str, version: str | None = None, label: str | None = None) -> Response:
+        return answer(_metadata(find(name, version, label)))
+
+    @space.post("/<name>:predict")
+    @space.post("/<name>/versions/<version>:predict")
+    @space.post("/<name>/labels/<label>:predict")
+    def predict(name: str, version: str | None = None, label: str | None = None) -> Response:
+        model = find(name, version, label)
+        content = read_object(read_body(request), EXPECTED)
+        by_row = "instances" in content
+        if by_row == ("inputs" in content):
+            raise _bad(f"Expected {EXPECTED}, and one of them only.")
+        sent = content["instances"] if by_row else content["inputs"]
+        pixels = _pixels(sent, by_row, content.get("signature_name"), model, settings)
+        found = ask(model, pixels).probabilities.astype(np.float32).tolist()
+        return answer({"predictions" if by_row else "outputs": found})
+
+    return space
+
+
+def _status(model: Model) -> dict[str, Any]:
+    return {
+        "version": str(model.card.version),
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    card = model.card
+    image = (-1, card.input.height, card.input.width, card.input.channels)
+    sent = {DEFAULT: ("DT_FLOAT", image), BYTES: ("DT_UINT8", image), FILES: ("DT_STRING", (-1,))}
+    output = _tensor(OUTPUT, "DT_FLOAT", (-1, len(card.labels)))
+    signatures = {
+        signature: {
+            "inputs": {INPUTS[signature]: _tensor(f"{signature}_{INPUTS[signature]}", *tensor)},
+            "outputs": {OUTPUT: output},
+            "method_name": "tensorflow/serving/predict",
+        }
+        for signature, tensor in sent.items()
+    }
+    return {
+        "model_spec": {"name": card.name, "signature_name": "", "version": str(card.version)},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    sizes = [{"size": str(size), "name": ""} for size in shape]
+    return {
+        "dtype": dtype,
+        "tensor_shape": {"dim": sizes, "unknown_rank": False},
+        "name": f"{name}:0",
+    }
+
+
+def _pixels(
+    sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings
+) -> NDArray[np.float32]:
+    """What was sent by row or by column, as the network takes it. Raises RequestError."""
+    if signature is not None and signature not in list(INPUTS):
+        known = ", ".join(INPUTS)
+        raise _bad(f"There is no signature {str(signature)[:40]!r}; there are: {known}.")
+    rows = sent if by_row else _unwrap(sent, signature)
+    if not isinstance(rows, list):
+        raise _bad(f"Expected a list of images. {_HOW}")
+    if by_row:
+        rows = [_unwrap(row, signature) for row in rows]
+    signature = signature or _implied(rows)
+    if signature == FILES:
+        return _prepare(rows, model, settings)
+    values = from_json(rows, None, "UINT8" if signature == BYTES else "FP64")
+    return network_input(values, model.card.input, settings.max_images)
+
+
+def _unwrap(value: Any, signature: str | None) -> Any:
+    """The value itself, where it comes under the name of its input."""
+    if not isinstance(value, dict) or "b64" in value:
+        return value
+    names = {INPUTS[signature]} if signature else set(INPUTS.values())
+    if len(value) != 1 or not names >= set(value):
+        listed = " or ".join(sorted(names))
+        raise _bad(f"Expected one input, {listed}; found {', '.join(value)[:60]!r}.")
+    return next(iter(value.values()))
+
+
+def _implied(rows: list[Any]) -> str:
+    """The signature that the images themselves tell where none is named.
+
+    Whole numbers of which one is above 1 cannot be floats in 0..1.
+    """
+    if rows and isinstance(rows[0], dict):
+        return FILES
+    values = from_json(rows, None, "FP64")
+    with np.errstate(invalid="ignore"):
+        whole = values.size and values.max() > 1 and bool(np.all(values == np.floor(values)))
+    return BYTES if whole else DEFAULT
+
+
+def _prepare(rows: list[Any], model: Model, settings: Settings) -> NDArray[np.float32]:
+    """Image files in base64, decoded and prepared."""
+    if not rows:
+        raise _bad(f"There is no image. {_HOW}")
+    if len(rows) > settings.max_images:
+        message = f"There are {len(rows)} images; at most {settings.max_images} are accepted."
+        raise RequestError(413, "too_many_images", message, limit=settings.max_images)
+    uploads = [Upload(_from_base64(row), None) for row in rows]
+    return decode_and_prepare(uploads, model.card.input, settings, raw=False)[0]
+
+
+def _from_base64(row: Any) -> bytes:
+    match row:
+        case {"b64": str() as text, **others} if not others:
+            try:
+                return base64.b64decode(text, validate=True)
+            except ValueError as error:
+                raise _bad(f"b64: {error}.") from None
+    raise _bad(f'Expected an image file as {{"b64": "..."}}. {_HOW}')
+
+
+_HOW = "The model's metadata lists its signatures."
+
+
+def _bad(message: str) -> RequestError:
+    return RequestError(400, "bad_predict_request", message)

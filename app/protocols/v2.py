@@ -1,0 +1,126 @@
+"""/v2/...: the Open Inference Protocol (V2) over REST, with binary tensors and classification.
+
+https://github.com/kserve/open-inference-protocol; the extensions are those of Triton's protocol.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, current_app, request
+
+from app.api.answers import answer
+from app.catalogue import Catalogue, Model, ShelfError
+from app.errors import RequestError
+from app.inference import Outcome, most_probable
+from app.protocols import v2_codec
+from app.protocols.bodies import read_body
+from app.protocols.naming import find_model, find_versions
+from app.protocols.tensors import ask, network_input
+from app.settings import Settings
+
+INPUT = "images"
+OUTPUTS = ("probabilities", "in_distribution")
+EXTENSIONS = ["classification", "binary_tensor_data", "model_repository"]
+
+
+def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The routes below /v2 but for the model repository's."""
+    space = Blueprint("v2", __name__, url_prefix="/v2")
+
+    @space.get("")
+    def server() -> Response:
+        return answer({"name": "metaplastic", "version": "0.1.0", "extensions": EXTENSIONS})
+
+    @space.get("/health/live")
+    def live() -> Response:
+        return answer({"live": True})
+
+    @space.get("/health/ready")
+    def ready() -> Response:
+        with _not_ready_where_it_fails():
+            catalogue.open_first_sessions()
+        return answer({"ready": True})
+
+    @space.get("/models/<name>")
+    @space.get("/models/<name>/versions/<version>")
+    def metadata(name: str, version: str | None = None) -> Response:
+        model = find_model(catalogue, name, version)
+        return answer(_metadata(model, list(find_versions(catalogue, name))))
+
+    @space.get("/models/<name>/ready")
+    @space.get("/models/<name>/versions/<version>/ready")
+    def model_ready(name: str, version: str | None = None) -> Response:
+        model = find_model(catalogue, name, version)
+        with _not_ready_where_it_fails():
+            _ = model.network
+        return answer({"name": name, "ready": True})
+
+    @space.post("/models/<name>/infer")
+    @space.post("/models/<name>/versions/<version>/infer")
+    def infer(name: str, version: str | None = None) -> Response:
+        model = find_model(catalogue, name, version)
+        length = request.headers.get(v2_codec.HEADER_LENGTH)
+        question = v2_codec.decode(read_body(request), length, INPUT, OUTPUTS)
+        pixels = network_input(question.images, model.card.input, settings.max_images)
+        return _respond(model, question, ask(model, pixels))
+
+    return space
+
+
+@contextlib.contextmanager
+def _not_ready_where_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except ShelfError as error:
+        current_app.logger.error("not ready: %s", error)
+        message = "A model cannot be run; the log says why."
+        raise RequestError(503, "not_ready", message) from error
+
+
+def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:
+    card = model.card
+    image = [card.input.height, card.input.width, card.input.channels]
+    probabilities, in_distribution = OUTPUTS
+    return {
+        "name": card.name,
+        "versions": [str(version) for version in sorted(versions)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *image]}],
+        "outputs": [
+            {"name": probabilities, "datatype": "FP32", "shape": [-1, len(card.labels)]},
+            {"name": in_distribution, "datatype": "BOOL", "shape": [-1]},
+        ],
+    }
+
+
+def _respond(model: Model, question: v2_codec.Question, outcome: Outcome) -> Response:
+    head: dict[str, Any] = {
+        "model_name": model.card.name,
+        "model_version": str(model.card.version),
+    }
+    if question.identifier is not None:
+        head["id"] = question.identifier
+    outputs = [_output(model, wanted, outcome) for wanted in question.wanted]
+    body, length = v2_codec.encode(head, outputs)
+    if length is None:
+        return Response(body + b"\n", content_type="application/json")
+    headers = {v2_codec.HEADER_LENGTH: str(length)}
+    return Response(body, headers=headers, content_type="application/octet-stream")
+
+
+def _output(model: Model, wanted: v2_codec.Wanted, outcome: Outcome) -> v2_codec.Output:
+    if wanted.name == "in_distribution":
+        return v2_codec.Output(wanted.name, "BOOL", outcome.in_distribution, wanted.binary)
+    if not wanted.classes:
+        values = outcome.probabilities.astype(np.float32)
+        return v2_codec.Output(wanted.name, "FP32", values, wanted.binary)
+    texts = [
+        [
+            f"{row[best]:.6f}:{best}:{model.card.labels[best]}"
+            for best in most_probable(row, wanted.classes)
+        ]
+        for row in outcome.probabilities
+    ]
+    return v2_codec.Output(wanted.name, "BYTES", np.array(texts, object), wanted.binary)

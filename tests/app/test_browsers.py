@@ -1,0 +1,70 @@
+"""What browsers are told; and whose word is taken for where a request comes from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.app.asking import LENET
+
+Make = Callable[..., FlaskClient]
+SITE = "https://example.org"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/models", "/nowhere", "/v2"])
+def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "Strict-Transport-Security" not in headers
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_other_sites_may_not_call_unless_named(client: FlaskClient) -> None:
+    asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    response = client.options(LENET, headers=asked)
+    assert not [name for name in dict(response.headers) if name.startswith("Access-Control")]
+
+
+@pytest.mark.parametrize("allowed", [(SITE,), ("https://other.org", SITE), ("*",)])
+def test_a_site_that_is_named_may_call(make_client: Make, shelf: Path, allowed: Any) -> None:
+    client = make_client(weights=shelf, cors_origins=allowed)
+    asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    preflight = client.options(LENET, headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == ("*" if "*" in allowed else SITE)
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "X-API-Key" in preflight.headers["Access-Control-Allow-Headers"]
+    answer = client.get("/api/models", headers={"Origin": SITE})
+    assert answer.headers["Access-Control-Allow-Origin"] in ("*", SITE)
+    assert "Origin" in answer.headers["Vary"]
+
+
+def test_a_site_that_is_not_named_may_not(make_client: Make, shelf: Path) -> None:
+    client = make_client(weights=shelf, cors_origins=("https://other.org",))
+    answer = client.get("/api/models", headers={"Origin": SITE})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9, 198.51.100.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/vision",
+}
+
+
+def test_what_a_proxy_says_is_believed_where_it_is_set(make_client: Make, shelf: Path) -> None:
+    client = make_client(weights=shelf, proxies=1)
+    answer = client.get("/swagger.json", headers=FORWARDED)
+    assert answer.json["basePath"] == "/vision"
+    assert "Strict-Transport-Security" in answer.headers
+
+
+def test_and_nowhere_else(client: FlaskClient) -> None:
+    answer = client.get("/swagger.json", headers=FORWARDED)
+    assert answer.json["basePath"] == "/"
+    assert "Strict-Transport-Security" not in answer.headers

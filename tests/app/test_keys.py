@@ -1,0 +1,163 @@
+"""Keys: who may ask, who may not, and keys that change while the service runs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.keys import KeyFileError, hash_of, read_keys
+from tests.app.asking import LENET, refused
+
+Make = Callable[..., FlaskClient]
+ALICE, ADMIN = "alice's key", "the admin's key"
+
+
+def line(name: str, key: str, role: str = "user") -> str:
+    return f"{name} {role} {hash_of(key)}\n"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.txt"
+    path.write_text("# who may ask\n\n" + line("alice", ALICE) + line("root", ADMIN, "admin"))
+    return path
+
+
+@pytest.fixture
+def client(make_client: Make, shelf: Path, keys: Path) -> FlaskClient:
+    return make_client(weights=shelf, keys=keys)
+
+
+def ask(client: FlaskClient, key: str | None, **more: Any) -> Any:
+    headers = {} if key is None else {"X-API-Key": key}
+    return client.post(f"{LENET}?sample=one", headers=headers, **more)
+
+
+def test_without_a_key_nobody_is_answered(client: FlaskClient) -> None:
+    response = ask(client, None)
+    refused(response, 401, "missing_key")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("key", ["", "wrong", ALICE + " ", ALICE[:-1], "\u00e4", "x" * 10_000])
+def test_a_wrong_key_is_refused(client: FlaskClient, key: str) -> None:
+    refused(ask(client, key), 401, "unknown_key" if key.strip() else "missing_key")
+
+
+def test_the_hash_itself_is_no_key(client: FlaskClient) -> None:
+    refused(ask(client, hash_of(ALICE)), 401, "unknown_key")
+
+
+@pytest.mark.parametrize("key", [ALICE, ADMIN])
+def test_a_key_is_shown_in_either_header(client: FlaskClient, key: str) -> None:
+    assert ask(client, key).status_code == 200
+    bearer = {"Authorization": f"Bearer {key}"}
+    assert client.post(f"{LENET}?sample=one", headers=bearer).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/swagger.json", "/health/live", "/v2/health/ready"])
+def test_the_documentation_and_the_probes_are_for_everybody(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/models", "/metrics", "/v2", "/v1/models/x", "/nowhere"])
+def test_all_else_is_not(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 401
+
+
+def test_the_standard_protocols_say_so_in_their_shape(client: FlaskClient) -> None:
+    response = client.get("/v2/models/mnist-lenet-metaplastic")
+    assert (response.status_code, list(response.json)) == (401, ["error"])
+
+
+def test_keys_change_without_a_restart(client: FlaskClient, keys: Path) -> None:
+    assert ask(client, ALICE).status_code == 200
+    new = keys.with_suffix(".new")
+    new.write_text(line("alice", "another key"))
+    new.replace(keys)
+    refused(ask(client, ALICE), 401, "unknown_key")
+    assert ask(client, "another key").status_code == 200
+
+
+@pytest.mark.parametrize("broken", ["alice user 1234\n", "", None])
+def test_a_broken_change_leaves_the_old_keys_and_is_logged(
+    client: FlaskClient, keys: Path, broken: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if broken is None:
+        keys.unlink()
+    else:
+        keys.write_text(broken)
+        os.utime(keys, ns=(1, 1))
+    for _ in range(3):
+        assert ask(client, ALICE).status_code == 200
+        refused(ask(client, "wrong"), 401, "unknown_key")
+    assert caplog.text.count("The keys of before stay valid") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["alice", "alice user 12", f"alice boss {hash_of('x')}", f"a/b user {hash_of('x')}"]
+)
+def test_a_file_that_cannot_be_read_stops_the_start(
+    tmp_path: Path, make_client: Make, shelf: Path, text: str
+) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("# first\n" + text)
+    with pytest.raises(KeyFileError, match=r"keys\.txt line 2: expected `name role sha256`"):
+        make_client(weights=shelf, keys=path)
+
+
+def test_a_file_that_is_not_there_stops_the_start(
+    tmp_path: Path, make_client: Make, shelf: Path
+) -> None:
+    with pytest.raises(KeyFileError, match=r"METAPLASTIC_KEYS: .* cannot be read"):
+        make_client(weights=shelf, keys=tmp_path / "nothing")
+
+
+def test_only_an_admins_key_loads_models(client: FlaskClient) -> None:
+    url = "/v2/repository/models/mnist-lenet-metaplastic/load"
+    assert client.post(url, headers={"X-API-Key": ALICE}).status_code == 403
+    assert client.post(url).status_code == 401
+
+
+def test_swagger_asks_for_the_key(client: FlaskClient) -> None:
+    spec = client.get("/swagger.json").json
+    assert spec["securityDefinitions"] == {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    }
+    assert spec["security"] == [{"key": []}]
+    assert "401" in spec["paths"][LENET]["post"]["responses"]
+    assert "401" not in spec["paths"]["/health/live"]["get"]["responses"]
+
+
+def test_without_keys_swagger_asks_for_none(application: Any) -> None:
+    spec = application.test_client().get("/swagger.json").json
+    assert "securityDefinitions" not in spec
+
+
+def new_key(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "app.new_key", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_makes_a_key_and_its_line(
+    tmp_path: Path, make_client: Make, shelf: Path
+) -> None:
+    path = tmp_path / "keys.txt"
+    made = [new_key("alice", "--file", str(path)), new_key("root", "--admin", "--file", str(path))]
+    alice, root = (one.stdout.strip() for one in made)
+    assert [(key.name, key.role) for key in read_keys(path)] == [
+        ("alice", "user"),
+        ("root", "admin"),
+    ]
+    assert alice not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    client = make_client(weights=shelf, keys=path)
+    assert ask(client, alice).status_code == ask(client, root).status_code == 200
+    shown = new_key("bob")
+    assert shown.stderr == f"bob user {hash_of(shown.stdout.strip())}\n"
+    assert new_key("a b").returncode == 2

@@ -1,0 +1,235 @@
+"""/metrics, right across workers, as Prometheus reads it; and dashboard and alerts on it."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
+
+Start = Callable[..., AbstractContextManager[Service]]
+DEPLOY = ROOT / "deploy"
+SAMPLES = ROOT / "app" / "static" / "samples" / "mnist"
+MODEL = {"model": "mnist-lenet-metaplastic", "version": "2"}
+NAME = re.compile(r"\bmetaplastic_[a-z_]+\b")
+
+
+def scrape(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample's value by its name and labels."""
+    response = requests.get(f"{service.url}/metrics", timeout=PATIENCE)
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Any, name: str, **labels: str) -> float:
+    return samples.get((name, frozenset(labels.items())), 0.0)
+
+
+def classify(service: Service, digit: str) -> None:
+    with (SAMPLES / f"{digit}.png").open("rb") as file:
+        answer = requests.post(f"{service.url}/predict", files={"file": file}, timeout=PATIENCE)
+    assert answer.status_code == 200
+
+
+def classified(samples: Any) -> float:
+    labels = {**MODEL, "route": "/predict", "status": "200"}
+    counted = value(samples, "metaplastic_requests_total", **labels)
+    assert counted == value(samples, "metaplastic_request_duration_seconds_count", **labels)
+    return counted
+
+
+def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
+    with start(workers=2) as service:
+        folder = Path(_variables(service)["PROMETHEUS_MULTIPROC_DIR"])
+        for digit in ("seven", "three", "three") * 10:
+            classify(service, digit)
+        assert len(list(folder.glob("counter_*.db"))) == 2, "only one worker was asked"
+        before = scrape(service)
+        victim = min(service.workers)
+        os.kill(victim, signal.SIGKILL)
+        _wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        classify(service, "three")
+        after = scrape(service)
+        assert not list(folder.glob(f"*_{victim}.db"))
+        service.stop()
+        assert not folder.exists()
+    assert (classified(before), classified(after)) == (30, 31)
+    label = {**MODEL, "label": "3"}
+    assert value(before, "metaplastic_predictions_total", **label) == 20
+    assert value(after, "metaplastic_predictions_total", **label) == 21
+    buckets = {**MODEL, "stage": "infer", "le": "+Inf"}
+    assert value(after, "metaplastic_stage_duration_seconds_bucket", **buckets) == 31
+
+
+def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
+    with start(workers=1) as killed:
+        left = Path(_variables(killed)["PROMETHEUS_MULTIPROC_DIR"])
+        workers = killed.workers
+        for pid in (killed.process.pid, *workers):
+            os.kill(pid, signal.SIGKILL)
+        killed.process.wait(PATIENCE)
+        assert left.exists()
+        _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        with start(workers=1) as other:
+            assert not left.exists()
+            assert Path(_variables(other)["PROMETHEUS_MULTIPROC_DIR"]).exists()
+
+
+def _variables(service: Service) -> dict[str, str]:
+    """What the service's folder for counts is, from what its workers have open."""
+    (worker, *_) = service.workers
+    for _ in range(2):
+        for entry in Path(f"/proc/{worker}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = entry.readlink()
+                if target.name == "alive" and target.parent.name.startswith("metaplastic-"):
+                    return {"PROMETHEUS_MULTIPROC_DIR": str(target.parent)}
+    raise AssertionError("no folder")
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between two looks
+
+
+@pytest.fixture(scope="module")
+def busy(service: Service) -> Service:
+    """A service that has seen one of everything: answers, strange images, errors, refusals."""
+    classify(service, "seven")
+    noise = bytes(range(256)) * 4
+    strange = {"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8"}]}
+    strange["inputs"][0]["data"] = list((noise * 2)[:784])
+    url = f"{service.url}/v2/models/{MODEL['model']}/infer"
+    assert requests.post(url, json=strange, timeout=PATIENCE).status_code == 200
+    many = {"images": ["eA=="] * 129}
+    refused = requests.post(f"{service.url}/predict", json=many, timeout=PATIENCE)
+    assert refused.status_code == 413
+    return service
+
+
+def test_what_is_predicted_how_surely_and_of_what_is_counted(busy: Service) -> None:
+    samples = scrape(busy)
+    assert value(samples, "metaplastic_prediction_confidence_count", **MODEL) >= 2
+    assert value(samples, "metaplastic_out_of_distribution_total", **MODEL) >= 1
+    assert value(samples, "metaplastic_model_loaded", **MODEL, default="true") == 1
+    assert value(samples, "metaplastic_rejected_requests_total", reason="too_many_images") >= 1
+    assert value(samples, "metaplastic_queue_depth") == 0
+    for stage in ("wait", "read", "decode", "prepare", "infer", "answer"):
+        labels = {**MODEL, "stage": stage}
+        assert value(samples, "metaplastic_stage_duration_seconds_count", **labels) >= 1, stage
+
+
+def test_connections_that_wait_are_counted(start: Start) -> None:
+    import socket
+
+    with start(workers=1) as service, contextlib.ExitStack() as waiting:
+
+        def connect() -> socket.socket:
+            return waiting.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), PATIENCE)
+            )
+
+        # The only worker is kept busy by a request that does not end: ours is answered after it.
+        busy, asking = connect(), connect()
+        asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        others = [connect() for _ in range(3)]
+        time.sleep(0.15)  # so that the wait can be seen
+        busy.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+        for other in others:
+            other.close()
+        waited = scrape(service)
+    assert "metaplastic_queue_depth 3.0" in answer
+    labels = {"stage": "wait", "model": "", "version": ""}
+    assert value(waited, "metaplastic_stage_duration_seconds_sum", **labels) > 0.1
+
+
+def test_every_metric_that_dashboard_and_alerts_use_is_exported(busy: Service) -> None:
+    known = {name for name, _ in scrape(busy)}
+    text = (DEPLOY / "grafana/metaplastic.json").read_text()
+    text += (DEPLOY / "prometheus/alerts.yml").read_text()
+    text += (DEPLOY / "kubernetes/metaplastic.yaml").read_text()
+    used = set(NAME.findall(text))
+    assert len(used) > 8
+    assert used <= known
+    dashboard = json.loads((DEPLOY / "grafana/metaplastic.json").read_text())
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in known}
+    drawn = {re.sub("_(bucket|sum|count)$", "", n) for n in NAME.findall(json.dumps(dashboard))}
+    assert drawn == families, "each metric of ours is drawn"
+
+
+@pytest.fixture
+def prometheus(busy: Service, tmp_path: Path) -> Iterator[str]:
+    """A real Prometheus with our alerts that scrapes the service; its URL."""
+    if not shutil.which("prometheus"):
+        pytest.skip("Debian's package prometheus is not installed")
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{busy.port}"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(DEPLOY / "prometheus/alerts.yml", tmp_path)
+    port = free_port()
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml"]
+    command += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(PATIENCE)
+
+
+def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometheus: str) -> None:
+    def ask(expression: str) -> Any:
+        with contextlib.suppress(requests.ConnectionError):
+            url = f"{prometheus}/api/v1/query"
+            response = requests.get(url, params={"query": expression}, timeout=PATIENCE)
+            if response.status_code != 503:
+                return response.json()
+        return {"status": "starting", "data": {"result": []}}
+
+    _wait_until(lambda: ask('up{job="metaplastic"} == 1')["data"]["result"])
+    asked = f'metaplastic_predictions_total{{model="{MODEL["model"]}"}}'
+    assert sum(float(row["value"][1]) for row in ask(asked)["data"]["result"]) >= 2
+    for panel in json.loads((DEPLOY / "grafana/metaplastic.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            # What Grafana puts in place of its own variables.
+            expression = target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+            assert ask(expression)["status"] == "success", expression
+    rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
+    (group,) = rules["data"]["groups"]
+    assert len(group["rules"]) == 8
+    _wait_until(
+        lambda: all(
+            rule["health"] == "ok"
+            for rule in requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()["data"][
+                "groups"
+            ][0]["rules"]
+        )
+    )
+
+
+def test_prometheus_own_tool_finds_no_fault_with_the_alerts() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("Debian's package prometheus is not installed")
+    command = ["promtool", "check", "rules", str(DEPLOY / "prometheus/alerts.yml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,115 @@
+"""compose.yaml and the files of deploy/: right by their schemas, and by what the service is."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from app import create_app
+from app.settings import VARIABLES, Settings
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+MANIFEST = ROOT / "deploy/kubernetes/metaplastic.yaml"
+RESOURCES = {resource["kind"]: resource for resource in yaml.safe_load_all(MANIFEST.read_text())}
+POD = RESOURCES["Deployment"]["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+KUBERNETES = "1.34"
+KNOWN = {variable.name for variable in VARIABLES}
+
+
+def test_compose_is_valid_by_its_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema"]
+    command += ["--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("kind", RESOURCES)
+def test_each_resource_is_valid_by_kubernetes_schemas(kind: str) -> None:
+    kubernetes_validate.validate(RESOURCES[kind], KUBERNETES, strict=True)
+
+
+def test_the_schemas_would_find_a_mistake() -> None:
+    wrong = yaml.safe_load(yaml.safe_dump(RESOURCES["Deployment"]))
+    wrong["spec"]["replica"] = 2
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+
+
+def test_everything_that_operations_need_is_there() -> None:
+    kinds = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
+    assert set(RESOURCES) == kinds | {"NetworkPolicy"}
+    assert set(COMPOSE["services"]) == {"metaplastic", "nginx", "redis", "prometheus", "grafana"}
+
+
+def test_only_settings_that_there_are_are_set() -> None:
+    used = {entry["name"] for entry in CONTAINER["env"]}
+    used |= set(COMPOSE["services"]["metaplastic"]["environment"])
+    assert used <= KNOWN
+    Settings.from_environment(COMPOSE["services"]["metaplastic"]["environment"])
+    Settings.from_environment({entry["name"]: entry["value"] for entry in CONTAINER["env"]})
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_the_probes_ask_what_the_service_answers(probe: str) -> None:
+    path = CONTAINER[probe]["httpGet"]["path"]
+    assert create_app(Settings()).test_client().get(path).status_code == 200
+
+
+def test_the_pod_is_the_container_that_the_dockerfile_makes() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    user, group = re.search(r"^USER (\d+):(\d+)", dockerfile, re.M).groups()  # type: ignore
+    context = POD["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"]) == (int(user), int(group))
+    port = int(re.search(r"^EXPOSE (\d+)", dockerfile, re.M)[1])  # type: ignore
+    assert CONTAINER["ports"][0]["containerPort"] == port
+    assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_stop_leaves_the_service_its_time() -> None:
+    needed = Settings().graceful_timeout
+    slept = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert POD["terminationGracePeriodSeconds"] > needed + slept
+    assert int(COMPOSE["services"]["metaplastic"]["stop_grace_period"][:-1]) > needed
+
+
+def test_selectors_find_the_pods() -> None:
+    labels = RESOURCES["Deployment"]["spec"]["template"]["metadata"]["labels"]
+
+    def chosen(selector: dict[str, Any]) -> bool:
+        return selector.items() <= labels.items()
+
+    assert chosen(RESOURCES["Service"]["spec"]["selector"])
+    assert chosen(RESOURCES["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"])
+    assert chosen(RESOURCES["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"])
+    scaled = RESOURCES["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert scaled["name"] == RESOURCES["Deployment"]["metadata"]["name"]
+
+
+def test_every_file_that_compose_mounts_is_there() -> None:
+    mounted = [
+        volume.partition(":")[0]
+        for service in COMPOSE["services"].values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    ]
+    assert len(mounted) == 4
+    missing = {path for path in mounted if not (ROOT / path).exists()}
+    assert missing <= {"./deploy/nginx.conf"}  # which is made elsewhere
+
+
+def test_prometheus_own_tool_finds_no_fault_with_its_configuration() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("Debian's package prometheus is not installed")
+    command = ["promtool", "check", "config", str(ROOT / "deploy/prometheus/prometheus.yml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    targets = re.findall(r"targets: \[\"(\w+):(\d+)", Path(command[-1]).read_text())
+    assert targets == [("metaplastic", str(Settings().port))]
