@@ -45,6 +45,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("train needs a data set and an architecture, or --resume RUN")
     else:
         named = {
+            "preset": wanted.preset,
             "epochs": wanted.epochs,
             "batch_size": wanted.batch_size,
             "validation": wanted.validation,
@@ -79,8 +80,12 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
     rows = []
     planned = [
-        model for model in plan(wanted.shelf, wanted.runs) if wanted.rule in (None, model.rule)
+        model
+        for model in plan(wanted.shelf, wanted.runs)
+        if wanted.rule in (None, model.rule) and wanted.preset in (None, model.recipe.preset)
     ]
+    if not planned:
+        raise MetaplasticError("models/recipes.toml has no model of this rule and preset")
     for number, model in enumerate(planned, start=1):
         card = model.card
         if card is None:
@@ -125,6 +130,25 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         for result in results
     ]
     _print_table(("variant", "validation", "sd", "paired difference", "95 % interval"), rows)
+    return 0
+
+
+def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.datasets import load, prepare
+
+    rows = []
+    for name in wanted.dataset:
+        prepare(name, wanted.archive)
+        arrays = load(name)
+        images, labels = arrays.x_train, arrays.y_train
+        rows.append(
+            (
+                *(name, f"{len(images):,}", f"{len(arrays.x_test):,}"),
+                *("x".join(map(str, images.shape[1:])), str(len(set(labels.tolist())))),
+                arrays.sha256()[:12],
+            )
+        )
+    _print_table(("data set", "training", "test", "image", "classes", "SHA-256"), rows)
     return 0
 
 
@@ -255,6 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
     train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
+    train.add_argument("--preset", help="one of the network's presets in models/recipes.toml")
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
     train.add_argument("--validation", type=float, help="share of the training set held out")
@@ -276,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train what models/recipes.toml has and neither the shelf nor the runs have",
     )
     train_all.add_argument("--rule", choices=RULES, help="only the models of this rule")
+    train_all.add_argument("--preset", help="only this preset ('': only what is none)")
     train_all.set_defaults(carry_out=_train_all)
 
     compare = commands.add_parser(
@@ -288,6 +314,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--images", type=int, default=6000, help="training images (6000)")
     compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
     compare.set_defaults(carry_out=_compare)
+
+    data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
+    data.add_argument("dataset", nargs="+")
+    data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
+    data.set_defaults(carry_out=_data)
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
     evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")

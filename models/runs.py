@@ -37,8 +37,9 @@ def start_run(
 ) -> Run:
     """A new folder below `root`, named after the parameters and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
+    preset = f"-{recipe.preset}" if recipe.preset else ""
     name = (
-        f"{dataset}-{architecture}-{rule}-e{recipe.epochs}-b{recipe.batch_size}"
+        f"{dataset}-{architecture}-{rule}{preset}-e{recipe.epochs}-b{recipe.batch_size}"
         f"-v{recipe.validation:g}-s{recipe.seed}-{stamp}"
     )
     folder = root / name

@@ -246,7 +246,7 @@ def _complete(
         input=image_input(run),
         parameters=network.count_params(),
         multiply_adds=work,
-        calibration=calibrate(logits, labels),
+        calibration=calibrate(logits, labels, build_learning(run, 1).outputs),
         validation=scores,
         test=None,
         control=None,
