@@ -215,7 +215,9 @@ def _read(path: Path, wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
             else f"METAPLASTIC_DATA must name a folder with {path.name} (arrays {', '.join(keys)}),"
             " or be unset to download it"
         )
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); {otherwise}") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}); {otherwise}"
+        ) from error
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} must hold the arrays {', '.join(keys)}: {error}") from error
 

@@ -65,6 +65,7 @@ def _go_on(url: str, part: Path, name: str) -> bool:
     try:
         answer = urllib.request.urlopen(request, timeout=_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
+        error.close()
         if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return True  # there is no more; the checksum says whether it is right
         raise

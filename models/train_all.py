@@ -30,8 +30,9 @@ class Planned:
 def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
     """Every model of recipes.toml in its order, as the shelf and the runs have it by now.
 
-    Each preset of a network is a model of its own. A model is there where one was trained by the recipe that the file holds today, seed and the
-    rule's constants included; another one of the same name is out of date.
+    Each preset of a network is a model of its own. A model is there where one was trained by the
+    recipe that the file holds today, seed and the rule's constants included; another one of the
+    same name is out of date.
     """
     finished = [*find_models(shelf), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
