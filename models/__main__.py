@@ -19,6 +19,7 @@ from models.errors import MetaplasticError
 
 RUNS = Path("runs")
 SHELF = Path("weights")
+EVIDENCE = Path("docs/runs")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -240,6 +241,13 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.report import brainprop_table
+
+    print(brainprop_table((*wanted.runs, wanted.shelf)))
+    return 0
+
+
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
     """The newest version of each model."""
     newest: dict[str, tuple[Path, Card]] = {}
@@ -341,6 +349,18 @@ def _parser() -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="the published models as the README's table"
     )
     listing.set_defaults(carry_out=_list)
+    report = commands.add_parser(
+        "report", parents=[shelf], help="what a rule reaches beside its paper, as a table"
+    )
+    report.add_argument("rule", choices=["brainprop"])
+    report.add_argument(
+        "--runs",
+        type=Path,
+        nargs="*",
+        default=[EVIDENCE],
+        help=f"folders of trainings that are not published ({EVIDENCE})",
+    )
+    report.set_defaults(carry_out=_report)
     return parser
 
 
