@@ -75,6 +75,11 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         ]
 
 
+def rounded(value: float) -> float:
+    """A figure of an epoch with the digits that the history keeps: nine, as float32 has."""
+    return float(f"{value:.9g}")
+
+
 def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Where the state after `epoch` epochs is kept: weights, optimizer, random generators."""
     return folder / _CHECKPOINT.format(epoch=epoch)
