@@ -29,7 +29,7 @@ class Outcome:
     """What a network makes of N images of one of C classes each."""
 
     probabilities: NDArray[np.float64]  # (N, C), calibrated, each row sums to 1
-    energy: NDArray[np.float64]  # (N,), logsumexp(logits): the higher, the more familiar
+    energy: NDArray[np.float64]  # (N,), the energy score: the higher, the more familiar
     in_distribution: NDArray[np.bool_]  # (N,)
 
 
@@ -112,7 +112,8 @@ def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibratio
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Probabilities and energy from `logits` (N, C), without overflow at any finite size."""
     exact = logits.astype(np.float64)
-    energy = np.logaddexp.reduce(exact, axis=1)
+    tempered = exact / calibration.energy_temperature
+    energy = calibration.energy_temperature * np.logaddexp.reduce(tempered, axis=1)
     scaled = exact / calibration.temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities = powers / powers.sum(axis=1, keepdims=True)

@@ -46,6 +46,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("train needs a data set and an architecture, or --resume RUN")
     else:
         named = {
+            "preset": wanted.preset,
             "epochs": wanted.epochs,
             "batch_size": wanted.batch_size,
             "validation": wanted.validation,
@@ -80,8 +81,12 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
     rows = []
     planned = [
-        model for model in plan(wanted.shelf, wanted.runs) if wanted.rule in (None, model.rule)
+        model
+        for model in plan(wanted.shelf, wanted.runs)
+        if wanted.rule in (None, model.rule) and wanted.preset in (None, model.recipe.preset)
     ]
+    if not planned:
+        raise MetaplasticError("models/recipes.toml has no model of this rule and preset")
     for number, model in enumerate(planned, start=1):
         card = model.card
         if card is None:
@@ -150,10 +155,29 @@ def _compare_rules(wanted: argparse.Namespace) -> int:
 
 
 def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.studies.commands import STUDIES, write_report
+    from models.studies.commands import PAGES, write_report
 
-    for study in [wanted.study] if wanted.study else STUDIES:
-        print(write_report(study, wanted.docs))
+    for page in [wanted.page] if wanted.page else PAGES:
+        print(write_report(page, wanted.docs, wanted.shelf))
+    return 0
+
+
+def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.datasets import load, prepare
+
+    rows = []
+    for name in wanted.dataset:
+        prepare(name, wanted.archive)
+        arrays = load(name)
+        images, labels = arrays.x_train, arrays.y_train
+        rows.append(
+            (
+                *(name, f"{len(images):,}", f"{len(arrays.x_test):,}"),
+                *("x".join(map(str, images.shape[1:])), str(len(set(labels.tolist())))),
+                arrays.sha256()[:12],
+            )
+        )
+    _print_table(("data set", "training", "test", "image", "classes", "SHA-256"), rows)
     return 0
 
 
@@ -284,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
     train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
+    train.add_argument("--preset", help="one of the network's presets in models/recipes.toml")
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
     train.add_argument("--validation", type=float, help="share of the training set held out")
@@ -305,6 +330,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train what models/recipes.toml has and neither the shelf nor the runs have",
     )
     train_all.add_argument("--rule", choices=RULES, help="only the models of this rule")
+    train_all.add_argument("--preset", help="only this preset ('': only what is none)")
     train_all.set_defaults(carry_out=_train_all)
 
     compare = commands.add_parser(
@@ -326,10 +352,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
     compare.set_defaults(carry_out=_compare)
 
-    report = commands.add_parser("report", help="make a study's page from docs/results")
-    report.add_argument("study", nargs="?", choices=("metaplasticity", "vgg"))
+    report = commands.add_parser(
+        "report", parents=[shelf], help="renew the pages of docs/, all or one, from what is known"
+    )
+    report.add_argument("page", nargs="?", choices=("metaplasticity", "vgg", "brainprop"))
     report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
     report.set_defaults(carry_out=_report)
+
+    data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
+    data.add_argument("dataset", nargs="+")
+    data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
+    data.set_defaults(carry_out=_data)
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
     evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")

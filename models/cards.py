@@ -42,12 +42,14 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted on the validation split; the network's outputs are logits (N, classes)."""
+    """Fitted on the validation split: what the network's outputs (N, classes) mean."""
 
-    temperature: float  # probabilities are softmax(logits / temperature)
+    temperature: float  # probabilities are softmax(outputs / temperature)
     ece_before: float  # expected calibration error, 15 bins, at temperature 1
     ece_after: float
-    energy_threshold: float  # logsumexp(logits) below this: unlike the training data
+    energy_threshold: float  # an energy score below this: unlike the training data
+    energy_temperature: float = 1.0  # the score is T * logsumexp(outputs / T) at this T
+    outputs: str = "logits"  # what the rule makes of them: "reward estimates" after brainprop
 
 
 @dataclass(frozen=True)

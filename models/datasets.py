@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models import tiny_imagenet
 from models.cards import ImageInput
 from models.errors import MetaplasticError
 
@@ -26,7 +27,7 @@ class DataSet:
     """What is known of a data set before it is loaded."""
 
     name: str  # in folders, URLs and commands
-    module: str  # `<module>.npz` in METAPLASTIC_DATA, and `keras.datasets.<module>`
+    module: str  # `<module>.npz` in METAPLASTIC_DATA, and `keras.datasets.<module>` if it has one
     labels: tuple[str, ...]
     input: ImageInput
 
@@ -62,7 +63,10 @@ pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip,
 wardrobe, whale, willow tree, wolf, woman, worm
 """
 
-# Mean and standard deviation are those of the training images, values in 0..1.
+_OURS = "tiny_imagenet"  # the module of what `keras.datasets` does not have
+
+# Mean and standard deviation are those of the training images, values in 0..1 (of Tiny ImageNet as
+# others give them).
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -104,6 +108,16 @@ DATASETS = {
                 std=(0.2673, 0.2564, 0.2762),
             ),
         ),
+        DataSet(
+            name="tiny-imagenet",
+            module="tiny_imagenet",
+            labels=tuple(tiny_imagenet.classes().values()),
+            input=ImageInput(
+                *(tiny_imagenet.SIDE, tiny_imagenet.SIDE, 3, "photo"),
+                mean=(0.4802, 0.4481, 0.3975),
+                std=(0.2770, 0.2691, 0.2821),
+            ),
+        ),
     )
 }
 
@@ -120,15 +134,31 @@ def load(name: str) -> Arrays:
 
     From `<METAPLASTIC_DATA>/<module>.npz` (arrays x_train, y_train, x_test, y_test; uint8 images
     N x H x W or N x H x W x C) where that variable is set, else downloaded by `keras.datasets`.
-    Raises DataError where neither can be had or the arrays are not what they should be.
+    Tiny ImageNet, which that has not, must have been prepared. Raises DataError where it cannot be
+    had or the arrays are not what they should be.
     """
     wanted = dataset(name)
-    folder = os.environ.get("METAPLASTIC_DATA")
-    arrays = _read(Path(folder) / f"{wanted.module}.npz") if folder else _download(wanted)
+    path = _stored(wanted)
+    arrays = _download(wanted) if path is None else _read(path, wanted)
     x_train, y_train, x_test, y_test = arrays
     return Arrays(
         *_checked(wanted, "train", x_train, y_train), *_checked(wanted, "test", x_test, y_test)
     )
+
+
+def prepare(name: str, archive: Path | None = None) -> None:
+    """Make sure that the data set `name` is there to load, as far as that takes a step of its own.
+
+    That is Tiny ImageNet, from `archive` or downloaded: see models/tiny_imagenet.py. Raises
+    DataError, DownloadError or ArchiveError.
+    """
+    wanted = dataset(name)
+    path = _stored(wanted)
+    if wanted.module != _OURS:
+        if archive is not None:
+            raise DataError(f"{name} has no archive to read; only tiny-imagenet has")
+    elif path is not None and (archive is not None or not path.exists()):
+        tiny_imagenet.prepare(path, archive)
 
 
 def split(
@@ -161,15 +191,32 @@ def scaled(images: Images) -> npt.NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(255)
 
 
-def _read(path: Path) -> list[npt.NDArray[np.uint8]]:
+def _stored(wanted: DataSet) -> Path | None:
+    """The file that holds a data set's arrays; None where `keras.datasets` keeps them."""
+    folder = os.environ.get("METAPLASTIC_DATA")
+    if folder:
+        return Path(folder) / f"{wanted.module}.npz"
+    if wanted.module != _OURS:
+        return None
+    # Where `keras.datasets` keeps the others.
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    return home / "datasets" / f"{wanted.module}.npz"
+
+
+def _read(path: Path, wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
         with np.load(path, allow_pickle=False) as stored:
             return [stored[key] for key in keys]
     except OSError as error:
+        otherwise = (
+            f"`python -m models data {wanted.name}` makes it"
+            if wanted.module == _OURS
+            else f"METAPLASTIC_DATA must name a folder with {path.name} (arrays {', '.join(keys)}),"
+            " or be unset to download it"
+        )
         raise DataError(
-            f"{path} cannot be read ({error.strerror or error}); METAPLASTIC_DATA must name a "
-            f"folder with {path.name} (arrays {', '.join(keys)}), or be unset to download it"
+            f"{path} cannot be read ({error.strerror or error}); {otherwise}"
         ) from error
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} must hold the arrays {', '.join(keys)}: {error}") from error

@@ -33,6 +33,7 @@ class Recipe:
     schedule: Literal["cosine", "constant", "halving"]
     weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
     label_smoothing: float  # of the cross-entropy; rewards are never smoothed
+    preset: str = ""  # which of the network's presets this is; "" is the recipe itself
     momentum: float = 0.9  # of sgd, with Nesterov's step
     halve_every: int = 100  # epochs at each learning rate of the schedule "halving"
     patience: int = 0  # epochs in a row without a gain that end the training; 0: never
@@ -73,9 +74,10 @@ def recipe_for(
 ) -> Recipe:
     """The recipe of (dataset, architecture, rule), with what `overrides` sets differently.
 
-    Settings come from [defaults], then [<dataset>.<architecture>], then `overrides`, where a dot
-    reaches into a table (`network.dropout`). A table named after a learning rule holds that rule's
-    constants and counts for it alone, so that twins differ in nothing else. Raises RecipeError.
+    Settings come from [defaults], then [<dataset>.<architecture>], then its preset where
+    `overrides` names one as `preset`, then the other `overrides`, where a dot reaches into a table
+    (`network.dropout`). A table named after a learning rule holds that rule's constants and counts
+    for it alone, so that twins differ in nothing else. Raises RecipeError.
     """
     # Here, since they bring Keras with them, and listing runs needs none.
     import keras
@@ -85,16 +87,9 @@ def recipe_for(
     from models.plasticity.learning import Learning
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
-    tables = _tables()
-    if architecture not in tables.get(dataset, {}):
-        known = ", ".join(f"{data}.{name}" for data, name in recipe_names())
-        raise RecipeError(
-            f"{RECIPES.name} has no [{dataset}.{architecture}]: add it to train that network "
-            f"(it has {known})"
-        )
-    settings = {**tables["defaults"], **tables[dataset][architecture]}
-    del settings["rules"]
-    for name, value in (overrides or {}).items():
+    overrides = overrides or {}
+    settings = _settings(dataset, architecture, overrides.get("preset", ""))
+    for name, value in overrides.items():
         table, _, entry = name.rpartition(".")
         if table:
             settings[table] = {**settings.get(table, {}), entry: value}
@@ -110,13 +105,17 @@ def recipe_for(
     return recipe
 
 
-def recipe_names() -> list[tuple[str, str]]:
-    """(data set, architecture) of every recipe, in the file's order."""
+def recipe_names() -> list[tuple[str, str, str]]:
+    """(data set, architecture, preset) of every recipe, in the file's order.
+
+    A network's own recipe, whose preset is "", comes before its presets.
+    """
     return [
-        (dataset, architecture)
+        (dataset, architecture, preset)
         for dataset, networks in _tables().items()
         if dataset != "defaults"
-        for architecture in networks
+        for architecture, settings in networks.items()
+        for preset in ("", *settings.get("presets", {}))
     ]
 
 
@@ -135,6 +134,24 @@ def recipe_from(settings: Mapping[str, Any]) -> Recipe:
         return parse(Recipe, settings, "recipe")
     except ParseError as error:
         raise RecipeError(str(error)) from error
+
+
+def _settings(dataset: str, architecture: str, preset: str) -> dict[str, Any]:
+    """What recipes.toml says of a network and its preset, over [defaults]."""
+    tables = _tables()
+    if architecture not in tables.get(dataset, {}):
+        names = dict.fromkeys(f"{data}.{network}" for data, network, _ in recipe_names())
+        raise RecipeError(
+            f"{RECIPES.name} has no [{dataset}.{architecture}]: add it to train that network "
+            f"(it has {', '.join(names)})"
+        )
+    own = tables[dataset][architecture]
+    presets = {"": {}, **own.get("presets", {})}
+    if not isinstance(preset, str) or preset not in presets:
+        known = ", ".join(filter(None, presets)) or "none"
+        raise RecipeError(f"{dataset} {architecture} has no preset {preset!r}; it has: {known}")
+    settings = {**tables["defaults"], **own, **presets[preset]}
+    return {name: value for name, value in settings.items() if name not in ("rules", "presets")}
 
 
 def _tables() -> dict[str, Any]:

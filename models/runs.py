@@ -37,8 +37,9 @@ def start_run(
 ) -> Run:
     """A new folder below `root`, named after the parameters and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
+    preset = f"-{recipe.preset}" if recipe.preset else ""
     name = (
-        f"{dataset}-{architecture}-{rule}-e{recipe.epochs}-b{recipe.batch_size}"
+        f"{dataset}-{architecture}-{rule}{preset}-e{recipe.epochs}-b{recipe.batch_size}"
         f"-v{recipe.validation:g}-s{recipe.seed}-{stamp}"
     )
     folder = root / name
@@ -72,6 +73,11 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         return [
             {name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)
         ]
+
+
+def rounded(value: float) -> float:
+    """A figure of an epoch with the digits that the history keeps: nine, as float32 has."""
+    return float(f"{value:.9g}")
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

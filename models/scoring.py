@@ -39,18 +39,25 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     return round(centre - half, 6), round(centre + half, 6)
 
 
-def calibrate(logits: Logits, labels: Labels) -> Calibration:
+def calibrate(logits: Logits, labels: Labels, outputs: str = "logits") -> Calibration:
     """Temperature scaling (Guo et al., ICML 2017) and the energy score's threshold.
 
-    An input whose energy score logsumexp(logits) (Liu et al., NeurIPS 2020) is below the threshold
-    is unlike the data: 95 % of these images are at or above it. Call it with the validation split.
+    An input whose energy score (Liu et al., NeurIPS 2020) is below the threshold is unlike the
+    data: 95 % of these images are at or above it. Call it with the validation split; `outputs`
+    says what the network answers.
+
+    The score is taken at the temperature of the probabilities. At 1, which suits logits, all
+    classes' estimates of a reward in 0..1 would weigh nearly the same in it.
     """
-    temperature = _fit_temperature(logits.astype(np.float64), labels)
+    temperature = round(_fit_temperature(logits.astype(np.float64), labels), 6)
+    energies = energy_scores(logits, temperature)
     return Calibration(
-        temperature=round(temperature, 6),
+        temperature=temperature,
         ece_before=round(expected_calibration_error(softmax(logits), labels), 6),
         ece_after=round(expected_calibration_error(softmax(logits / temperature), labels), 6),
-        energy_threshold=float(np.quantile(log_sum_exp(logits), 1 - IN_DISTRIBUTION_SHARE)),
+        energy_threshold=float(np.quantile(energies, 1 - IN_DISTRIBUTION_SHARE)),
+        energy_temperature=temperature,
+        outputs=outputs,
     )
 
 
@@ -70,21 +77,29 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return probabilities
 
 
+def energy_scores(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float64]:
+    """T * logsumexp(logits / T) at the given temperature T, (N,), of logits (N, classes)."""
+    scores: npt.NDArray[np.float64] = temperature * log_sum_exp(
+        logits.astype(np.float64) / temperature
+    )
+    return scores
+
+
 def log_sum_exp(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The energy score (N,) of logits (N, classes)."""
+    """log(sum(exp(logits))) of each row of logits (N, classes), without overflow."""
     largest = logits.max(axis=1)
     score: npt.NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
     return score
 
 
 def _fit_temperature(logits: npt.NDArray[np.float64], labels: Labels) -> float:
-    """The temperature in 0.05..20 with the least cross-entropy, by golden section on its log."""
+    """The temperature in 0.005..20 with the least cross-entropy, by golden section on its log."""
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits / math.exp(log_temperature)
         return float((log_sum_exp(scaled) - scaled[np.arange(len(labels)), labels]).mean())
 
-    low, high = math.log(0.05), math.log(20.0)
+    low, high = math.log(0.005), math.log(20.0)
     golden = (math.sqrt(5) - 1) / 2
     while high - low > 1e-5:
         left, right = high - golden * (high - low), low + golden * (high - low)

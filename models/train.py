@@ -23,7 +23,15 @@ from models.plasticity.learning import Learning
 from models.plots import draw_confusion, draw_curves
 from models.progress import TrainingProgress
 from models.recipes import Recipe
-from models.runs import BEST, Run, checkpoint_path, commit_epoch, finish_run, read_history
+from models.runs import (
+    BEST,
+    Run,
+    checkpoint_path,
+    commit_epoch,
+    finish_run,
+    read_history,
+    rounded,
+)
 from models.scoring import calibrate, score
 from models.size import multiply_adds
 from models.storage import compact_keras, round_weights
@@ -110,7 +118,7 @@ def patience_is_over(history: History, patience: int) -> bool:
     """Whether the last `patience` epochs, if not 0, all stayed below the best before plus GAIN."""
     best, waited = float("-inf"), 0
     for row in history:
-        # Rounded, since the file has fewer digits than a training that was not interrupted.
+        # Rounded, since 0.501 - 0.5 is a little less than 0.001.
         if round(row["val_accuracy"] - best, 6) >= GAIN:
             best, waited = row["val_accuracy"], 0
         else:
@@ -196,6 +204,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         row = {"epoch": float(epoch + 1)}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["seconds"] = time.monotonic() - self._started
+        # As the file has them: a training that is gone on with decides by the same numbers.
+        row = {name: rounded(value) for name, value in row.items()}
         self._history.append(row)
         if row["val_accuracy"] >= max(earlier["val_accuracy"] for earlier in self._history):
             partial = self._folder / f"partial-{BEST}"
@@ -246,7 +256,7 @@ def _complete(
         input=image_input(run),
         parameters=network.count_params(),
         multiply_adds=work,
-        calibration=calibrate(logits, labels),
+        calibration=calibrate(logits, labels, build_learning(run, 1).outputs),
         validation=scores,
         test=None,
         control=None,

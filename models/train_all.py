@@ -22,21 +22,23 @@ class Planned:
 
     @property
     def name(self) -> str:
-        """`<dataset>-<architecture>-<rule>`."""
-        return f"{self.dataset}-{self.architecture}-{self.rule}"
+        """`<dataset>-<architecture>-<rule>`, and its preset where it has one."""
+        preset = f" ({self.recipe.preset})" if self.recipe.preset else ""
+        return f"{self.dataset}-{self.architecture}-{self.rule}{preset}"
 
 
 def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
     """Every model of recipes.toml in its order, as the shelf and the runs have it by now.
 
-    A model is there where one was trained by the recipe that the file holds today, seed and the
-    rule's constants included; another one of the same name is out of date.
+    Each preset of a network is a model of its own. A model is there where one was trained by the
+    recipe that the file holds today, seed and the rule's constants included; another one of the
+    same name is out of date.
     """
     finished = [*find_models(shelf), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
-    for dataset, architecture in recipe_names():
+    for dataset, architecture, preset in recipe_names():
         for rule in trained_rules(dataset, architecture):
-            recipe = recipe_for(dataset, architecture, rule)
+            recipe = recipe_for(dataset, architecture, rule, {"preset": preset})
             name = (dataset, architecture, rule)
             for folder, card in finished:
                 trained = (card.dataset, card.architecture, card.rule)
@@ -62,6 +64,8 @@ def train_planned(planned: Planned, runs: Path) -> Card:
         command = (
             f"python -m models train {planned.dataset} {planned.architecture} --rule {planned.rule}"
         )
+        if planned.recipe.preset:
+            command += f" --preset {planned.recipe.preset}"
         run = start_run(
             *(runs, planned.dataset, planned.architecture, planned.rule, planned.recipe, command)
         )

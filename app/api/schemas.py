@@ -214,10 +214,14 @@ card_input = image_input.clone(
 calibration = Model(
     "Calibration",
     {
-        "temperature": _number("Probabilities are softmax(logits / temperature).", 1.2),
+        "temperature": _number("Probabilities are softmax(outputs / temperature).", 1.2),
         "ece_before": _number("Expected calibration error at temperature 1.", 0.01),
         "ece_after": _number("Expected calibration error at this temperature.", 0.005),
-        "energy_threshold": _number("logsumexp(logits) below it: unlike the training data.", 6.4),
+        "energy_threshold": _number("An energy score below it: unlike the training data.", 6.4),
+        "energy_temperature": _number("The score is T * logsumexp(outputs / T) at this T.", 1.2),
+        "outputs": _text(
+            "What the network answers: logits, or after brainprop reward estimates.", "logits"
+        ),
     },
 )
 

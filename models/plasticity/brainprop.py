@@ -49,6 +49,7 @@ def brainprop(
     rewarded = dataclasses.replace(
         plain,
         loss=RewardPredictionError(),
+        outputs="reward estimates",
         accuracy=AnswerAccuracy(name="accuracy"),
         targets=targets,
     )

@@ -30,6 +30,7 @@ class Learning:
 
     optimizer: keras.optimizers.Optimizer
     loss: keras.losses.Loss = field(default_factory=_cross_entropy)  # of (targets, outputs)
+    outputs: str = "logits"  # what the loss makes of the network's answers
     accuracy: str | keras.metrics.Metric = "accuracy"  # of the same
     # One-hot labels -> targets, one for each image; without a generator, as for validation.
     targets: Callable[[Rows, np.random.Generator | None], Any] = labels_alone

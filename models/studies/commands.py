@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import MetaplasticError
-from models.studies import metaplasticity_page, vgg_page
+from models.studies import brainprop_page, metaplasticity_page, vgg_page
 from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING
 from models.studies.plan import Group, Limits
 from models.studies.results import Tables, read_done
@@ -15,7 +15,8 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "metaplasticity": {"metaplasticity": LEARNING, "forgetting": FORGETTING},
     "vgg": {"vgg": INGREDIENTS},
 }
-_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
+_STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
+PAGES = (*_STUDY_PAGES, "brainprop")
 _OUTCOME = "<!-- {study}: python -m models report {study} -->"  # its line in the README follows
 
 Rows = list[tuple[str, ...]]
@@ -61,15 +62,23 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
     return rows
 
 
-def write_report(study: str, docs: Path) -> Path:
-    """Make the page of a study from `docs`/results, and its line in the README beside `docs`."""
-    module, page = _PAGES[study], docs / f"{study}.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(module.page(docs / "results", docs / "images"), encoding="utf-8")
-    readme = docs.parent / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    readme.write_text(with_outcome(before, study, docs / "results"), encoding="utf-8")
-    return page
+def write_report(page: str, docs: Path, shelf: Path) -> Path:
+    """Renew one of PAGES in `docs`, and a study's line in the README beside `docs`.
+
+    A study's page is made of `docs`/results; of BrainProp's only the table is, of the models on
+    the shelf and of `docs`/runs.
+    """
+    path = docs / f"{page}.md"
+    if page == "brainprop":
+        text = brainprop_page.page(path.read_text(encoding="utf-8"), docs, shelf)
+    else:
+        text = _STUDY_PAGES[page].page(docs / "results", docs / "images")
+        readme = docs.parent / "README.md"
+        before = readme.read_text(encoding="utf-8")
+        readme.write_text(with_outcome(before, page, docs / "results"), encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def with_outcome(readme: str, study: str, results: Path) -> str:
@@ -80,7 +89,8 @@ def with_outcome(readme: str, study: str, results: Path) -> str:
     before, after = readme.split(mark + "\n", 1)
     _, rest = after.split("\n", 1)
     title = {"metaplasticity": "What metaplasticity does", "vgg": "What the VGG is made of"}[study]
-    return f"{before}{mark}\n[{title}](docs/{study}.md): {_PAGES[study].outcome(results)}.\n{rest}"
+    outcome = _STUDY_PAGES[study].outcome(results)
+    return f"{before}{mark}\n[{title}](docs/{study}.md): {outcome}.\n{rest}"
 
 
 def _check_parts(parts: Iterable[str], tables: Iterable[tuple[Group, ...]]) -> None:

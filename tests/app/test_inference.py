@@ -7,8 +7,10 @@ from app.inference import interpret, most_probable
 from models.cards import Calibration
 
 
-def calibration(temperature: float = 1.0, threshold: float = 0.0) -> Calibration:
-    return Calibration(temperature, 0.0, 0.0, threshold)
+def calibration(
+    temperature: float = 1.0, threshold: float = 0.0, energy_temperature: float = 1.0
+) -> Calibration:
+    return Calibration(temperature, 0.0, 0.0, threshold, energy_temperature)
 
 
 def test_probabilities_and_energy_by_hand() -> None:
@@ -31,6 +33,12 @@ def test_huge_logits_do_not_overflow(size: float) -> None:
     outcome = interpret(np.array([[size, 0, size]], np.float32), calibration())
     assert np.isfinite(outcome.probabilities).all()
     assert outcome.probabilities.sum() == pytest.approx(1)
+
+
+def test_a_cards_energy_temperature_is_that_of_the_score() -> None:
+    outputs = np.array([[0.9, 0.1, 0.0]], np.float32)
+    energy = interpret(outputs, calibration(0.3, energy_temperature=0.1)).energy
+    assert energy == pytest.approx(0.1 * np.log(np.exp([9, 1, 0]).sum()))
 
 
 def test_an_energy_below_the_threshold_is_out_of_distribution() -> None:

@@ -1,3 +1,6 @@
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 
@@ -45,3 +48,58 @@ def runs(made_data, tmp_path_factory):
             settings += ["--set", "learning_rate=0.01"]
             assert main([*command, *settings]) == 0
     return {rule: next(root.glob(f"mnist-lenet-{rule}-*")) for rule in ("metaplastic", "backprop")}
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `content`, at most `most` bytes a connection, and parts of it if it `ranges`."""
+
+    def __init__(self, content, most=None, ranges=True, status=None):
+        super().__init__(("127.0.0.1", 0), FileHandler)
+        self.content, self.most = content, most or len(content)
+        self.ranges, self.status = ranges, status
+        self.asked = []  # the Range header of each request
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/file.zip"
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        wanted = self.headers["Range"]
+        self.server.asked.append(wanted)
+        if self.server.status is not None:
+            self.send_error(self.server.status)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        start = start if self.server.ranges else 0
+        if start >= len(self.server.content):
+            self.send_error(416)
+            return
+        rest = self.server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: self.server.most])
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """A real HTTP server for a file's `content`; see FileServer for how it may behave."""
+    servers = []
+
+    def start(content, **how):
+        server = FileServer(content, **how)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()

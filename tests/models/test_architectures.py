@@ -11,6 +11,7 @@ from models import architectures
 from models.architectures import ARCHITECTURES, build
 from models.architectures.blocks import locally_connected
 from models.datasets import DATASETS
+from models.scoring import softmax
 from models.size import multiply_adds
 
 ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the sizes of a paper
@@ -160,6 +161,20 @@ def test_the_brainprop_networks_start_and_drop_as_the_papers(architecture, std, 
     assert len(network.losses) == penalised
     first, second = (keras.ops.convert_to_numpy(kernel).ravel()[:90] for kernel in kernels[:2])
     assert (first != second).all()
+
+
+def test_optimism_raises_all_estimates_alike_and_no_softmax_sees_it():
+    images = np.random.default_rng(3).random((8, *MNIST), np.float32)
+    answers = []
+    for optimism in (0.0, 0.5):
+        keras.utils.set_random_seed(2)
+        network = built("deep", MNIST, blocks=((1, 4, 0.0),), he=True, optimism=optimism)
+        answers.append(network.predict(images, verbose=0))
+    plain, optimistic = answers
+    raised = optimistic - plain
+    assert raised.min() > 0.05
+    np.testing.assert_allclose(raised, raised[:, :1].repeat(10, axis=1), atol=1e-4)
+    np.testing.assert_allclose(softmax(optimistic), softmax(plain), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["conv", "loccon", "deep"])

@@ -79,6 +79,21 @@ def test_one_image_moves_its_picked_column_by_delta_times_h_and_no_other(jit_com
     np.testing.assert_allclose(found[:, picked], -delta * h[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("jit_compile", JIT_COMPILE)
+def test_which_other_class_would_have_been_right_is_never_heard(jit_compile):
+    """All parts of the network learn the same, whatever the true class that was not picked."""
+    h, weights, _, noise = made_batch(n=1)
+    picked = (h @ weights + noise).argmax()
+    learned = [
+        gradient(h, weights, trials(np.array([label]), noise), jit_compile)
+        for label in range(weights.shape[1])
+        if label != picked
+    ]
+    assert learned[0].any()
+    for other in learned[1:]:
+        np.testing.assert_array_equal(other, learned[0])
+
+
 @pytest.mark.parametrize("n", [12, 5])
 def test_a_batch_is_the_mean_of_its_own_images(n):
     h, weights, labels, noise = (part[:n] if len(part) == 12 else part for part in made_batch())

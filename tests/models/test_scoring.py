@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from app.inference import interpret
 from models.scoring import (
     calibrate,
+    energy_scores,
     expected_calibration_error,
     log_sum_exp,
     score,
@@ -56,5 +58,19 @@ def test_a_confident_guesser_has_the_calibration_error_of_its_mistakes():
 
 def test_95_percent_of_the_validation_images_are_in_distribution():
     logits = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
-    threshold = calibrate(logits, np.zeros(2000, int)).energy_threshold
-    assert (log_sum_exp(logits) >= threshold).mean() == pytest.approx(0.95, abs=1e-3)
+    found = calibrate(logits, np.arange(2000) % 4)
+    energies = energy_scores(logits, found.energy_temperature)
+    assert (energies >= found.energy_threshold).mean() == pytest.approx(0.95, abs=1e-3)
+
+
+def test_the_service_and_the_card_take_the_same_energy_score():
+    outputs = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
+    found = calibrate(outputs, np.arange(50) % 4)
+    np.testing.assert_allclose(
+        interpret(outputs, found).energy, energy_scores(outputs, found.temperature), rtol=1e-12
+    )
+
+
+def test_the_energy_score_at_a_temperature_of_1_is_logsumexp():
+    logits = np.random.default_rng(1).normal(size=(50, 4))
+    np.testing.assert_array_equal(energy_scores(logits, 1.0), log_sum_exp(logits))

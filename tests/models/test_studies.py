@@ -18,7 +18,7 @@ from made_results import write_all, write_made_results
 
 from models.__main__ import main
 from models.errors import MetaplasticError
-from models.studies.commands import with_outcome, write_report
+from models.studies.commands import PAGES, with_outcome, write_report
 from models.studies.forgetting import learn_in_turn
 from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING, VARIANTS
 from models.studies.plan import PLAIN, TUNING_SEEDS, Budget, Group, Limits, chosen, plan
@@ -28,6 +28,7 @@ from models.studies.training import arrays_of, learn, prepared
 from models.studies.work import work_through
 
 ROOT = Path(__file__).parent.parent.parent
+SHELF = ROOT / "weights"
 
 SMALL = Group(
     *("mnist", "lenet", "sgd"),
@@ -300,10 +301,11 @@ def test_a_part_that_there_is_not_is_refused_with_those_there_are(tmp_path, caps
 def made_docs(tmp_path_factory):
     """Pages of made-up rows, in which `consolidating` gains 2 points and `pattern` loses 2."""
     root = tmp_path_factory.mktemp("project")
-    (root / "README.md").write_text((ROOT / "README.md").read_text())
     write_all(root / "docs/results")
+    for file in ("README.md", "docs/brainprop.md"):
+        (root / file).write_text((ROOT / file).read_text())
     for study in ("metaplasticity", "vgg"):
-        write_report(study, root / "docs")
+        write_report(study, root / "docs", SHELF)
     return root / "docs"
 
 
@@ -353,15 +355,15 @@ def test_the_largest_budget_is_what_is_reported(tmp_path):
     assert {(line.epochs, line.seeds) for line in found} == {(40, 2)}
 
 
-@pytest.mark.parametrize("study", ["metaplasticity", "vgg"])
-def test_the_pages_are_what_their_rows_make(study, tmp_path):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_are_what_their_results_make(page, tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    write_report(study, tmp_path / "docs")
+    write_report(page, tmp_path / "docs", SHELF)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     changed = [path.name for path in after if after[path] != before.get(path)]
-    assert changed == [], f"python -m models report {study} renews them"
+    assert changed == [], f"python -m models report {page} renews them"
 
 
 def test_a_readme_without_the_mark_is_refused():

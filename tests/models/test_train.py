@@ -154,7 +154,11 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp_path):
-    arguments = ["mnist", "lenet", "--epochs", "4", "--batch-size", "50", "--seed", "3"]
+    """The one with the most that could be lost: exploration, dropout, schedule, two optimizers."""
+    arguments = ["mnist", "conv", "--rule", "brainprop", "--preset", "fast", "--seed", "3"]
+    arguments += ["--epochs", "4", "--batch-size", "50", "--set", "brainprop.epsilon=0.5"]
+    arguments += ["--set", "brainprop.metaplastic={rule = 'consolidating', strength = 3}"]
+    arguments += ["--set", "network={maps = 4, hidden = 16, he = true}"]
     straight = training_process(
         made_data, [*arguments, "--runs", str(tmp_path / "straight")], stderr=subprocess.PIPE
     )

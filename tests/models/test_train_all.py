@@ -29,13 +29,13 @@ network = { kernels = [4, 6], dense = [12] }
 
 @pytest.fixture
 def train_all(tmp_path, monkeypatch, capsys, on_made_data):
-    """The command on a small recipes.toml; `settings` are appended to the file."""
+    """The command on a small recipes.toml; `settings` are appended to the file, `options` to it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipes, "RECIPES", tmp_path / "recipes.toml")
 
-    def call(settings=""):
+    def call(settings="", *options):
         (tmp_path / "recipes.toml").write_text(RECIPES + settings)
-        assert main(["train-all"]) == 0
+        assert main(["train-all", *options]) == 0
         return capsys.readouterr().out
 
     return call
@@ -73,6 +73,24 @@ def test_a_published_model_is_not_trained_again(train_all, tmp_path):
     table = train_all()
     assert "trained now" not in table
     assert "weights/mnist/lenet/backprop/1" in table
+
+
+def test_a_preset_is_a_model_of_its_own_and_can_be_trained_alone(train_all, tmp_path, capsys):
+    preset = "[mnist.lenet.presets.quick]\nlearning_rate = 0.02\n"
+    table = train_all(preset, "--preset", "quick", "--rule", "backprop")
+    assert "mnist-lenet-backprop (quick)" in table
+    ((folder, card),) = find_models("runs")
+    assert folder.name.startswith("mnist-lenet-backprop-quick-e1-")
+    assert (
+        card.training.command == "python -m models train mnist lenet --rule backprop --preset quick"
+    )
+    assert card.training.recipe["preset"] == "quick"
+    assert card.training.recipe["learning_rate"] == 0.02
+    table = train_all(preset)
+    assert table.count("trained now") == 3
+    assert trained().count("mnist-lenet-backprop") == 2
+    assert main(["train-all", "--preset", "slow"]) == 1
+    assert "has no model of this rule and preset" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_gone_on_with(train_all, tmp_path):

@@ -1,0 +1,186 @@
+"""Tiny ImageNet from a small made archive of the published layout, and from a real sample."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import tiny_imagenet
+from models.__main__ import main
+from models.cards import find_models
+from models.datasets import DATASETS, load
+from models.download import checksum
+from models.tiny_imagenet import ArchiveError, classes, read
+
+SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "tiny_imagenet_sample.zip"
+KINDS = {"n01443537": (200, 80, 20), "n02124075": (20, 90, 200), "n12267677": (90, 90, 90)}
+ROOT = "tiny-imagenet-200"
+
+
+def jpeg(colour, side=64, mode="RGB"):
+    encoded = io.BytesIO()
+    Image.new("RGB", (side, side), colour).convert(mode).save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+def write_archive(path, per_class=10, extra=None):
+    """The published layout, of three classes, each of a colour; the acorns are grey JPEGs."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{ROOT}/wnids.txt", "\n".join(KINDS))
+        annotations = []
+        for kind, colour in KINDS.items():
+            image = jpeg(colour, mode="L" if len(set(colour)) == 1 else "RGB")
+            archive.writestr(
+                f"{ROOT}/train/{kind}/{kind}_boxes.txt", f"{kind}_0.JPEG\t0\t0\t9\t9\n"
+            )
+            for number in range(per_class):
+                archive.writestr(f"{ROOT}/train/{kind}/images/{kind}_{number}.JPEG", image)
+                name = f"val_{len(annotations)}.JPEG"
+                archive.writestr(f"{ROOT}/val/images/{name}", image)
+                annotations.append(f"{name}\t{kind}\t0\t32\t44\t62\n")
+        archive.writestr(f"{ROOT}/val/val_annotations.txt", "".join(annotations))
+        archive.writestr(f"{ROOT}/test/images/test_0.JPEG", jpeg((0, 0, 0)))
+        for name, content in (extra or {}).items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return write_archive(tmp_path / "made.zip")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    monkeypatch.setenv("METAPLASTIC_DATA", str(folder))
+    return folder
+
+
+def test_each_image_has_the_colour_of_its_class(archive):
+    for images, labels in read(archive):
+        assert images.shape == (30, 64, 64, 3)
+        assert images.dtype == np.uint8
+        for number, colour in zip((0, 32, 199), KINDS.values(), strict=True):
+            ours = images[labels == number]
+            assert len(ours) == 10
+            np.testing.assert_allclose(ours.mean(axis=(0, 1, 2)), colour, atol=3)
+
+
+def test_the_classes_are_200_words_in_the_order_of_their_numbers():
+    assert len(classes()) == len(set(classes().values())) == 200
+    assert list(classes()) == sorted(classes())
+    assert DATASETS["tiny-imagenet"].labels == tuple(classes().values())
+    assert (classes()["n01443537"], classes()["n12267677"]) == ("goldfish", "acorn")
+
+
+def test_an_archive_on_the_disk_is_prepared_and_loaded(archive, folder, capsys):
+    assert main(["data", "tiny-imagenet", "--archive", str(archive)]) == 0
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[:5] == ["tiny-imagenet", "30", "30", "64x64x3", "3"]
+    assert [path.name for path in folder.iterdir()] == ["tiny_imagenet.npz"]
+    assert set(load("tiny-imagenet").y_train.tolist()) == {0, 32, 199}
+    archive.unlink()
+    assert main(["data", "tiny-imagenet"]) == 0  # there already
+
+
+def test_it_is_downloaded_where_it_is_not_there(archive, folder, monkeypatch, serve):
+    server = serve(archive.read_bytes(), most=20_000)  # which breaks the connection off
+    monkeypatch.setattr(tiny_imagenet, "URL", server.url)
+    monkeypatch.setattr(tiny_imagenet, "MD5", checksum(archive))
+    assert main(["data", "tiny-imagenet"]) == 0
+    assert len(load("tiny-imagenet").x_train) == 30
+    assert sorted(path.name for path in folder.iterdir()) == ["file.zip", "tiny_imagenet.npz"]
+    assert len(server.asked) > 1
+
+
+def test_another_file_beside_it_is_not_taken_for_the_published_one(folder, capsys):
+    folder.mkdir()
+    write_archive(folder / "tiny-imagenet-200.zip")
+    assert main(["data", "tiny-imagenet"]) == 1
+    assert f"expected {tiny_imagenet.MD5}: delete it" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["tiny-imagenet-200.zip"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({f"{ROOT}/train/n9/images/n9_0.JPEG": jpeg((0, 0, 0))}, "n9_0.JPEG is of none of the 200"),
+        ({f"{ROOT}/val/images/val_99.JPEG": jpeg((0, 0, 0))}, "val_99.JPEG is of none of the 200"),
+        ({f"{ROOT}/train/a/n01443537_99.JPEG": b"no JPEG"}, "n01443537_99.JPEG cannot be read"),
+        (
+            {f"{ROOT}/train/a/n01443537_99.JPEG": jpeg((0, 0, 0), side=32)},
+            "expected 64x64 pixels, found 32x32",
+        ),
+    ],
+)
+def test_an_archive_with_what_does_not_belong_is_refused(tmp_path, folder, extra, message, capsys):
+    archive = write_archive(tmp_path / "odd.zip", 1, extra)
+    assert main(["data", "tiny-imagenet", "--archive", str(archive)]) == 1
+    assert message in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_no_such_archive_is_refused(tmp_path):
+    (tmp_path / "text.zip").write_text("text")
+    with pytest.raises(ArchiveError, match="cannot be read as a zip file"):
+        read(tmp_path / "text.zip")
+    with pytest.raises(ArchiveError, match="cannot be read as a zip file"):
+        read(tmp_path / "missing.zip")
+    with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
+        archive.writestr("train/n01443537_0.JPEG", jpeg((0, 0, 0)))
+    with pytest.raises(
+        ArchiveError, match="expected JPEGs in the folders train and val, found none in val"
+    ):
+        read(tmp_path / "half.zip")
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_it_the_error_names_the_command_that_makes_it(capsys):
+    assert main(["train", "tiny-imagenet", "deep", "--rule", "brainprop"]) == 1
+    assert "`python -m models data tiny-imagenet` makes it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_only_it_has_an_archive(archive, capsys):
+    assert main(["data", "mnist", "--archive", str(archive)]) == 1
+    assert "mnist has no archive to read" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("on_made_data")
+def test_other_data_sets_are_looked_at_in_the_same_way(capsys):
+    assert main(["data", "mnist"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[:5] == ["mnist", "300", "100", "28x28x1", "10"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_deep_is_trained_on_it_from_reward(archive, tmp_path):
+    assert main(["data", "tiny-imagenet", "--archive", str(archive)]) == 0
+    command = ["train", "tiny-imagenet", "deep", "--rule", "brainprop", "--preset", "fast"]
+    small = "network={blocks = [[1, 4, 0.0], [1, 4, 0.0]], hidden = 8, he = true}"
+    settings = ["--epochs", "1", "--validation", "0.2", "--set", small]
+    assert main([*command, *settings, "--runs", str(tmp_path / "runs")]) == 0
+    ((_, card),) = find_models(tmp_path / "runs")
+    assert (card.dataset, len(card.labels), card.input.width) == ("tiny-imagenet", 200, 64)
+    assert card.validation.images == 6
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"there is no {SAMPLE}")
+def test_a_sample_of_the_real_images_is_read():
+    (x_train, y_train), (x_test, y_test) = read(SAMPLE)
+    assert (x_train.shape, x_test.shape) == ((300, 64, 64, 3), (100, 64, 64, 3))
+    words = list(classes().values())
+    with zipfile.ZipFile(SAMPLE) as sample:
+        told = [
+            line.partition("\t")[2].partition(",")[0]
+            for line in sample.read("classes.txt").decode().splitlines()
+        ]
+    for labels, each in ((y_train, 30), (y_test, 10)):
+        numbers, counts = np.unique(labels, return_counts=True)
+        assert [words[number] for number in numbers] == told
+        assert set(counts) == {each}
+    assert x_train.std() > 50  # pictures, not blanks
