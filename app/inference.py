@@ -62,10 +62,10 @@ def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Netw
         session = onnxruntime.InferenceSession(
             str(model), sess_options=options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
+        name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = session.run(None, {name: pixels})[0]
+            logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
             return logits
 
         answered = network(np.zeros((1, *image), np.float32)).shape
@@ -102,6 +102,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
+    if len(pixels) <= BATCH:
+        return interpret(network(pixels), calibration)
     parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     return interpret(np.concatenate(parts), calibration)
 
