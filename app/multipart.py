@@ -8,8 +8,8 @@ hundred bytes that took a fifth of a request's time. Here stands what nearly eve
 import re
 from dataclasses import dataclass
 
-_BOUNDARY = re.compile(
-    r'multipart/form-data; ?boundary=(?:"([\w\'+./:=?-]{1,70})"|([\w+.-]{1,70}))'
+_TYPE = re.compile(
+    r"""multipart/form-data; ?boundary=(?:"([\w'+./:=?-]{1,70})"|([\w+.-]{1,70}))""", re.ASCII
 )
 # RFC 7578: a name, perhaps a file name, perhaps a type; no escapes, which differ between clients.
 _HEAD = re.compile(

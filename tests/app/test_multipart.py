@@ -10,6 +10,7 @@ from app.multipart import Part, parts_of
 
 PICTURE = bytes(range(256)) + b"\r\n--\r\n--not the boundary\r\n"
 KIND = "multipart/form-data; boundary=bound"
+PARSER = FormDataParser(lambda *_, **__: io.BytesIO())
 
 
 def field(disposition: str, data: bytes, more: str = "") -> bytes:
@@ -44,7 +45,7 @@ UNUSUAL = {
 
 def as_werkzeug_reads(body: bytes) -> list[Part]:
     mimetype, options = parse_options_header(KIND)
-    _, form, files = FormDataParser().parse(io.BytesIO(body), mimetype, len(body), options)
+    _, form, files = PARSER.parse(io.BytesIO(body), mimetype, len(body), options)
     return [
         *(Part(name, file.filename, file.read()) for name, file in files.items(multi=True)),
         *(Part(name, None, value.encode()) for name, value in form.items(multi=True)),
