@@ -6,7 +6,6 @@ from flask import Flask
 
 from app.api import register_api
 from app.catalogue import load_catalogue
-from app.draining import drain_unread_body
 from app.settings import Settings
 from app.uploads import Request
 
@@ -24,6 +23,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
-    app.after_request(drain_unread_body)
     register_api(app, catalogue, settings)
     return app

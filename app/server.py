@@ -1,7 +1,6 @@
 """`python wsgi.py`: gunicorn with the project's configuration."""
 
 import gc
-import json
 import os
 import socket
 import sys
@@ -15,9 +14,10 @@ from gunicorn.errors import HaltServer
 
 from app import create_app
 from app.catalogue import Catalogue, ShelfError
-from app.errors import RequestError
+from app.errors import RequestError, http_bytes
 from app.settings import Settings, StartError
-from app.stopping import GracefulArbiter, GracefulWorker, heed_sigterm
+from app.stopping import GracefulArbiter, heed_sigterm
+from app.worker import PatientWorker
 
 BAD_CONFIGURATION = 2  # exit status
 
@@ -67,9 +67,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "threads": settings.threads,
-        # Measured at the same load: sync workers 4.5 ms at the 99th percentile, threads 15 ms.
-        "worker_class": GracefulWorker if settings.threads == 1 else "gthread",
+        "worker_class": PatientWorker,
+        "worker_connections": settings.max_connections,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
         "loglevel": settings.log_level,
@@ -125,16 +124,10 @@ def _make_ready(worker: Any) -> None:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
-def _write_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
+def _write_error(connection: Any, status: int, reason: str, message: str) -> None:
     """Answer what is not HTTP in the one shape of errors; gunicorn's own answer is HTML."""
-    text = message or reason
-    error = RequestError(status, reason.lower().replace(" ", "_"), text)
-    body = json.dumps(error.body()) + "\n"
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    connection.sendall((head + body).encode("ascii"))
+    code = reason.lower().replace(" ", "_")
+    connection.sendall(http_bytes(RequestError(status, code, message or reason)))
 
 
 def _check_port(settings: Settings) -> None:

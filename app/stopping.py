@@ -7,11 +7,9 @@ wait, so the port first stops to take new ones, the workers answer what waits, a
 import contextlib
 import signal
 import socket
-import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.sync import SyncWorker
 
 # Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
 _IP_MINTTL = 21
@@ -36,24 +34,6 @@ class GracefulArbiter(Arbiter):
             for listener in self.LISTENERS:
                 refuse_new_connections(listener.sock)
         super().stop(graceful)
-
-
-class GracefulWorker(SyncWorker):
-    """gunicorn's sync worker, which before it leaves answers whoever is connected already."""
-
-    def run(self) -> None:
-        super().run()
-        deadline = time.monotonic() + self.cfg.graceful_timeout / 2
-        for listener in self.sockets:
-            while time.monotonic() < deadline and self._answer_next(listener):
-                self.notify()
-
-    def _answer_next(self, listener: Any) -> bool:
-        try:
-            self.accept(listener)
-        except OSError:  # nobody waits
-            return False
-        return True
 
 
 def heed_sigterm() -> None:

@@ -8,7 +8,7 @@ from werkzeug.routing import RequestRedirect
 
 from app.api.answers import answer
 from app.catalogue import Catalogue
-from app.errors import RequestError
+from app.errors import RETRY_AFTER, RequestError, too_large
 from app.settings import Settings
 
 
@@ -16,15 +16,13 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     """Handle the errors of the whole application, its unknown URLs included."""
 
     def refused(error: RequestError) -> Response:
-        return answer(error.body(), error.status)
+        response = answer(error.body(), error.status)
+        if error.status in (429, 503):
+            response.headers["Retry-After"] = RETRY_AFTER
+        return response
 
-    def too_large(_: RequestEntityTooLarge) -> Response:
-        limit = settings.max_request_bytes
-        message = (
-            f"The request is too large: at most {settings.max_request_mib} MiB in all. "
-            "Send fewer or smaller images."
-        )
-        return answer(RequestError(413, "request_too_large", message, limit=limit).body(), 413)
+    def refused_body(_: RequestEntityTooLarge) -> Response:
+        return answer(too_large(settings.max_request_mib).body(), 413)
 
     def not_found(_: NotFound) -> Response:
         known = [endpoint.path for endpoint in catalogue.endpoints.values()]
@@ -37,7 +35,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         return answer(RequestError(404, "not_found", message).body(), 404)
 
     app.register_error_handler(RequestError, refused)
-    app.register_error_handler(RequestEntityTooLarge, too_large)
+    app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
