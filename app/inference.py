@@ -111,10 +111,12 @@ def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibratio
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Probabilities and energy from `logits` (N, C), without overflow at any finite size."""
     exact = logits.astype(np.float64)
-    energy = np.logaddexp.reduce(exact, axis=1)
-    scaled = exact / calibration.temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    most = exact.max(axis=1, keepdims=True)
+    exact -= most
+    energy = np.log(np.exp(exact).sum(axis=1)) + most[:, 0]
+    exact /= calibration.temperature
+    probabilities = np.exp(exact, out=exact)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     return Outcome(probabilities, energy, energy >= calibration.energy_threshold)
 
 

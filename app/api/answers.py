@@ -5,12 +5,15 @@ from typing import Any
 
 import flask_restx
 from flask import Response
+from flask.views import MethodView
 
 
 class Resource(flask_restx.Resource):
     """One URL. It has no state of a request's own, so one object serves them all."""
 
     init_every_request = False
+    # Without Flask-RESTX's look for payloads to validate: nothing here declares any.
+    dispatch_request = MethodView.dispatch_request
 
 
 def answer(content: Any, status: int = 200) -> Response:

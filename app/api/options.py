@@ -28,6 +28,8 @@ class Options:
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
     """How `models` are to classify. Raises RequestError 400."""
     classes = max(len(model.card.labels) for model in models)
+    if not query:  # most requests
+        return Options(min(DEFAULT_TOP, classes), raw=False)
     top = _whole(query, "top", 1, classes) or min(DEFAULT_TOP, classes)
     preprocess = query.get("preprocess", "auto")
     if preprocess not in ("auto", "raw"):
@@ -41,6 +43,8 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
     Raises RequestError 404 for an unknown one, 400 for a version that is no number.
     """
+    if not query:  # most requests
+        return endpoint.find()
     return endpoint.find(query.get("rule") or None, _whole(query, "version", 0, 10**9))
 
 
