@@ -61,7 +61,7 @@ class Connection:
         """Whether there is a whole request, or one that cannot become a good one any more."""
         if not self.head:
             self._find_head()
-        if self.chunked:
+        if self.chunked and not self.end:
             self._find_last_chunk()
         return 0 < self.end <= len(self.received)
 
@@ -75,7 +75,7 @@ class Connection:
         """Nothing is known of the request that comes now."""
         self.head = 0  # bytes of its head, once that has come
         self.end = 0  # bytes of all of it, once they are known
-        self.chunked = False  # and its last chunk has not been found
+        self.chunked = False  # its body comes in chunks
         self.too_large = False  # its body goes on beyond the limit, and is not waited for
         self._searched = 0  # up to here nothing needs to be looked at again
         self._taken = 0  # by gunicorn
@@ -136,13 +136,13 @@ class Connection:
             if size == 0:
                 end = data.find(_END, line)  # of the trailers, of which there are mostly none
                 if end >= 0:
-                    self.chunked, self.end = False, end + len(_END)
+                    self.end = end + len(_END)
                 elif len(data) - line > MOST_HEAD:
                     self._give_up()
                 return None
             following = line + 2 + size + 2
             if following - self.head > self.limit:
-                self.chunked, self.too_large, self.end = False, True, self.head
+                self.too_large, self.end = True, self.head
                 return None
             if following > len(data):
                 return None

@@ -96,6 +96,7 @@ def _failures() -> tuple[type[Exception], ...]:
         state.NoSuchFile,
         state.NotImplemented,
         state.RuntimeException,
+        MemoryError,
         ValueError,
     )
 

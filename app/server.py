@@ -1,6 +1,7 @@
 """`python wsgi.py`: gunicorn with the project's configuration."""
 
 import gc
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,8 @@ from app.worker import PatientWorker
 
 BAD_CONFIGURATION = 2  # exit status
 
+_log = logging.getLogger("gunicorn.error")
+
 
 def main() -> None:
     """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
@@ -37,9 +40,9 @@ def main() -> None:
 class Server(BaseApplication):
     """gunicorn's arbiter over an application that is complete before the workers are forked.
 
-    What the workers have in common is thereby in memory once, and what is wrong with the shelf
-    stops the start; only the models' sessions are each worker's own, most of them opened by the
-    first request to their model.
+    What the workers have in common is thereby in memory once, and a shelf without a model stops
+    the start; only the models' sessions are each worker's own, most of them opened by the first
+    request to their model.
     """
 
     def __init__(self, settings: Settings, application: Flask) -> None:
@@ -53,6 +56,17 @@ class Server(BaseApplication):
 
     def load(self) -> Flask:
         return self.application
+
+    def reload(self) -> None:
+        """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
+        try:
+            application = create_app(self.settings)
+            _try_models(application)
+        except StartError as error:
+            _log.error("the models stay as they were: %s", error)
+            return
+        self.application = self.callable = application
+        _report(self)
 
     def run(self) -> None:
         try:
@@ -89,11 +103,31 @@ def _memory_folder() -> str | None:
 
 def _when_ready(arbiter: Arbiter) -> None:
     """The port is open and the workers are about to be forked."""
-    server: Server = arbiter.app
+    _report(arbiter.app)
+
+
+def _report(server: Server) -> None:
+    """Say what is served, and make it ready to be shared."""
     catalogue: Catalogue = server.application.extensions["catalogue"]
     print(_announcement(server.settings, catalogue), flush=True)
+    for problem in catalogue.problems.values():
+        _log.error("left out: %s", problem)
     gc.collect()
     gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+
+
+def _try_models(application: Flask) -> None:
+    """Raise StartError where a worker could open none: in a process that ends with the attempt."""
+    child = os.fork()
+    if child == 0:
+        try:
+            application.extensions["catalogue"].open_first_sessions()
+        except ShelfError:
+            os._exit(1)
+        finally:
+            os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        raise StartError("none of the new ones can be run")
 
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:

@@ -1,4 +1,4 @@
-"""A stop that loses nobody: no new connections, and an answer to every one that was made.
+"""A stop and a reload that lose nobody: every connection that was made is answered.
 
 The kernel completes connections before a worker accepts them. Closing the port resets those that
 wait, so the port first stops to take new ones, the workers answer what waits, and then it closes.
@@ -7,6 +7,7 @@ wait, so the port first stops to take new ones, the workers answer what waits, a
 import contextlib
 import signal
 import socket
+import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -14,6 +15,7 @@ from gunicorn.arbiter import Arbiter
 # Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
 _IP_MINTTL = 21
 _IPV6_MINHOPCOUNT = 73
+MOST_PATIENCE = 10.0  # seconds that the workers of before a reload wait for the new ones
 _FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128
 
 
@@ -28,6 +30,17 @@ class GracefulArbiter(Arbiter):
             return super().spawn_worker()
         finally:
             heed_sigterm()
+
+    def manage_workers(self) -> None:
+        # On SIGHUP there are more workers than wanted: the old ones go when the new ones answer.
+        if len(self.WORKERS) > self.num_workers:
+            newest = sorted(self.WORKERS.values(), key=lambda worker: -worker.age)
+            deadline = time.monotonic() + MOST_PATIENCE
+            while not all(worker.answers for worker in newest[: self.num_workers]):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+        super().manage_workers()
 
     def stop(self, graceful: bool = True) -> None:
         if graceful:

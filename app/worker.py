@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections import deque
+from io import BytesIO
 from typing import Any
 
 from gunicorn import http
@@ -42,6 +43,15 @@ _INCOMPLETE = http_bytes(
 
 class PatientWorker(Worker):
     """One process, one thread; see the module."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.unborn = self.tmp.last_update()
+
+    @property
+    def answers(self) -> bool:
+        """Seen from the master: whether the worker has begun to take requests."""
+        return bool(self.tmp.last_update() != self.unborn)
 
     def run(self) -> None:
         self.settings: Settings = self.app.settings
@@ -165,8 +175,8 @@ class PatientWorker(Worker):
         try:
             request = next(http.get_parser(self.cfg, connection, connection.address))
             connection.closing = self._call(request, connection)
-        except (NoMoreData, StopIteration) as error:
-            self.log.debug("Not a whole request: %s", error)
+        except (NoMoreData, StopIteration):
+            connection.output = [_INCOMPLETE]
         except Exception as error:
             connection.output.clear()
             self.handle_error(request, connection, connection.address, error)
@@ -177,6 +187,13 @@ class PatientWorker(Worker):
         response, environ = wsgi.create(
             request, connection, connection.address, self.server_address, self.cfg
         )
+        if connection.chunked:
+            body = request.body.read()
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        else:
+            body = bytes(connection.received[connection.head : connection.end])
+        environ["wsgi.input"] = BytesIO(body)
         if not self.alive:
             response.force_close()
         answer = self.wsgi(environ, response.start_response)

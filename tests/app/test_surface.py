@@ -65,7 +65,8 @@ def test_the_models_pictures_are_served_where_there_are_any(
 def test_health(client: FlaskClient, shelf: Path) -> None:
     assert client.get("/health/live").json == {"status": "live"}
     models = len(list(shelf.rglob("card.json")))
-    assert client.get("/health/ready").json == {"status": "ready", "models": models}
+    ready = {"status": "ready", "models": models, "unavailable": []}
+    assert client.get("/health/ready").json == ready
 
 
 def test_a_model_that_cannot_run_is_not_ready(
