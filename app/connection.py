@@ -80,11 +80,20 @@ class Connection:
         self._searched = 0  # up to here nothing needs to be looked at again
         self._taken = 0  # by gunicorn
 
+    @property
+    def body(self) -> bytes:
+        """As it came: of a chunked one with what stands between the chunks."""
+        return self._bytes(self.head, self.end)
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        with memoryview(self.received) as view:
+            return bytes(view[start:end])
+
     # What gunicorn does with a socket.
 
     def recv(self, size: int) -> bytes:
         """The next bytes of the request; none at its end."""
-        part = bytes(self.received[self._taken : min(self._taken + size, self.end)])
+        part = self._bytes(self._taken, min(self._taken + size, self.end))
         self._taken += len(part)
         return part
 
@@ -150,8 +159,5 @@ class Connection:
 
     def _give_up(self) -> None:
         """Let gunicorn have what there is, and say what is wrong with it."""
-        self.chunked, self.head, self.end = (
-            False,
-            self.head or len(self.received),
-            len(self.received),
-        )
+        self.end = len(self.received)
+        self.head = self.head or self.end

@@ -192,7 +192,7 @@ class PatientWorker(Worker):
             environ["CONTENT_LENGTH"] = str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         else:
-            body = bytes(connection.received[connection.head : connection.end])
+            body = connection.body
         environ["wsgi.input"] = BytesIO(body)
         if not self.alive:
             response.force_close()
