@@ -24,16 +24,18 @@ from urllib3.filepost import encode_multipart_formdata
 
 from app import classification, create_app, images
 from app.api import classify
+from app.catalogue import load_catalogue
 from app.settings import Settings
-from models.cards import ImageInput
 
 SAMPLE = Path(__file__).parent.parent / "app/static/samples/mnist/seven.png"
 STAGES = ("read", "decode", "prepare", "infer", "answer")
 WARM_UP = 100  # requests
 
 
-def like_the_data_set(target: ImageInput) -> bytes:
-    """A PNG of the network's own size: a seven as in MNIST, or noise in colour."""
+def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
+    """A PNG of the size of the endpoint's network: a seven as in MNIST, or noise in colour."""
+    settings = Settings(weights=shelf) if shelf else Settings()
+    target = load_catalogue(settings).endpoints[endpoint].find().card.input
     if target.channels == 3:
         noise = np.random.default_rng(0).integers(0, 256, (target.height, target.width, 3))
         picture = Image.fromarray(noise.astype(np.uint8))
@@ -107,8 +109,7 @@ def requests_to_time(
         return "ok"
 
     endpoint = application.extensions["catalogue"].endpoints[name]
-    target = endpoint.find().card.input
-    data = picture.read_bytes() if picture else like_the_data_set(target)
+    data = picture.read_bytes() if picture else like_the_data_set(name)
     body, kind = encode_multipart_formdata({"file": ("image.png", data)})
 
     def call(path: str) -> bytes:
