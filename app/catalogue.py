@@ -109,7 +109,7 @@ class Endpoint:
 
         Raises RequestError 404 that lists what there is.
         """
-        rule = rule or self.default_rule
+        rule = self.default_rule if rule is None else rule
         versions = self.models.get(rule)
         if versions is None:
             known = ", ".join(self.models)
@@ -169,7 +169,7 @@ def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Mo
 
     Raises RequestError 404 that lists what there is where none of them has the rule.
     """
-    if not rule:
+    if rule is None:
         return [endpoint.find() for endpoint in endpoints]
     models = [endpoint.find(rule) for endpoint in endpoints if rule in endpoint.models]
     if not models:

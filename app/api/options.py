@@ -11,6 +11,7 @@ from app.catalogue import Endpoint, Model, every_rule, find_each
 from app.errors import RequestError
 
 DEFAULT_TOP = 3
+MOST_VERSIONS = 10**9
 CHOICE = ("rule", "version")
 OPTIONS = ("top", "preprocess", "sample")
 CLASSIFICATION = (*CHOICE, *OPTIONS)
@@ -45,7 +46,7 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
     """
     if not query:  # most requests
         return endpoint.find()
-    return endpoint.find(query.get("rule") or None, _whole(query, "version", 0, 10**9))
+    return endpoint.find(query.get("rule"), _whole(query, "version", 0, MOST_VERSIONS))
 
 
 def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:
@@ -64,8 +65,8 @@ def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
 
 
 def _whole(query: MultiDict[str, str], name: str, low: int, high: int) -> int | None:
-    text = query.get(name, "")
-    if not text:
+    text = query.get(name)
+    if text is None:
         return None
     if not re.fullmatch("[0-9]{1,10}", text) or not low <= int(text) <= high:
         message = f"{name}: expected a whole number from {low} to {high}, found {text[:40]!r}."
@@ -87,6 +88,7 @@ def describe_choice(endpoint: Endpoint) -> dict[str, Any]:
             "in": "query",
             "type": "integer",
             "minimum": 0,
+            "maximum": MOST_VERSIONS,
             "description": "A version of the model; without one, the newest.",
         },
     }
