@@ -24,6 +24,9 @@ FAINTEST = 0.04
 # ... nor is less than this many standard deviations of the paper's own noise.
 NOISE_MARGIN = 7.0
 
+# Ink above this is taken for a part of what is shown; where there is none, nothing is.
+FULL_ENOUGH = 0.25
+
 # Marks with less than this share of the largest mark's ink are dust.
 DUST = 0.06
 # A mark around or over the edge is a frame or a shadow if one inside has this share of its ink.
@@ -57,6 +60,8 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
         difference = _smooth(difference)
         distance = _length(difference)
     strong = distance >= 0.6 * distance.max()
+    if not strong.any():  # not a number, from a file of such
+        raise _blank()
     tone = difference[strong].mean(0)  # of the ink, as seen from the paper
     level = float(distance[strong].mean())
     if level < FAINTEST:
@@ -73,6 +78,8 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
     keep = _marks_that_matter(strength > 0.35) if tidy else None
     if keep is not None:
         strength *= keep
+    if not (strength > FULL_ENOUGH).any():  # noise, whose ink is everywhere and nowhere
+        raise _blank()
     return Ink(strength, float(luma(tone)) < 0, keep is not None, luma(paper))
 
 

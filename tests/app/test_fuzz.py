@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
@@ -84,3 +85,12 @@ def test_the_list_is_what_is_read(client: FlaskClient) -> None:
     for kind in ACCEPTED:
         response = client.post(LENET, data=WRITTEN[kind], content_type="image/png")
         assert response.status_code in (200, 422), (kind, response.text)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_no_picture_and_no_fault_of_the_service(client: FlaskClient, seed: int) -> None:
+    """Found by benchmarks/fuzz.py."""
+    noise = np.random.default_rng(seed).random((30, 40)) < 0.5
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    refused(client.post(LENET, data=buffer.getvalue(), content_type="image/png"), 422, "no_content")
