@@ -24,8 +24,8 @@ FAINTEST = 0.04
 # ... nor is less than this many standard deviations of the paper's own noise.
 NOISE_MARGIN = 7.0
 
-# Ink above this is taken for a part of what is shown; where there is none, nothing is.
-FULL_ENOUGH = 0.25
+# Ink above this makes a mark; where there is none, nothing is shown.
+MARKED = 0.35
 
 # Marks with less than this share of the largest mark's ink are dust.
 DUST = 0.06
@@ -75,11 +75,12 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
         raise _blank()
     floor = 3 * noise
     strength = np.clip((strength - floor) / (1 - floor), 0, 1).astype(np.float32)
-    keep = _marks_that_matter(strength > 0.35) if tidy else None
+    marked = strength > MARKED
+    if not marked.any():  # noise, whose ink is everywhere and nowhere
+        raise _blank()
+    keep = _marks_that_matter(marked) if tidy else None
     if keep is not None:
         strength *= keep
-    if not (strength > FULL_ENOUGH).any():  # noise, whose ink is everywhere and nowhere
-        raise _blank()
     return Ink(strength, float(luma(tone)) < 0, keep is not None, luma(paper))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from app.ink import FULL_ENOUGH, Floats, Ink, box, find_ink, luma
+from app.ink import Floats, Ink, box, find_ink, luma
 from app.pixels import eight_bits, grey_bytes, has_alpha, on_paper, to_array, unit
 from models.cards import ImageInput, Style
 
@@ -55,7 +55,7 @@ def digit(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
     ink = find_ink(pixels, tidy=True)
     steps += _ink_steps(ink)
-    strength = ink.strength[box(ink.strength > FULL_ENOUGH)]
+    strength = ink.strength[box(ink.strength > 0.25)]
     steps.append("cropped to the ink")
     strength, changed = _adjust_pen(strength)
     steps += changed

@@ -4,11 +4,11 @@
 
 Each peer is installed into a virtual environment of its own below the cache folder, the first time
 (about 8 GB, most of it TensorFlow and Triton; needs PyPI), and runs with two workers, as
-Metaplastic does, and its defaults otherwise; the networks run on one thread each. wrk is the client (Debian:
-apt-get install wrk) and shares the machine. Uploads are PNGs of the network's own size in a form;
-mosec gets the bare PNG, MLServer and PyTriton take tensors and get the decoded array as JSON.
-`small` is the published mnist/lenet, `large` an untrained GoogLeNet, 32x32x3, 79 million
-multiply-adds. Keras' peers run the `.keras` file, all others its ONNX export.
+Metaplastic does, and its defaults otherwise; the networks run on one thread each. wrk is the
+client (Debian: apt-get install wrk) and shares the machine. Uploads are PNGs of the network's own
+size in a form; mosec gets the bare PNG, MLServer and PyTriton take tensors and get the decoded
+array as JSON. `small` is the published mnist/lenet, `large` an untrained GoogLeNet, 32x32x3, 79
+million multiply-adds. Keras' peers run the `.keras` file, all others its ONNX export.
 
 Printed for each: answers a second at 8 clients, p50 and p99 of their latency, p50 of one client
 alone, memory (PSS) in all and for each process that answers, and the seconds from the command to
