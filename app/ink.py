@@ -106,7 +106,8 @@ def _noise(distance: Floats) -> float:
     Only what is nearer to the paper than to the ink is asked: an object may fill the picture.
     """
     few = distance[::2, ::2]
-    return 1.4826 * float(np.median(few[few <= 0.5 * few.max()]))
+    near = few[few <= 0.5 * few.max()]
+    return 1.4826 * float(np.median(near)) if near.size else np.inf
 
 
 def _blank() -> RequestError:
