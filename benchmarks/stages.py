@@ -99,17 +99,17 @@ class Clock:
 
 
 def requests_to_time(
-    name: str, picture: Path | None, clock: Clock
+    name: str, picture: Path | None, clock: Clock, shelf: Path | None = None
 ) -> tuple[Callable[[], bytes], Callable[[], bytes]]:
     """A classification of one upload by the endpoint `name`, and a call of an empty route."""
-    application = create_app(Settings())
+    application = create_app(Settings(weights=shelf) if shelf else Settings())
 
     @application.route("/empty", methods=["POST"])
     def empty() -> str:
         return "ok"
 
     endpoint = application.extensions["catalogue"].endpoints[name]
-    data = picture.read_bytes() if picture else like_the_data_set(name)
+    data = picture.read_bytes() if picture else like_the_data_set(name, shelf)
     body, kind = encode_multipart_formdata({"file": ("image.png", data)})
 
     def call(path: str) -> bytes:
