@@ -147,7 +147,10 @@ def large(cache: Path) -> Network:
         folder.mkdir(parents=True, exist_ok=True)
         make = [sys.executable, "-m", "benchmarks.serve", "--make", str(folder)]
         subprocess.run(
-            make, cwd=ROOT, check=True, env={**os.environ, "KERAS_BACKEND": "tensorflow"}
+            make,
+            cwd=ROOT,
+            check=True,
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
     return Network(
         shelf, folder, "cifar10/googlenet", like_the_data_set("cifar10/googlenet", shelf)
@@ -160,7 +163,7 @@ def make_large(folder: Path) -> None:
     from models.datasets import DATASETS
     from models.export import export
 
-    target = next(data for data in DATASETS if data.name == "cifar10")
+    target = DATASETS["cifar10"]
     shape = (target.input.height, target.input.width, target.input.channels)
     network = build(
         "googlenet", shape, len(target.labels), mean=target.input.mean, std=target.input.std
