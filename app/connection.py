@@ -4,6 +4,7 @@ gunicorn's parser, which reads and judges every request, takes a Connection for 
 all has come already. What is looked for here is only where the request ends.
 """
 
+import contextlib
 import re
 import socket
 from enum import Enum, auto
@@ -125,8 +126,9 @@ class Connection:
         else:
             self.end = self.head + (int(length[1]) if length else 0)
         body_follows = len(data) == self.head and (self.chunked or self.end > self.head)
-        if body_follows and _EXPECTS.search(head):
-            self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if body_follows and not self.closing and _EXPECTS.search(head):
+            with contextlib.suppress(OSError):  # the client is gone, as will be seen
+                self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _find_last_chunk(self) -> None:
         data = self.received

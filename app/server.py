@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import socket
 import sys
 from typing import Any
@@ -28,6 +29,7 @@ _log = logging.getLogger("gunicorn.error")
 def main() -> None:
     """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
     gunicorn.util.write_error = _write_error
+    _open_many_connections()
     try:
         settings = Settings.from_environment(os.environ)
         _check_port(settings)
@@ -162,6 +164,12 @@ def _write_error(connection: Any, status: int, reason: str, message: str) -> Non
     """Answer what is not HTTP in the one shape of errors; gunicorn's own answer is HTML."""
     code = reason.lower().replace(" ", "_")
     connection.sendall(http_bytes(RequestError(status, code, message or reason)))
+
+
+def _open_many_connections() -> None:
+    """As many as the system lets this process have, where it starts with fewer."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_port(settings: Settings) -> None:

@@ -6,8 +6,10 @@ Connections that nobody has taken up wait in the kernel, where every worker find
 beyond `max_waiting` the oldest are refused at once, so that the others are answered in time.
 """
 
+import errno
 import os
 import select
+import socket
 import time
 from collections import deque
 from io import BytesIO
@@ -111,6 +113,8 @@ class PatientWorker(Worker):
             return None
         except OSError as error:
             self.log.warning("a connection was lost: %s", error.strerror)
+            if error.errno == errno.EMFILE and self.watched:
+                self._end_the_oldest()
             return None
         sock.setblocking(False)
         connection = Connection(sock, address, self.settings.max_request_bytes)
@@ -118,13 +122,14 @@ class PatientWorker(Worker):
         return connection
 
     def _refuse_the_oldest(self) -> None:
-        """Of the connections that wait in the kernel, until few enough are left."""
+        """Of the requests that wait in the kernel, until few enough connections are left there."""
         for _ in range(_REFUSALS):
             if self.listener.get_backlog() <= self.settings.max_waiting:
                 return
             if connection := self._accept():
-                self._receive(connection)
-                self._refuse(connection, _TOO_BUSY)
+                self._read(connection)
+                if connection.state is State.WAITING:
+                    self._refuse(self.waiting.pop(), _TOO_BUSY)
 
     def _attend(self, connection: Connection) -> None:
         """Its socket can be read from, or written to."""
@@ -146,7 +151,10 @@ class PatientWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         """Take what has come of a request."""
+        begun = bool(connection.received)
         open_ended = self._receive(connection)
+        if not begun and connection.received:
+            connection.deadline = time.monotonic() + self.settings.read_timeout
         if connection.complete and connection.too_large:
             self._refuse(connection, http_bytes(too_large(self.settings.max_request_mib)))
         elif connection.complete:
@@ -246,7 +254,7 @@ class PatientWorker(Worker):
         connection.deadline = time.monotonic() + LINGER
         connection.received.clear()
         try:
-            connection.sock.shutdown(1)
+            connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
             return self._close(connection)
         return self._watch(connection, select.EPOLLIN)
@@ -259,7 +267,7 @@ class PatientWorker(Worker):
             self.poller.modify(number, events)
         else:
             if len(self.watched) >= self.cfg.worker_connections:
-                self._end(min(self.watched.values(), key=lambda c: c.deadline))
+                self._end_the_oldest()
             self.poller.register(number, events)
             self.watched[number] = connection
         connection.polled = events
@@ -270,6 +278,10 @@ class PatientWorker(Worker):
         for connection in list(self.watched.values()):
             if connection.deadline < self.looked:
                 self._end(connection)
+
+    def _end_the_oldest(self) -> None:
+        """To make room."""
+        self._end(min(self.watched.values(), key=lambda connection: connection.deadline))
 
     def _end(self, connection: Connection) -> None:
         if connection.state is State.READING and connection.received:

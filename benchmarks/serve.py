@@ -240,7 +240,7 @@ def measure(peer: Peer, programs: Path, network: Network, seconds: float) -> Fig
         before = cpu_seconds(process)
         load = closed_loop(url, body, seconds=seconds)
         cpu = (cpu_seconds(process) - before) / max(1.0, load.rate * seconds)
-        alone = closed_loop(url, body, clients=1, seconds=max(1, seconds / 2)).p50
+        alone = closed_loop(url, body, clients=1, seconds=seconds / 2).p50
         weights = [memory_mib(pid) for pid in family(process)]
     if load.refused or load.lost:
         print(f"  {peer.name}: {load.refused} not answered with 200, {load.lost} lost")

@@ -150,7 +150,7 @@ def closed_loop(
         (folder / "script.lua").write_text(_WRK)
         done = subprocess.run(
             [
-                *("wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "30s"),
+                *("wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"),
                 *("-s", str(folder / "script.lua"), url),
             ],
             env={

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -284,3 +285,16 @@ def test_sigterm_answers_who_is_connected_and_has_not_asked_yet(start: Start) ->
         client.sendall(HEAD + SEVEN)
         assert everything(client).startswith(b"HTTP/1.1 200 OK")
         assert service.process.wait(PATIENCE) == 0
+
+
+def test_clients_that_vanish_in_the_middle_cost_nobody_a_worker(service: Service) -> None:
+    workers = service.workers
+    expecting = HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    for sent in (expecting, HEAD + SEVEN[:50], HEAD + SEVEN, HEAD[:20]):
+        for _ in range(10):
+            with connect(service) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(sent)  # closing resets the connection
+    for _ in range(10):
+        assert ask(service.port)[0] == 200
+    assert workers <= service.workers
