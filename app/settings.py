@@ -102,7 +102,7 @@ class Settings:
         60, _whole(1, 3600), "seconds", "a client that has not sent its request by then is refused"
     )
     max_waiting: int = _setting(
-        16, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
+        8, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
     )
     max_connections: int = _setting(
         1000, _whole(1, 100_000), "connections a worker", "open, idle or slow; then the oldest ends"

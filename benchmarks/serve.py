@@ -81,7 +81,7 @@ ALL = (
          "{bin}/python {here}/litserve_server.py"),
     Peer("BentoML", ("bentoml==1.4.39", *ONNX),
          "{bin}/bentoml serve bentoml_server:Classifier --working-dir {here} --port {port}"),
-    Peer("MLServer", ("mlserver==1.7.1", "onnxruntime==1.31.1", "pillow==13.0.0"),
+    Peer("MLServer", ("mlserver==1.7.1", "uvloop==0.21.0", "onnxruntime==1.31.1", "pillow==13.0.0"),
          "{bin}/python {here}/mlserver_start.py", "/v2/models/model/infer", "tensor"),
     Peer("FastAPI + Keras", ("fastapi==0.165.0", "uvicorn[standard]", "python-multipart", *KERAS),
          "{bin}/uvicorn fastapi_server:app --workers 2 --port {port} --app-dir {here}"

@@ -7,14 +7,15 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 
-def instance():
-    network = common.open_onnx()
+class Instance:
+    """Its network is opened where it runs, in a process of its own."""
+
+    network = None
 
     @batch
-    def infer(image):
-        return {"logits": network(image)}
-
-    return infer
+    def __call__(self, image):
+        self.network = self.network or common.open_onnx()
+        return {"logits": self.network(image)}
 
 
 if __name__ == "__main__":
@@ -27,7 +28,7 @@ if __name__ == "__main__":
     with Triton(config=config) as triton:
         triton.bind(
             model_name="model",
-            infer_func=[instance() for _ in range(common.WORKERS)],
+            infer_func=[Instance() for _ in range(common.WORKERS)],
             inputs=[Tensor(name="image", dtype=np.float32, shape=shape)],
             outputs=[Tensor(name="logits", dtype=np.float32, shape=(-1,))],
             config=ModelConfig(max_batch_size=16, batcher=DynamicBatcher()),
