@@ -83,7 +83,7 @@ class PatientWorker(Worker):
                 called = True
         if called:
             self._refuse_the_oldest()
-            if not self.waiting and (connection := self._accept()):
+            if connection := self._accept():  # one at a time: others may be idle
                 self._read(connection)
         while len(self.waiting) > self.settings.max_waiting:
             self._refuse(self.waiting.popleft(), _TOO_BUSY)

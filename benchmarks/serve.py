@@ -67,8 +67,10 @@ class Peer:
     command: str
     path: str = "/predict"
     sends: str = "form"  # or "png", "tensor"
+    python: str = sys.executable  # that its environment is made with, where it is there
 
 
+# PyTriton's wheel embeds an interpreter as old as Debian's; it fails on a newer standard library.
 GUNICORN = "{bin}/gunicorn --workers 2 --bind 127.0.0.1:{port} --chdir {here} --log-level error"
 ALL = (
     Peer(OURS, (), "{bin}/python wsgi.py"),
@@ -76,7 +78,8 @@ ALL = (
     Peer("mosec", ("mosec==0.9.8", *ONNX), "{bin}/python {here}/mosec_server.py --port {port}"
          " --timeout 30000 --log-level error", "/inference", "png"),
     Peer("PyTriton", ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "pillow==13.0.0"),
-         "{bin}/python {here}/pytriton_server.py", "/v2/models/model/infer", "tensor"),
+         "{bin}/python {here}/pytriton_server.py", "/v2/models/model/infer", "tensor",
+         "/usr/bin/python3.11"),
     Peer("LitServe", ("litserve==0.2.19", "python-multipart", *ONNX),
          "{bin}/python {here}/litserve_server.py"),
     Peer("BentoML", ("bentoml==1.4.39", *ONNX),
@@ -194,7 +197,8 @@ def install(peer: Peer, cache: Path) -> Path:
     done = environment / "installed"
     if not done.exists() or done.read_text() != "\n".join(peer.packages):
         print(f"installing {peer.name} ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        python = peer.python if Path(peer.python).exists() else sys.executable
+        subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
         pip = subprocess.run(
             [
                 environment / "bin/pip",

@@ -298,3 +298,26 @@ def test_clients_that_vanish_in_the_middle_cost_nobody_a_worker(service: Service
     for _ in range(10):
         assert ask(service.port)[0] == 200
     assert workers <= service.workers
+
+
+def test_kept_connections_leave_room_for_new_ones(start: Start) -> None:
+    """Each of four clients has its next request sent before the last one's answer is read."""
+    over = threading.Event()
+
+    def keep_busy(service: Service) -> None:
+        with connect(service) as client:
+            client.sendall((HEAD + SEVEN) * 2)
+            while not over.is_set() and client.recv(65536):
+                client.sendall(HEAD + SEVEN)
+
+    with start(workers=1) as service:
+        busy = [threading.Thread(target=keep_busy, args=(service,)) for _ in range(4)]
+        for thread in busy:
+            thread.start()
+        try:
+            for _ in range(10):
+                assert ask(service.port)[0] == 200
+        finally:
+            over.set()
+            for thread in busy:
+                thread.join(PATIENCE)
