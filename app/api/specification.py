@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from app.catalogue import Catalogue, Endpoint, Model, ShelfError
+from app.catalogue import Catalogue, Endpoint, Model
 from app.classification import classify
 from app.comparison import compare
 from app.errors import RequestError
@@ -96,7 +96,7 @@ def add_real_answers(paths: dict[str, Any], catalogue: Catalogue, settings: Sett
         if sample:
             try:
                 answer: Any = compare(models, sample, settings, top=TOP, raw=False)
-            except (ShelfError, RequestError):
+            except RequestError:
                 continue
             _add(paths, f"/api/{dataset}/compare", answer)
 
@@ -108,7 +108,7 @@ def _classified(endpoint: Endpoint, model: Model, settings: Settings) -> Any:
     try:
         top = min(TOP, len(model.card.labels))
         return classify(model, [sample], settings, top=top, raw=False)
-    except (ShelfError, RequestError):
+    except RequestError:
         return None
 
 
@@ -121,7 +121,7 @@ def _sample(endpoint: Endpoint) -> Upload | None:
 
 def _passing(model: Model) -> Model:
     """`model`, or one whose session is gone with it where it has none yet."""
-    return model if "network" in vars(model) else dataclasses.replace(model)
+    return model if "problem" in vars(model) else dataclasses.replace(model)
 
 
 def _add(paths: dict[str, Any], path: str, answer: Any) -> None:
