@@ -25,6 +25,14 @@ ERRORS = {
         "code": "unknown_rule",
         "rules": ["metaplastic", "backprop"],
     },
+    "401": {
+        "message": "A key is needed, in the header X-API-Key or as a bearer token.",
+        "code": "no_key",
+    },
+    "408": {
+        "message": "The request took too long to come. Send it faster, or smaller.",
+        "code": "too_slow",
+    },
     "413": {
         "message": "The picture has 20000x20000 pixels; at most 50000000 in all are accepted. "
         "Send it smaller.",
@@ -52,10 +60,13 @@ ERRORS = {
         "message": "The service failed; the fault is its own and has been logged.",
         "code": "internal_error",
     },
+    "429": {
+        "message": "The limit is 60 per 1 minute; Retry-After says when to try again.",
+        "code": "too_many_requests",
+    },
     "503": {
-        "message": "The network takes longer over an explanation than a request may last. Try "
-        "again when the service has less to do, or ask a smaller network.",
-        "code": "explanation_too_slow",
+        "message": "More requests wait than can be answered soon. Try again.",
+        "code": "too_busy",
     },
 }
 NOT_READY = {"message": "A model cannot be run; the log says why.", "code": "not_ready"}
