@@ -26,8 +26,8 @@ ERRORS = {
         "rules": ["metaplastic", "backprop"],
     },
     "401": {
-        "message": "A key is needed, in the header X-API-Key or as a bearer token.",
-        "code": "no_key",
+        "message": "A key is needed: send it as X-API-Key, or as Authorization: Bearer.",
+        "code": "missing_key",
     },
     "408": {
         "message": "The request took too long to come. Send it faster, or smaller.",
@@ -62,7 +62,7 @@ ERRORS = {
     },
     "429": {
         "message": "The limit is 60 per 1 minute; Retry-After says when to try again.",
-        "code": "too_many_requests",
+        "code": "rate_limited",
     },
     "503": {
         "message": "More requests wait than can be answered soon. Try again.",
