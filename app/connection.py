@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 MOST_HEAD = 64 * 1024  # bytes of a request's line and headers, or of a chunked body's trailers
 _RECEIVE = 256 * 1024
+_MOST_PATH = 256  # bytes; the service's own are shorter
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
@@ -65,6 +66,12 @@ class Connection:
         if self.chunked and not self.end:
             self._find_last_chunk()
         return 0 < self.end <= len(self.received)
+
+    @property
+    def path(self) -> str:
+        """What the request asks for, as far as that has come."""
+        words = self._bytes(0, min(len(self.received), _MOST_PATH)).split(b"\r\n")[0].split(b" ")
+        return words[1].decode("latin-1") if len(words) > 1 else ""
 
     def next_request(self) -> None:
         """Forget the request that was answered; what came behind it stays."""

@@ -34,10 +34,15 @@ def too_large(mebibytes: int) -> RequestError:
     return RequestError(413, "request_too_large", message, limit=mebibytes * 1024 * 1024)
 
 
-def http_bytes(error: RequestError) -> bytes:
+def body_for(path: str, error: RequestError) -> dict[str, Any]:
+    """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
+    standard = path == "/v2" or path.startswith(("/v1/", "/v2/"))
+    return {"error": error.message} if standard else error.body()
+
+
+def http_bytes(error: RequestError, path: str = "") -> bytes:
     """The whole answer, for what ends before it reaches Flask."""
-    # Whoever asked may be a client of the standard protocols, which reads nothing but "error".
-    body = json.dumps({**error.body(), "error": error.message}) + "\n"
+    body = json.dumps(body_for(path, error)) + "\n"
     retry = f"Retry-After: {RETRY_AFTER}\r\n" if error.status in (429, 503) else ""
     head = (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n{retry}"

@@ -221,7 +221,7 @@ class PatientWorker(Worker):
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         self.count_refusal(error.code)
-        connection.output, connection.closing = [http_bytes(error)], True
+        connection.output, connection.closing = [http_bytes(error, connection.path)], True
         self._write(connection)
 
     def _write(self, connection: Connection) -> None:

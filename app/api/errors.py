@@ -11,7 +11,7 @@ from werkzeug.routing import RequestRedirect
 
 from app.api.answers import answer
 from app.catalogue import Catalogue
-from app.errors import RETRY_AFTER, RequestError, too_large
+from app.errors import RETRY_AFTER, RequestError, body_for, too_large
 from app.records import note_error
 from app.settings import Settings
 
@@ -43,8 +43,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
 def refuse(error: RequestError) -> Response:
     """The answer of `error`, in the shape that the caller's protocol has for errors."""
     note_error(error.code)
-    standard = request.path == "/v2" or request.path.startswith(("/v1/", "/v2/"))
-    response = answer({"error": error.message} if standard else error.body(), error.status)
+    response = answer(body_for(request.path, error), error.status)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503):
