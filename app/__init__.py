@@ -1,26 +1,22 @@
 """The web service: HTTP and images in, predictions out. Never imports TensorFlow or Keras."""
 
 import os
-from collections.abc import Callable
 
 from flask import Flask
 
 from app.access import register_access
 from app.api import register_api
-from app.catalogue import Model, load_catalogue
+from app.catalogue import Catalogue, load_catalogue
 from app.compression import read_compressed_bodies
 from app.demo import blueprint
-from app.draining import drain_unread_body
 from app.settings import Settings
 from app.uploads import Request
 
 
-def create_app(
-    settings: Settings | None = None, skip: Callable[[Model], bool] = lambda _: False
-) -> Flask:
+def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> Flask:
     """The service for the models that `settings` (by default METAPLASTIC_* variables) name.
 
-    Those to `skip` are left out.
+    Where they have been read already, they are the `catalogue`.
 
     Raises StartError where a setting or a model cannot be used. Starts nothing: a model's session
     opens with its first request, or with `app.extensions["catalogue"].open_first_sessions()`.
@@ -31,14 +27,13 @@ def create_app(
     from app.protocols import register_protocols
 
     settings = settings or Settings.from_environment(os.environ)
-    catalogue = load_catalogue(settings, skip)
+    catalogue = catalogue or load_catalogue(settings)
     app = Flask(__name__)
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
     observe_requests(app, catalogue, settings)
-    app.after_request(drain_unread_body)
     register_access(app, settings)
     read_compressed_bodies(app)
     app.register_blueprint(blueprint(catalogue, settings))

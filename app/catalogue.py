@@ -1,16 +1,20 @@
 """The shelf as the service sees it: its endpoints, their models, and each model's session."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from app.errors import RequestError
 from app.inference import ModelError, Network, open_network
 from app.settings import Settings, StartError
-from models.cards import ONNX_MODEL, RULES, Card, CardError, find_models
+from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
+
+_log = logging.getLogger("gunicorn.error")
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
 COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
@@ -34,18 +38,38 @@ class Model:
         """Whether `model.onnx` is known to be the file that was published: it ran then."""
         return ONNX_MODEL in self.card.files
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """Opened when first asked for: in a worker, not in its parent, and only where it is used.
 
-        Raises ShelfError where `model.onnx` is not a model that fits its card.
+        Raises RequestError 503 where `model.onnx` is not a model that fits its card.
         """
-        path, target = self.folder / ONNX_MODEL, self.card.input
-        image = (target.height, target.width, target.channels)
+        if self.problem:
+            message = f"{self.card.name} version {self.card.version} cannot be run here."
+            raise RequestError(503, "model_unavailable", f"{message} The log says why.")
+        return self._opened
+
+    @cached_property
+    def problem(self) -> str:
+        """Why the model cannot be run, "" where it can; found out when it is opened."""
         try:
-            return open_network(path, image, len(self.card.labels))
+            _ = self._opened
         except ModelError as error:
-            raise ShelfError(f"{path}: {error}") from error
+            problem = f"{self.folder / ONNX_MODEL}: {error}"
+            _log.error("left out: %s", problem)
+            return problem
+        return ""
+
+    @cached_property
+    def _opened(self) -> Network:
+        target = self.card.input
+        image = (target.height, target.width, target.channels)
+        return open_network(self.folder / ONNX_MODEL, image, len(self.card.labels))
+
+    @property
+    def known_problem(self) -> str:
+        """The problem that has been found already, without opening the model to look for one."""
+        return str(self.__dict__.get("problem", ""))
 
 
 @dataclass(frozen=True)
@@ -87,7 +111,7 @@ class Endpoint:
 
         Raises RequestError 404 that lists what there is.
         """
-        rule = rule or self.default_rule
+        rule = self.default_rule if rule is None else rule
         versions = self.models.get(rule)
         if versions is None:
             known = ", ".join(self.models)
@@ -109,6 +133,7 @@ class Catalogue:
     root: Path
     endpoints: Mapping[str, Endpoint]
     default: Endpoint
+    left_out: Mapping[str, str]  # folder below the root -> what is wrong with its model
 
     def __iter__(self) -> Iterator[Model]:
         for endpoint in self.endpoints.values():
@@ -126,11 +151,19 @@ class Catalogue:
         """Open those sessions that should not wait for a request to their model.
 
         That is the default model's, and those of files that no checksum vouches for. Raises
-        ShelfError for the first that cannot be opened.
+        ShelfError where no model is left that can be run.
         """
         for model in self:
             if model is self.default.find() or not model.vouched_for:
-                _ = model.network
+                _ = model.problem
+        if all(model.known_problem for model in self):
+            raise ShelfError("\n".join(self.problems.values()))
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What cannot be served, as far as is known: folder below the root -> what is wrong."""
+        found = {_below(self.root, m.folder): m.known_problem for m in self if m.known_problem}
+        return {**self.left_out, **found}
 
 
 def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
@@ -139,7 +172,7 @@ def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Mo
     For the rule `all` it is those of every rule, the newest of each. Raises RequestError 404 that
     lists what there is where none of them has the rule.
     """
-    if not rule:
+    if rule is None:
         return [endpoint.find() for endpoint in endpoints]
     if rule == ALL_RULES:
         return [endpoint.find(name) for endpoint in endpoints for name in endpoint.models]
@@ -158,39 +191,67 @@ def every_rule(endpoints: Sequence[Endpoint]) -> list[str]:
 
 
 def load_catalogue(
-    settings: Settings, skip: Callable[[Model], bool] = lambda _: False
+    settings: Settings,
+    skip: Callable[[Model], bool] = lambda _: False,
+    broken: Mapping[Path, str] = MappingProxyType({}),
 ) -> Catalogue:
     """The models at or below `settings.weights`, checked but for their sessions.
 
-    Those to `skip` are left out.
-
-    Raises ShelfError for a missing or empty folder, a broken card, a missing or changed
-    `model.onnx`, or two models of the same name and version.
+    A model with a broken card, a missing or changed `model.onnx`, or the name and version of
+    another is left out; so is one in a folder that `broken` knows to hold one that cannot be run,
+    with what is wrong. Those to `skip` are not looked for. Raises ShelfError for a missing or empty
+    folder, and where no model is left.
     """
     root = settings.weights
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise ShelfError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
-    try:
-        models = [Model(card, folder) for folder, card in find_models(root)]
-    except CardError as error:
-        raise ShelfError(f"{error}. Publish the model again, or remove its folder.") from error
-    if not models:
+    models: dict[tuple[str, int], Model] = {}
+    left_out: dict[str, str] = {}
+    for folder in model_folders(root):
+        try:
+            if folder in broken:
+                raise ShelfError(broken[folder])
+            model = _load(folder)
+            identity = model.card.name, model.card.version
+            if other := models.get(identity):
+                raise ShelfError(
+                    f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
+                    "Name one of them with METAPLASTIC_WEIGHTS, or remove one."
+                )
+            models[identity] = model
+        except ShelfError as error:
+            left_out[_below(root, folder)] = str(error)
+    if not models and not left_out:
         raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
-    models = [model for model in models if not skip(model)]
+    models = {identity: model for identity, model in models.items() if not skip(model)}
     if not models:
-        raise ShelfError(f"METAPLASTIC_WEIGHTS: no model of {root} would be left to serve.")
-    for model in models:
-        _check(model)
-    endpoints = {name: _endpoint(group) for name, group in _by_endpoint(models).items()}
+        problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
+        raise ShelfError("\n".join(problems))
+    groups = _by_endpoint(list(models.values()))
+    endpoints = {name: _endpoint(group) for name, group in groups.items()}
     default = endpoints.get(settings.model) or next(iter(endpoints.values()))
-    return Catalogue(root, endpoints, default)
+    return Catalogue(root, endpoints, default, left_out)
 
 
 _ADVICE = (
     "Name a shelf or a run folder, or fill the shelf: python -m models train mnist lenet, "
     "then python -m models publish RUN."
 )
+
+
+def _below(root: Path, folder: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def _load(folder: Path) -> Model:
+    """The model in `folder`, checked but for its session. Raises ShelfError."""
+    try:
+        model = Model(read_card(folder), folder)
+    except CardError as error:
+        raise ShelfError(f"{error}. Publish the model again, or remove its folder.") from error
+    _check(model)
+    return model
 
 
 def _check(model: Model) -> None:
@@ -239,13 +300,7 @@ def _endpoint(models: list[Model]) -> Endpoint:
     """The endpoint of `models`, which share a data set and an architecture."""
     by_rule: dict[str, dict[int, Model]] = {}
     for model in sorted(models, key=lambda model: -model.card.version):
-        versions = by_rule.setdefault(model.card.rule, {})
-        if other := versions.get(model.card.version):
-            raise ShelfError(
-                f"{other.folder} and {model.folder} are both {model.card.name} version "
-                f"{model.card.version}. Name one of them with METAPLASTIC_WEIGHTS, or remove one."
-            )
-        versions[model.card.version] = model
+        by_rule.setdefault(model.card.rule, {})[model.card.version] = model
     ordered = dict(sorted(by_rule.items(), key=lambda item: _preference(*item)))
     dataset, architecture = models[0].card.dataset, models[0].card.architecture
     return Endpoint(dataset, architecture, ordered, _samples(dataset))

@@ -36,9 +36,12 @@ def compare(
 ) -> Comparison:
     """What each of `models`, all of one data set, sees in `upload`, in their order.
 
+    Models that cannot be run are left out.
+
     `top` and `raw` are those of a classification; of a model with fewer classes than `top` all are
     listed. Raises RequestError where the image cannot be used.
     """
+    models = [model for model in models if not model.problem] or models
     targets = dict.fromkeys(model.card.input for model in models)  # mostly one
     prepared = {
         target: decode_and_prepare([upload], target, settings, raw=raw) for target in targets

@@ -1,6 +1,10 @@
 """The one exception that a request may end with, and the JSON that it becomes."""
 
+import json
+from http import HTTPStatus
 from typing import Any
+
+RETRY_AFTER = "1"  # seconds, with every 429 and 503
 
 
 class RequestError(Exception):
@@ -20,3 +24,28 @@ class RequestError(Exception):
     def body(self) -> dict[str, Any]:
         """The answer's JSON."""
         return {"message": self.message, "code": self.code, **self.details}
+
+
+def too_large(mebibytes: int) -> RequestError:
+    """A request of more than so many MiB."""
+    message = (
+        f"The request is too large: at most {mebibytes} MiB in all. Send fewer or smaller images."
+    )
+    return RequestError(413, "request_too_large", message, limit=mebibytes * 1024 * 1024)
+
+
+def body_for(path: str, error: RequestError) -> dict[str, Any]:
+    """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
+    standard = path == "/v2" or path.startswith(("/v1/", "/v2/"))
+    return {"error": error.message} if standard else error.body()
+
+
+def http_bytes(error: RequestError, path: str = "") -> bytes:
+    """The whole answer, for what ends before it reaches Flask."""
+    body = json.dumps(body_for(path, error)) + "\n"
+    retry = f"Retry-After: {RETRY_AFTER}\r\n" if error.status in (429, 503) else ""
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n{retry}"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return (head + body).encode("ascii")

@@ -64,10 +64,10 @@ def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Netw
         session = onnxruntime.InferenceSession(
             str(model), sess_options=options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
+        name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = session.run(None, {name: pixels})[0]
+            logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
             return logits
 
         answered = network(np.zeros((1, *image), np.float32)).shape
@@ -98,6 +98,7 @@ def _failures() -> tuple[type[Exception], ...]:
         state.NoSuchFile,
         state.NotImplemented,
         state.RuntimeException,
+        MemoryError,
         ValueError,
     )
 
@@ -105,6 +106,8 @@ def _failures() -> tuple[type[Exception], ...]:
 @timed("infer")
 def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
+    if len(pixels) <= BATCH:
+        return interpret(network(pixels), calibration)
     parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     return interpret(np.concatenate(parts), calibration)
 
@@ -112,11 +115,13 @@ def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibratio
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Probabilities and energy from `logits` (N, C), without overflow at any finite size."""
     exact = logits.astype(np.float64)
-    tempered = exact / calibration.energy_temperature
-    energy = calibration.energy_temperature * np.logaddexp.reduce(tempered, axis=1)
-    scaled = exact / calibration.temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    most = exact.max(axis=1, keepdims=True)
+    exact -= most
+    scale = calibration.energy_temperature
+    energy = scale * np.log(np.exp(exact / scale).sum(axis=1)) + most[:, 0]
+    exact /= calibration.temperature
+    probabilities = np.exp(exact, out=exact)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     return Outcome(probabilities, energy, energy >= calibration.energy_threshold)
 
 

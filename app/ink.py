@@ -24,6 +24,9 @@ FAINTEST = 0.04
 # ... nor is less than this many standard deviations of the paper's own noise.
 NOISE_MARGIN = 7.0
 
+# Ink above this makes a mark; where there is none, nothing is shown.
+MARKED = 0.35
+
 # Marks with less than this share of the largest mark's ink are dust.
 DUST = 0.06
 # A mark around or over the edge is a frame or a shadow if one inside has this share of its ink.
@@ -57,6 +60,8 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
         difference = _smooth(difference)
         distance = _length(difference)
     strong = distance >= 0.6 * distance.max()
+    if not strong.any():  # not a number, from a file of such
+        raise _blank()
     tone = difference[strong].mean(0)  # of the ink, as seen from the paper
     level = float(distance[strong].mean())
     if level < FAINTEST:
@@ -70,7 +75,10 @@ def find_ink(pixels: Floats, *, tidy: bool) -> Ink:
         raise _blank()
     floor = 3 * noise
     strength = np.clip((strength - floor) / (1 - floor), 0, 1).astype(np.float32)
-    keep = _marks_that_matter(strength > 0.35) if tidy else None
+    marked = strength > MARKED
+    if not marked.any():  # noise, whose ink is everywhere and nowhere
+        raise _blank()
+    keep = _marks_that_matter(marked) if tidy else None
     if keep is not None:
         strength *= keep
     return Ink(strength, float(luma(tone)) < 0, keep is not None, luma(paper))
@@ -98,7 +106,8 @@ def _noise(distance: Floats) -> float:
     Only what is nearer to the paper than to the ink is asked: an object may fill the picture.
     """
     few = distance[::2, ::2]
-    return 1.4826 * float(np.median(few[few <= 0.5 * few.max()]))
+    near = few[few <= 0.5 * few.max()]
+    return 1.4826 * float(np.median(near)) if near.size else np.inf
 
 
 def _blank() -> RequestError:

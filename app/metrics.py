@@ -130,7 +130,7 @@ def _of_label(model: str, version: str, label: str) -> Any:
 
 def register_metrics(app: Flask, catalogue: Catalogue) -> None:
     """Add the route /metrics."""
-    now = _Now(catalogue, lambda: getattr(app.extensions.get("worker"), "sockets", ()))
+    now = _Now(catalogue, lambda: app.extensions.get("worker"))
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -149,16 +149,18 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
 class _Now:
     """What is true at the moment of a scrape, the same in every worker."""
 
-    def __init__(self, catalogue: Catalogue, listeners: Callable[[], Any]) -> None:
+    def __init__(self, catalogue: Catalogue, worker: Callable[[], Any]) -> None:
         self.catalogue = catalogue
-        self.listeners = listeners
+        self.worker = worker  # that answers; None where the server is not ours
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         queue = GaugeMetricFamily(
-            "metaplastic_queue_depth", "Connections that wait for a free worker."
+            "metaplastic_queue_depth",
+            "Connections that wait for a free worker, and requests that wait in the asked one.",
         )
-        # gunicorn's own measure; -1 on systems that do not tell.
-        queue.add_metric([], sum(max(0, one.get_backlog()) for one in self.listeners()))
+        if worker := self.worker():
+            # gunicorn's own measure; -1 on systems that do not tell.
+            queue.add_metric([], max(0, worker.listener.get_backlog()) + len(worker.waiting))
         yield queue
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",

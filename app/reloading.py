@@ -17,7 +17,7 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
-from app.catalogue import Catalogue, Model, ShelfError, load_catalogue
+from app.catalogue import Catalogue, Model, load_catalogue
 from app.counting import VARIABLE
 from app.errors import RequestError
 from app.settings import Settings
@@ -60,18 +60,16 @@ def reread(settings: Settings, served: Catalogue) -> Flask:
         return model.card.name in unloaded
 
     broken = _run_each(new_in(load_catalogue(settings, skip), served))
-    for problem in broken.values():
-        _log.error("left out: %s", problem)
-    return create_app(settings, lambda model: skip(model) or str(model.folder) in broken)
+    return create_app(settings, load_catalogue(settings, skip, broken))
 
 
 def new_in(shelf: Iterable[Model], served: Iterable[Model]) -> list[Model]:
-    """The models of a shelf that are not served yet, as they are now."""
-    known = {model.folder: model.card for model in served}
+    """The models of a shelf that are not known to be served already, as they are now."""
+    known = {model.folder: model.card for model in served if model.vouched_for}
     return [model for model in shelf if known.get(model.folder) != model.card]
 
 
-def _run_each(models: list[Model]) -> dict[str, str]:
+def _run_each(models: list[Model]) -> dict[Path, str]:
     """What is wrong with those of `models` that cannot be run, by their folders.
 
     Tried in a process that ends with the attempt: a session in the master would be in every worker.
@@ -81,10 +79,11 @@ def _run_each(models: list[Model]) -> dict[str, str]:
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        found = {str(model.folder): "it ended the process that tried it" for model in models}
+        logging.disable()  # the master says it, once
+        found = {str(m.folder): f"{m.folder}: ended the process that tried it" for m in models}
         try:
             for model in models:
-                found[str(model.folder)] = _problem_of(model)
+                found[str(model.folder)] = model.problem
         finally:
             os.write(theirs, json.dumps(found).encode())
             os._exit(0)
@@ -94,15 +93,7 @@ def _run_each(models: list[Model]) -> dict[str, str]:
     with contextlib.suppress(ChildProcessError):  # gunicorn may have seen it end
         os.waitpid(child, 0)
     found = json.loads(text) if text else {str(m.folder): "cannot be tried" for m in models}
-    return {folder: problem for folder, problem in found.items() if problem}
-
-
-def _problem_of(model: Model) -> str:
-    try:
-        _ = model.network
-    except ShelfError as error:
-        return str(error)
-    return ""
+    return {Path(folder): problem for folder, problem in found.items() if problem}
 
 
 def replace_workers(app: Flask) -> None:

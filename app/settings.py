@@ -101,17 +101,20 @@ class Settings:
     workers: int = _setting(
         2, _whole(1, 256), "processes", "requests answered at the same time; one for each core"
     )
-    threads: int = _setting(
-        1,
-        _whole(1, 64),
-        "threads a worker",
-        "more than 1 keeps connections open between requests, at a worse 99th percentile",
-    )
     timeout: int = _setting(
         30, _whole(1, 3600), "seconds", "a worker that is silent for so long is replaced"
     )
     graceful_timeout: int = _setting(
         30, _whole(1, 3600), "seconds", "what a stopping service leaves to requests in flight"
+    )
+    read_timeout: int = _setting(
+        60, _whole(1, 3600), "seconds", "a client that has not sent its request by then is refused"
+    )
+    max_waiting: int = _setting(
+        8, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
+    )
+    max_connections: int = _setting(
+        1000, _whole(1, 100_000), "connections a worker", "open, idle or slow; then the oldest ends"
     )
     max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")

@@ -1,4 +1,4 @@
-"""A stop that loses nobody: no new connections, and an answer to every one that was made.
+"""A stop and a reload that lose nobody: every connection that was made is answered.
 
 The kernel completes connections before a worker accepts them. Closing the port resets those that
 wait, so the port first stops to take new ones, the workers answer what waits, and then it closes.
@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.sync import SyncWorker
 
 # Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
 _IP_MINTTL = 21
 _IPV6_MINHOPCOUNT = 73
+MOST_PATIENCE = 10.0  # seconds that the workers of before a reload wait for the new ones
 _FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128
 
 
@@ -31,33 +31,22 @@ class GracefulArbiter(Arbiter):
         finally:
             heed_sigterm()
 
+    def manage_workers(self) -> None:
+        # On SIGHUP there are more workers than wanted: the old ones go when the new ones answer.
+        if len(self.WORKERS) > self.num_workers:
+            newest = sorted(self.WORKERS.values(), key=lambda worker: -worker.age)
+            deadline = time.monotonic() + MOST_PATIENCE
+            while not all(worker.answers for worker in newest[: self.num_workers]):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+        super().manage_workers()
+
     def stop(self, graceful: bool = True) -> None:
         if graceful:
             for listener in self.LISTENERS:
                 refuse_new_connections(listener.sock)
         super().stop(graceful)
-
-
-class GracefulWorker(SyncWorker):
-    """gunicorn's sync worker, which before it leaves answers whoever is connected already."""
-
-    replaced = False  # by a worker that takes over those who wait: see app/reloading.py
-
-    def run(self) -> None:
-        super().run()
-        if self.replaced:
-            return
-        deadline = time.monotonic() + self.cfg.graceful_timeout / 2
-        for listener in self.sockets:
-            while time.monotonic() < deadline and self._answer_next(listener):
-                self.notify()
-
-    def _answer_next(self, listener: Any) -> bool:
-        try:
-            self.accept(listener)
-        except OSError:  # nobody waits
-            return False
-        return True
 
 
 def heed_sigterm() -> None:

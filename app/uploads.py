@@ -9,10 +9,10 @@ from typing import IO, Any
 from urllib.parse import parse_qs
 
 import flask
-from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import RequestError
+from app.multipart import Part, parts_of
 from app.records import timed
 
 FILE = "file"
@@ -104,7 +104,7 @@ def _read_body(request: flask.Request) -> tuple[list[Upload], str]:
 
 def _whole_body(request: flask.Request) -> bytes:
     """The body. Raises RequestEntityTooLarge."""
-    data = request.get_data(cache=False)
+    data = request.get_data()
     # Of a body that does not announce its length werkzeug would silently leave out the rest.
     if request.content_length is None and len(data) >= (request.max_content_length or 0) > 0:
         raise RequestEntityTooLarge
@@ -112,38 +112,40 @@ def _whole_body(request: flask.Request) -> bytes:
 
 
 def _read_multipart(request: flask.Request) -> tuple[list[Upload], str]:
-    fields = [*request.files, *request.form]
-    if wrong := [name for name in fields if name not in (FILE, SAMPLE)]:
-        found = ", ".join(map(_quote, wrong[:5]))
+    fields = _form_of(request)
+    if wrong := [field.name for field in fields if field.name not in (FILE, SAMPLE)]:
+        wrong = list(dict.fromkeys(wrong))[:5]
         raise RequestError(
             400,
             "unknown_field",
-            f"Unknown form field {found}: the image belongs into the field `file`, "
-            f"and options such as rule and top into the URL. {_how(request)}",
-            fields=wrong[:5],
+            f"Unknown form field {', '.join(map(_quote, wrong))}: the image belongs into the field "
+            f"`file`, and options such as rule and top into the URL. {_how(request)}",
+            fields=wrong,
         )
-    if any(request.form.getlist(FILE)) or any(map(_is_chosen, request.files.getlist(SAMPLE))):
+    # Browsers send a file field without a choice as a file with neither name nor content.
+    fields = [field for field in fields if field.filename or field.data]
+    if any((field.name == FILE) == (field.filename is None) for field in fields):
         raise RequestError(
             400,
             "not_a_file",
             f"The field `file` must be a file and `sample` a name: in curl an @ makes the "
             f"difference. {_how(request)}",
         )
-    files = [file for file in request.files.getlist(FILE) if _is_chosen(file)]
-    return [Upload(_content(file), file.filename or None) for file in files], request.form.get(
-        SAMPLE, ""
-    )
+    files = [Upload(field.data, field.filename or None) for field in fields if field.name == FILE]
+    samples = [field.data for field in fields if field.name == SAMPLE]
+    return files, samples[0].decode(errors="replace") if samples else ""
 
 
-def _is_chosen(file: FileStorage) -> bool:
-    """Browsers send a file field without a choice as a file with neither name nor content."""
-    return bool(file.filename or _content(file))
-
-
-def _content(file: FileStorage) -> bytes:
-    stream = file.stream
-    assert isinstance(stream, BytesIO)  # see Request
-    return stream.getvalue()  # shares the buffer: no copy
+def _form_of(request: flask.Request) -> list[Part]:
+    """The fields of a form. Raises RequestEntityTooLarge."""
+    parts = parts_of(request.content_type or "", _whole_body(request))
+    if parts is not None:
+        return parts
+    files = request.files.items(multi=True)
+    return [
+        *(Part(name, None, value.encode()) for name, value in request.form.items(multi=True)),
+        *(Part(name, file.filename or "", file.read()) for name, file in files),
+    ]
 
 
 def _read_form(request: flask.Request) -> str:

@@ -148,17 +148,23 @@ def write_card(folder: Path, card: Card) -> None:
     partial.replace(folder / CARD)
 
 
-def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
-    """Each model at or below `root` as (folder, card), in the order of their paths.
+def model_folders(root: Path) -> Iterator[Path]:
+    """Each folder at or below `root` that holds a card, in the order of their paths.
 
     `root` is a shelf (`<dataset>/<architecture>/<rule>/<version>/`) or any part of one, a
     folder of runs, or one run. Hidden folders are not entered: that is where half-made models
-    live, and vanish from. Raises CardError for a card that cannot be read.
+    live, and vanish from.
     """
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
         if CARD in files:
-            yield Path(folder), read_card(Path(folder))
+            yield Path(folder)
+
+
+def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
+    """Each of `model_folders` with its card. Raises CardError for one that cannot be read."""
+    for folder in model_folders(root):
+        yield folder, read_card(folder)
 
 
 def _join_number_lists(text: str) -> str:

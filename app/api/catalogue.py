@@ -25,7 +25,9 @@ class Models(Resource):
                     _row(endpoint, model)
                     for endpoint in self.catalogue.endpoints.values()
                     for model in endpoint
-                ]
+                    if not model.known_problem
+                ],
+                "unavailable": list(self.catalogue.problems),
             }
         )
 

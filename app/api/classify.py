@@ -162,12 +162,7 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
         "params": describe_classification(endpoint),
         "responses": schemas.responses(
             {200: ("One prediction for each image, in their order.", schemas.classification)},
-            400,
-            404,
-            413,
-            415,
-            422,
-            500,
+            *schemas.CLASSIFICATION_ERRORS,
         ),
     }
 

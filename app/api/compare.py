@@ -51,7 +51,7 @@ def add_route(namespace: Any, endpoints: list[Endpoint], settings: Settings) -> 
             "The image is prepared once for all that take the same input."
         ),
         "params": describe_comparison(endpoints),
-        "responses": schemas.responses({200: answered}, 400, 404, 413, 415, 422, 500),
+        "responses": schemas.responses({200: answered}, *schemas.CLASSIFICATION_ERRORS),
     }
     namespace.add_resource(
         Comparison,

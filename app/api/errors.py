@@ -11,7 +11,7 @@ from werkzeug.routing import RequestRedirect
 
 from app.api.answers import answer
 from app.catalogue import Catalogue
-from app.errors import RequestError
+from app.errors import RETRY_AFTER, RequestError, body_for, too_large
 from app.records import note_error
 from app.settings import Settings
 
@@ -22,13 +22,8 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     def refused(error: RequestError) -> Response:
         return refuse(error)
 
-    def too_large(_: RequestEntityTooLarge) -> Response:
-        limit = settings.max_request_bytes
-        message = (
-            f"The request is too large: at most {settings.max_request_mib} MiB in all. "
-            "Send fewer or smaller images."
-        )
-        return refuse(RequestError(413, "request_too_large", message, limit=limit))
+    def refused_body(_: RequestEntityTooLarge) -> Response:
+        return refuse(too_large(settings.max_request_mib))
 
     def not_found(_: NotFound) -> Response:
         known = [endpoint.path for endpoint in catalogue.endpoints.values()]
@@ -39,7 +34,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         return refuse(RequestError(404, "not_found", message))
 
     app.register_error_handler(RequestError, refused)
-    app.register_error_handler(RequestEntityTooLarge, too_large)
+    app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
@@ -48,10 +43,11 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
 def refuse(error: RequestError) -> Response:
     """The answer of `error`, in the shape that the caller's protocol has for errors."""
     note_error(error.code)
-    standard = request.path == "/v2" or request.path.startswith(("/v1/", "/v2/"))
-    response = answer({"error": error.message} if standard else error.body(), error.status)
+    response = answer(body_for(request.path, error), error.status)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = RETRY_AFTER
     return response
 
 

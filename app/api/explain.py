@@ -97,7 +97,7 @@ def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         },
         "responses": schemas.responses(
             {200: ("The heat map of the image.", schemas.explanation)},
-            *(400, 404, 413, 415, 422, 500, 503),
+            *schemas.CLASSIFICATION_ERRORS,
         ),
     }
     namespace.add_resource(

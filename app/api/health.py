@@ -35,7 +35,9 @@ class Ready(Resource):
             raise RequestError(
                 503, "not_ready", "A model cannot be run; the log says why."
             ) from error
-        return answer({"status": "ready", "models": sum(1 for _ in self.catalogue)})
+        problems = self.catalogue.problems
+        served = sum(not model.known_problem for model in self.catalogue)
+        return answer({"status": "ready", "models": served, "unavailable": list(problems)})
 
 
 def namespace(catalogue: Catalogue) -> Any:

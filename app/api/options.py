@@ -12,6 +12,7 @@ from app.errors import RequestError
 from app.records import note_model
 
 DEFAULT_TOP = 3
+MOST_VERSIONS = 10**9
 CHOICE = ("rule", "version")
 OPTIONS = ("top", "preprocess", "sample")
 CLASSIFICATION = (*CHOICE, *OPTIONS, "prepared")
@@ -30,6 +31,8 @@ class Options:
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
     """How `models` are to classify. Raises RequestError 400."""
     classes = max(len(model.card.labels) for model in models)
+    if not query:  # most requests
+        return Options(min(DEFAULT_TOP, classes), raw=False, prepared=False)
     top = _whole(query, "top", 1, classes) or min(DEFAULT_TOP, classes)
     prepared = _one_of(query, "prepared", "false", "true") == "true"
     return Options(top, raw=read_preprocess(query), prepared=prepared)
@@ -45,8 +48,10 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
     Raises RequestError 404 for an unknown one, 400 for a version that is no number.
     """
-    version = _whole(query, "version", 0, 10**9)
-    return note_model(endpoint.find(query.get("rule") or None, version))
+    if not query:  # most requests
+        return note_model(endpoint.find())
+    version = _whole(query, "version", 0, MOST_VERSIONS)
+    return note_model(endpoint.find(query.get("rule"), version))
 
 
 def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:
@@ -65,8 +70,8 @@ def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
 
 
 def _whole(query: MultiDict[str, str], name: str, low: int, high: int) -> int | None:
-    text = query.get(name, "")
-    if not text:
+    text = query.get(name)
+    if text is None:
         return None
     if not re.fullmatch("[0-9]{1,10}", text) or not low <= int(text) <= high:
         message = f"{name}: expected a whole number from {low} to {high}, found {text[:40]!r}."
@@ -97,6 +102,7 @@ def describe_choice(endpoint: Endpoint) -> dict[str, Any]:
             "in": "query",
             "type": "integer",
             "minimum": 0,
+            "maximum": MOST_VERSIONS,
             "description": "A version of the model; without one, the newest.",
         },
     }

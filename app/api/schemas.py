@@ -197,9 +197,18 @@ shelf_row = Model(
     },
 )
 
+_UNAVAILABLE = _list(
+    fields.String,
+    "Folders of models that cannot be served; the log says why.",
+    ["mnist/lenet/metaplastic/1"],
+)
+
 shelf = Model(
     "Shelf",
-    {"models": _list(fields.Nested(shelf_row), "Every rule and version of every endpoint.")},
+    {
+        "models": _list(fields.Nested(shelf_row), "Every rule and version of every endpoint."),
+        "unavailable": _UNAVAILABLE,
+    },
 )
 
 card_input = image_input.clone(
@@ -318,6 +327,7 @@ ready = Model(
     {
         "status": _text("Always this.", "ready", enum=["ready"]),
         "models": _whole("How many are served.", 2),
+        "unavailable": _UNAVAILABLE,
     },
 )
 
@@ -351,12 +361,15 @@ _MODELS = (
 _ERRORS = {
     400: "The request, a parameter or an image in it cannot be read.",
     404: "There is no such model or picture; the message lists what there is.",
+    408: "The request took too long to come.",
     413: "Too large: bytes, pixels, the number of images, or the work they make.",
     415: "Not an image, or not a known way to send one.",
     422: "An image that no class can mean, such as an empty one.",
     500: "The service failed; the fault is its own.",
-    503: "Not ready to answer.",
+    503: "Too busy, or not ready to answer: try again after the seconds in Retry-After.",
 }
+
+CLASSIFICATION_ERRORS = (400, 404, 408, 413, 415, 422, 500, 503)
 
 
 def register(api: Any) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from app.catalogue import Catalogue, Endpoint, Model, ShelfError
+from app.catalogue import Catalogue, Endpoint, Model
 from app.classification import classify
 from app.comparison import compare
 from app.errors import RequestError
@@ -24,6 +24,14 @@ ERRORS = {
         "message": "mnist/lenet has no rule 'none'; it has: metaplastic, backprop.",
         "code": "unknown_rule",
         "rules": ["metaplastic", "backprop"],
+    },
+    "401": {
+        "message": "A key is needed: send it as X-API-Key, or as Authorization: Bearer.",
+        "code": "missing_key",
+    },
+    "408": {
+        "message": "The request took too long to come. Send it faster, or smaller.",
+        "code": "too_slow",
     },
     "413": {
         "message": "The picture has 20000x20000 pixels; at most 50000000 in all are accepted. "
@@ -52,10 +60,13 @@ ERRORS = {
         "message": "The service failed; the fault is its own and has been logged.",
         "code": "internal_error",
     },
+    "429": {
+        "message": "The limit is 60 per 1 minute; Retry-After says when to try again.",
+        "code": "rate_limited",
+    },
     "503": {
-        "message": "The network takes longer over an explanation than a request may last. Try "
-        "again when the service has less to do, or ask a smaller network.",
-        "code": "explanation_too_slow",
+        "message": "More requests wait than can be answered soon. Try again.",
+        "code": "too_busy",
     },
 }
 NOT_READY = {"message": "A model cannot be run; the log says why.", "code": "not_ready"}
@@ -96,7 +107,7 @@ def add_real_answers(paths: dict[str, Any], catalogue: Catalogue, settings: Sett
         if sample:
             try:
                 answer: Any = compare(models, sample, settings, top=TOP, raw=False)
-            except (ShelfError, RequestError):
+            except RequestError:
                 continue
             _add(paths, f"/api/{dataset}/compare", answer)
 
@@ -108,7 +119,7 @@ def _classified(endpoint: Endpoint, model: Model, settings: Settings) -> Any:
     try:
         top = min(TOP, len(model.card.labels))
         return classify(model, [sample], settings, top=top, raw=False)
-    except (ShelfError, RequestError):
+    except RequestError:
         return None
 
 
@@ -121,7 +132,7 @@ def _sample(endpoint: Endpoint) -> Upload | None:
 
 def _passing(model: Model) -> Model:
     """`model`, or one whose session is gone with it where it has none yet."""
-    return model if "network" in vars(model) else dataclasses.replace(model)
+    return model if "problem" in vars(model) else dataclasses.replace(model)
 
 
 def _add(paths: dict[str, Any], path: str, answer: Any) -> None:

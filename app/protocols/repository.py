@@ -26,8 +26,16 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.post("/index")
     def index() -> Response:
         ready_only = _options().get("ready") is True
-        rows = [_row(m.card.name, str(m.card.version), "READY") for m in catalogue]
+        rows = [
+            _row(model.card.name, str(model.card.version), "READY")
+            for model in catalogue
+            if not model.known_problem
+        ]
         if not ready_only:
+            rows += [
+                _row(*_name_and_version(folder), "UNAVAILABLE", problem)
+                for folder, problem in catalogue.problems.items()
+            ]
             names = sorted(unloaded.read())
             rows += [_row(name, "", "UNAVAILABLE", "unloaded") for name in names]
         return answer(rows)
@@ -70,17 +78,24 @@ def _read_shelf(settings: Settings, unloaded: frozenset[str]) -> Catalogue:
     try:
         return load_catalogue(settings, lambda model: model.card.name in unloaded)
     except ShelfError as error:
-        raise _cannot_load(error) from error
+        raise _cannot_load(str(error)) from error
 
 
 def _try_new_versions(name: str, served: Catalogue, shelf: Catalogue) -> None:
     """Run each version of the model that is not served yet. Raises RequestError 400 or 404."""
+    for folder, problem in shelf.left_out.items():
+        if _name_and_version(folder)[0] == name and folder not in served.left_out:
+            raise _cannot_load(problem)
     for model in new_in(find_versions(shelf, name).values(), served):
-        try:
-            _ = model.network
-        except ShelfError as error:
-            raise _cannot_load(error) from error
+        if model.problem:
+            raise _cannot_load(model.problem)
 
 
-def _cannot_load(error: ShelfError) -> RequestError:
-    return RequestError(400, "cannot_load", f"What is served stays as it is: {error}")
+def _name_and_version(folder: str) -> tuple[str, str]:
+    """Of the model in a folder below the shelf, whatever is wrong with its card."""
+    *names, version = folder.split("/")
+    return "-".join(names), version
+
+
+def _cannot_load(problem: str) -> RequestError:
+    return RequestError(400, "cannot_load", f"What is served stays as it is: {problem}")

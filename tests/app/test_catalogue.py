@@ -1,14 +1,17 @@
 """The shelf decides what is served, and what is wrong with it is said with its path."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
 from app.catalogue import Catalogue, ShelfError, load_catalogue
 from app.errors import RequestError
 from app.settings import Settings
+from tests.app.asking import refused
 
 
 def load(folder: Path, model: str = "mnist/lenet") -> Catalogue:
@@ -103,13 +106,15 @@ def test_a_changed_model_is_refused(put_model: Callable[..., Path], tmp_path: Pa
         load(tmp_path)
 
 
-def test_two_models_of_one_name_and_version_are_refused(
+def test_of_two_models_of_one_name_and_version_the_first_is_served(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model("run-a")
     put_model("run-b")
-    with pytest.raises(ShelfError, match=r"run-a and .*run-b are both mnist-lenet-metaplastic"):
-        load(tmp_path)
+    catalogue = load(tmp_path)
+    assert [model.folder.name for model in catalogue] == ["run-a"]
+    assert "run-a and " in catalogue.problems["run-b"]
+    assert "run-b are both mnist-lenet-metaplastic version 1" in catalogue.problems["run-b"]
 
 
 def test_a_name_that_cannot_be_a_url_is_refused(
@@ -141,8 +146,71 @@ def test_what_no_checksum_vouches_for_is_tried_at_the_start(
 ) -> None:
     put_model("default")
     (put_model("other", architecture="vgg", files={}) / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ShelfError, match=r"other/model\.onnx: ONNX Runtime cannot run it"):
-        load(tmp_path).open_first_sessions()
+    catalogue = load(tmp_path)
+    catalogue.open_first_sessions()
+    assert list(catalogue.problems) == ["other"]
+    assert "ONNX Runtime cannot run it" in catalogue.problems["other"]
+
+
+def broken_card(folder: Path) -> None:
+    (folder / "card.json").write_text("{")
+
+
+def card_without_labels(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    del card["labels"]
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def changed_model(folder: Path) -> None:
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"x")
+
+
+def no_model(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+
+
+@pytest.mark.parametrize("damage", [broken_card, card_without_labels, changed_model, no_model])
+def test_a_damaged_model_is_left_out_and_the_others_serve(
+    put_model: Callable[..., Path],
+    make_client: Callable[..., FlaskClient],
+    seven: bytes,
+    damage: Callable[[Path], None],
+) -> None:
+    put_model("good")
+    damage(put_model("bad", architecture="vgg"))
+    client = make_client()
+    assert client.get("/health/ready").json == {
+        "status": "ready",
+        "models": 1,
+        "unavailable": ["bad"],
+    }
+    shelf = client.get("/api/models").json
+    assert [row["endpoint"] for row in shelf["models"]] == ["/api/mnist/lenet"]
+    assert shelf["unavailable"] == ["bad"]
+    assert client.post("/predict", data=seven, content_type="image/png").status_code == 200
+    assert client.post("/api/mnist/vgg", data=seven).status_code == 404
+
+
+def test_a_model_that_turns_out_not_to_run_is_unavailable_and_the_others_serve(
+    put_model: Callable[..., Path], make_client: Callable[..., FlaskClient], seven: bytes
+) -> None:
+    """Its checksum is right: what was published cannot be run by this machine's ONNX Runtime."""
+    put_model("good")
+    nonsense = b"not a model"
+    checksum = {"model.onnx": hashlib.sha256(nonsense).hexdigest()}
+    bad = put_model("bad", architecture="vgg", files=checksum)
+    (bad / "model.onnx").write_bytes(nonsense)
+    client = make_client()
+    for _ in range(2):
+        response = client.post("/api/mnist/vgg", data=seven, content_type="image/png")
+        error = refused(response, 503, "model_unavailable")
+        assert error["message"].startswith("mnist-vgg-metaplastic version 1 cannot be run")
+    assert client.get("/health/ready").json["unavailable"] == ["bad"]
+    assert client.get("/api/models").json["unavailable"] == ["bad"]
+    compared = client.post("/api/mnist/compare", data=seven, content_type="image/png").json
+    assert [result["architecture"] for result in compared["results"]] == ["lenet"]
 
 
 def test_an_architecture_called_like_the_comparison_is_refused(

@@ -65,7 +65,8 @@ def test_the_models_pictures_are_served_where_there_are_any(
 def test_health(client: FlaskClient, shelf: Path) -> None:
     assert client.get("/health/live").json == {"status": "live"}
     models = len(list(shelf.rglob("card.json")))
-    assert client.get("/health/ready").json == {"status": "ready", "models": models}
+    ready = {"status": "ready", "models": models, "unavailable": []}
+    assert client.get("/health/ready").json == ready
 
 
 def test_a_model_that_cannot_run_is_not_ready(
@@ -87,7 +88,7 @@ def test_a_model_opens_with_its_first_request_and_its_faults_are_logged(
     client = make_client()
     assert client.get("/health/ready").status_code == 200
     response = client.post("/api/mnist/vgg?sample=one")
-    assert (response.status_code, response.json["code"]) == (500, "internal_error")
+    assert (response.status_code, response.json["code"]) == (503, "model_unavailable")
     assert "other/model.onnx: it answers (1, 10) for one image of 2 classes" in caplog.text
     assert client.post("/api/mnist/lenet?sample=one").status_code == 200
 

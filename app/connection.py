@@ -1,0 +1,176 @@
+"""One client's connection: what it has sent so far, and whether that is a whole request.
+
+gunicorn's parser, which reads and judges every request, takes a Connection for a socket on which
+all has come already. What is looked for here is only where the request ends.
+"""
+
+import contextlib
+import re
+import socket
+from enum import Enum, auto
+
+MOST_HEAD = 64 * 1024  # bytes of a request's line and headers, or of a chunked body's trailers
+_RECEIVE = 256 * 1024
+_MOST_PATH = 256  # bytes; the service's own are shorter
+_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
+_EXPECTS = re.compile(rb"\r\nExpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
+
+
+class State(Enum):
+    """What is done with a connection."""
+
+    READING = auto()  # until a whole request has come
+    WAITING = auto()  # for the worker, with a whole request
+    WRITING = auto()  # the rest of an answer
+    LINGERING = auto()  # what the client still sends is thrown away, lest it miss its answer
+
+
+class Connection:
+    """A client's socket, which never blocks, and the bytes that came from it.
+
+    `limit` is the most bytes that a request's body may have.
+    """
+
+    def __init__(self, sock: socket.socket, address: tuple[str, int], limit: int) -> None:
+        self.sock = sock
+        self.address = address
+        self.limit = limit
+        self.state = State.READING
+        self.deadline = 0.0  # for its state, on the monotonic clock
+        self.polled = 0  # for what the worker's poller looks
+        self.discarded = 0  # bytes thrown away
+        self.closing = False  # once the answer is sent
+        self.received = bytearray()
+        self.output: list[bytes] = []
+        self._begin()
+
+    def receive(self) -> bool:
+        """Take what has come. False: the client has ended. Raises OSError: it is gone."""
+        try:
+            data = self.sock.recv(_RECEIVE)
+        except BlockingIOError:
+            return True
+        if self.state is State.LINGERING:
+            self.discarded += len(data)
+        else:
+            self.received += data
+        return bool(data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a whole request, or one that cannot become a good one any more."""
+        if not self.head:
+            self._find_head()
+        if self.chunked and not self.end:
+            self._find_last_chunk()
+        return 0 < self.end <= len(self.received)
+
+    @property
+    def path(self) -> str:
+        """What the request asks for, as far as that has come."""
+        words = self._bytes(0, min(len(self.received), _MOST_PATH)).split(b"\r\n")[0].split(b" ")
+        return words[1].decode("latin-1") if len(words) > 1 else ""
+
+    def next_request(self) -> None:
+        """Forget the request that was answered; what came behind it stays."""
+        del self.received[: self.end]
+        self.state = State.READING
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known of the request that comes now."""
+        self.head = 0  # bytes of its head, once that has come
+        self.end = 0  # bytes of all of it, once they are known
+        self.chunked = False  # its body comes in chunks
+        self.too_large = False  # its body goes on beyond the limit, and is not waited for
+        self._searched = 0  # up to here nothing needs to be looked at again
+        self._taken = 0  # by gunicorn
+
+    @property
+    def body(self) -> bytes:
+        """As it came: of a chunked one with what stands between the chunks."""
+        return self._bytes(self.head, self.end)
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        with memoryview(self.received) as view:
+            return bytes(view[start:end])
+
+    # What gunicorn does with a socket.
+
+    def recv(self, size: int) -> bytes:
+        """The next bytes of the request; none at its end."""
+        part = self._bytes(self._taken, min(self._taken + size, self.end))
+        self._taken += len(part)
+        return part
+
+    def sendall(self, data: bytes) -> None:
+        """Keep a part of the answer, which is sent as a whole."""
+        self.output.append(data)
+
+    def getsockopt(self, *arguments: int) -> int | bytes:
+        """What the system knows of the socket."""
+        return self.sock.getsockopt(*arguments)
+
+    def send(self, data: bytes) -> int:
+        """Pass over "100 Continue", the one thing that gunicorn sends so: it was sent in time."""
+        return len(data)
+
+    def _find_head(self) -> None:
+        """Look for the end of the head, and in the head for what it says of the body."""
+        data = self.received
+        end = data.find(_END, max(0, self._searched - len(_END)))
+        self._searched = len(data)
+        if end < 0:
+            # After a bare line feed, which gunicorn refuses, the end might never come.
+            if len(data) > MOST_HEAD or data.count(b"\n") != data.count(b"\r\n"):
+                self._give_up()
+            return
+        self.head = self._searched = end + len(_END)
+        head = bytes(data[: self.head])
+        length = _LENGTH.search(head)
+        if _CHUNKED.search(head):
+            self.chunked = True
+        elif length and int(length[1]) > self.limit:
+            self.too_large, self.end = True, self.head
+        else:
+            self.end = self.head + (int(length[1]) if length else 0)
+        body_follows = len(data) == self.head and (self.chunked or self.end > self.head)
+        if body_follows and not self.closing and _EXPECTS.search(head):
+            with contextlib.suppress(OSError):  # the client is gone, as will be seen
+                self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _find_last_chunk(self) -> None:
+        data = self.received
+        while True:
+            line = data.find(b"\r\n", self._searched)
+            if line < 0:
+                if len(data) - self._searched > MOST_HEAD:
+                    self._give_up()
+                return None
+            try:
+                size = int(bytes(data[self._searched : line]).partition(b";")[0], 16)
+            except ValueError:
+                size = -1
+            if size < 0:
+                return self._give_up()
+            if size == 0:
+                end = data.find(_END, line)  # of the trailers, of which there are mostly none
+                if end >= 0:
+                    self.end = end + len(_END)
+                elif len(data) - line > MOST_HEAD:
+                    self._give_up()
+                return None
+            following = line + 2 + size + 2
+            if following - self.head > self.limit:
+                self.too_large, self.end = True, self.head
+                return None
+            if following > len(data):
+                return None
+            self._searched = following
+
+    def _give_up(self) -> None:
+        """Let gunicorn have what there is, and say what is wrong with it."""
+        self.end = len(self.received)
+        self.head = self.head or self.end

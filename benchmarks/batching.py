@@ -1,0 +1,67 @@
+"""What collecting requests into batches could bring at most.
+
+    python -m benchmarks.batching [--cache FOLDER]
+
+For the published LeNet and an untrained GoogLeNet of 79 million multiply-adds (made by
+benchmarks/serve.py): microseconds of inference an image in batches of 1 to 16, on one thread, and
+the share of a whole request's time (benchmarks/stages.py's `whole`) that a batch would save if
+collecting it cost nothing.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from app.catalogue import load_catalogue
+from app.settings import Settings
+from benchmarks.serve import CACHE, Network, large, small
+from benchmarks.stages import Clock, requests_to_time
+
+SIZES = (1, 2, 4, 8, 16)
+ROUNDS = 60
+
+
+def inference_us(network: Network) -> dict[int, float]:
+    """Microseconds an image, by the size of its batch; medians, the sizes in turns."""
+    catalogue = load_catalogue(Settings(weights=network.shelf))
+    run = catalogue.endpoints[network.endpoint].find().network
+    seconds: dict[int, list[float]] = {size: [] for size in SIZES}
+    for _ in range(ROUNDS):
+        for size in SIZES:
+            pixels = np.repeat(network.tensor, size, axis=0)
+            started = time.thread_time_ns()
+            run(pixels)
+            seconds[size].append((time.thread_time_ns() - started) / 1000 / size)
+    return {size: statistics.median(values) for size, values in seconds.items()}
+
+
+def whole_us(network: Network) -> float:
+    clock = Clock()
+    whole, _ = requests_to_time(network.endpoint, None, clock, network.shelf)
+    values = []
+    for _ in range(300):
+        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+        whole()
+        values.append(1e6 * clock.seconds["whole"])
+    return statistics.median(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    wanted = parser.parse_args()
+    wanted.cache.mkdir(parents=True, exist_ok=True)
+    print(f"| network | {' | '.join(f'batch {size}' for size in SIZES)} | whole request | saved |")
+    print("| --- " * (len(SIZES) + 3) + "|")
+    for network in (small(), large(wanted.cache)):
+        each, whole = inference_us(network), whole_us(network)
+        saved = (each[1] - min(each.values())) / whole
+        cells = " | ".join(f"{each[size]:.0f} us" for size in SIZES)
+        print(f"| {network.endpoint} | {cells} | {whole:.0f} us | {saved:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Broken input, a great deal of it, against a running service: no 5xx, no dead worker.
+
+    python -m benchmarks.fuzz [--inputs 50000] [--seed 0] [--clients 4]
+
+Of ten inputs six are broken pictures of every kind that Pillow writes, sent as the body, in a form
+or as base64 in JSON; two are broken forms, one is broken JSON, and one is a whole HTTP request
+with bytes changed. What came back is counted by status. Ends with status 1 where an answer was 5xx,
+a worker died, or a good picture is not read afterwards.
+"""
+
+import argparse
+import base64
+import collections
+import http.client
+import io
+import json
+import random
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.serving import ROOT, Body, answers, form_of, service
+
+SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
+OPTIONS = ({}, {"progressive": True}, {"compression": "tiff_lzw"}, {"lossless": True})
+URLS = ("/predict", "/api/mnist/lenet?preprocess=raw", "/api/mnist/compare")
+
+
+def pictures() -> list[bytes]:
+    """One of each format, mode and way of compressing that Pillow can write."""
+    Image.init()
+    found = []
+    picture = Image.radial_gradient("L").resize((40, 30))
+    for kind in sorted(Image.SAVE):
+        for mode in MODES:
+            for options in OPTIONS:
+                buffer = io.BytesIO()
+                try:
+                    picture.convert(mode).save(buffer, kind, **options)
+                except (OSError, ValueError, KeyError, TypeError):
+                    continue
+                found.append(buffer.getvalue())
+    return [*dict.fromkeys(found), SEVEN]
+
+
+def break_it(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
+    """`data` with up to six things done to it."""
+    broken = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        place, length = chance.randint(0, len(broken)), chance.randint(0, 60)
+        match chance.randrange(6):
+            case 0:
+                broken[place : place + 4] = chance.randbytes(4)
+            case 1:
+                broken[place : place + 4] = chance.choice((b"\xff" * 4, bytes(4), b"\x7f\xff\xff"))
+            case 2:
+                del broken[place : place + length]
+            case 3:
+                del broken[place:]
+            case 4:
+                broken[place:place] = broken[place : place + length] * chance.randint(1, 50)
+            case 5:
+                broken[place:] = chance.choice(others)[place:]
+    return bytes(broken)
+
+
+def requests_of(seed: int, count: int) -> Iterator[tuple[str, Body | bytes]]:
+    """What to send and where to; bytes alone are a whole request."""
+    chance, good = random.Random(seed), pictures()
+    for _ in range(count):
+        url, data = chance.choice(URLS), break_it(chance.choice(good), chance, good)
+        match chance.randrange(10):
+            case 0 | 1:
+                yield url, Body("image/png", data)
+            case 2 | 3:
+                yield url, form_of(data)
+            case 4 | 5:
+                text = json.dumps({"image": base64.b64encode(data).decode()})
+                yield url, Body("application/json", text.encode())
+            case 6 | 7:
+                form = form_of(SEVEN)
+                yield url, Body(form.kind, break_it(form.data, chance, good))
+            case 8:
+                text = json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 2})
+                yield url, Body("application/json", break_it(text.encode(), chance, good))
+            case 9:
+                form = form_of(SEVEN)
+                head = (
+                    f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Type: {form.kind}\r\n"
+                    f"Content-Length: {len(form.data)}\r\nConnection: close\r\n\r\n"
+                )
+                broken = break_it(head.encode(), chance, [head.encode()])
+                yield url, broken + form.data
+
+
+def send_all(port: int, inputs: Iterator[tuple[str, Body | bytes]]) -> collections.Counter[str]:
+    """What came back, counted by status; "closed" where nothing did."""
+    seen: collections.Counter[str] = collections.Counter()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for url, sent in inputs:
+        if isinstance(sent, bytes):
+            seen[_status(_raw(port, sent))] += 1
+            continue
+        try:
+            client.request("POST", url, sent.data, {"Content-Type": sent.kind})
+            response = client.getresponse()
+            response.read()
+            seen[str(response.status)] += 1
+        except (OSError, http.client.HTTPException):
+            seen["closed"] += 1
+            client.close()
+    return seen
+
+
+def _raw(port: int, sent: bytes) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+    except OSError:
+        return b""
+
+
+def _status(answer: bytes) -> str:
+    words = answer.split(b" ", 2)
+    return words[1].decode() if len(words) > 1 else "closed"
+
+
+def children(process: int) -> set[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return set(map(int, text.split()))
+
+
+def together(work: Callable[[int], collections.Counter[str]], clients: int) -> dict[str, int]:
+    """`work` of each client in a thread of its own; their counts together."""
+    total: collections.Counter[str] = collections.Counter()
+
+    def run(number: int) -> None:
+        total.update(work(number))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return dict(sorted(total.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=4)
+    wanted = parser.parse_args()
+    share = -(-wanted.inputs // wanted.clients)
+    with service() as (process, url):
+        port = urllib.parse.urlsplit(url).port
+        workers, started = children(process), time.perf_counter()
+        seen = together(
+            lambda number: send_all(port, requests_of(1000 * wanted.seed + number, share)),
+            wanted.clients,
+        )
+        took = time.perf_counter() - started
+        alive = workers <= children(process)
+        reads = answers(f"{url}/predict", Body("image/png", SEVEN))
+    print(f"{sum(seen.values())} inputs in {took:.0f} s:")
+    print("  " + ", ".join(f"{status}: {count}" for status, count in seen.items()))
+    failed = sum(count for status, count in seen.items() if status.startswith("5"))
+    died = "all workers alive" if alive else "A WORKER DIED"
+    print(f"  5xx: {failed}; {died}; a good picture {'is' if reads else 'IS NOT'} read afterwards")
+    sys.exit(bool(failed) or not alive or not reads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""The service against its peers: the same network behind each, the same uploads, in turn.
+
+    python -m benchmarks.serve [--rounds 3] [--seconds 5] [--only mosec ...] [--cache FOLDER]
+
+Each peer is installed into a virtual environment of its own below the cache folder, the first time
+(about 8 GB, most of it TensorFlow and Triton; needs PyPI), and runs with two workers, as
+Metaplastic does, and its defaults otherwise; the networks run on one thread each. wrk is the
+client (Debian: apt-get install wrk) and shares the machine. Uploads are PNGs of the network's own
+size in a form; mosec gets the bare PNG, MLServer and PyTriton take tensors and get the decoded
+array as JSON. `small` is the published mnist/lenet, `large` an untrained GoogLeNet, 32x32x3, 79
+million multiply-adds. Keras' peers run the `.keras` file, all others its ONNX export.
+
+Printed for each: answers a second at 8 clients, p50 and p99 of their latency, p50 of one client
+alone, memory (PSS) in all and for each process that answers, and the seconds from the command to
+the first answer; in brackets as a ratio to Metaplastic in the same round; medians of the rounds.
+The line `empty Flask route` has no model and no image: Flask in gunicorn's sync workers.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.serving import (
+    ROOT,
+    Body,
+    closed_loop,
+    cpu_seconds,
+    family,
+    form_of,
+    free_port,
+    median,
+    memory_mib,
+    need,
+    running,
+)
+from benchmarks.stages import like_the_data_set
+from models.cards import KERAS_MODEL, ONNX_MODEL, read_card, write_card
+
+PEERS = Path(__file__).parent / "peers"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaplastic-peers"
+OURS = "Metaplastic"
+ONNX = ("numpy==2.4.6", "onnxruntime==1.31.1", "pillow==13.0.0")
+KERAS = (
+    "keras==3.15.1",
+    "tensorflow-cpu==2.21.0",
+    "h5py==3.14.0",
+    "numpy==2.4.6",
+    "pillow==13.0.0",
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another way to serve a network. In `command` {bin}, {port} and {here} are filled in."""
+
+    name: str
+    packages: tuple[str, ...]  # empty: our own environment
+    command: str
+    path: str = "/predict"
+    sends: str = "form"  # or "png", "tensor"
+    python: str = sys.executable  # that its environment is made with, where it is there
+
+
+# PyTriton's wheel embeds an interpreter as old as Debian's; it fails on a newer standard library.
+GUNICORN = "{bin}/gunicorn --workers 2 --bind 127.0.0.1:{port} --chdir {here} --log-level error"
+ALL = (
+    Peer(OURS, (), "{bin}/python wsgi.py"),
+    Peer("empty Flask route", (), f"{GUNICORN} empty_server:app"),
+    Peer("mosec", ("mosec==0.9.8", *ONNX), "{bin}/python {here}/mosec_server.py --port {port}"
+         " --timeout 30000 --log-level error", "/inference", "png"),
+    Peer("PyTriton", ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "pillow==13.0.0"),
+         "{bin}/python {here}/pytriton_server.py", "/v2/models/model/infer", "tensor",
+         "/usr/bin/python3.11"),
+    Peer("LitServe", ("litserve==0.2.19", "python-multipart", *ONNX),
+         "{bin}/python {here}/litserve_server.py"),
+    Peer("BentoML", ("bentoml==1.4.39", *ONNX),
+         "{bin}/bentoml serve bentoml_server:Classifier --working-dir {here} --port {port}"),
+    Peer("MLServer", ("mlserver==1.7.1", "uvloop==0.21.0", "onnxruntime==1.31.1", "pillow==13.0.0"),
+         "{bin}/python {here}/mlserver_start.py", "/v2/models/model/infer", "tensor"),
+    Peer("FastAPI + Keras", ("fastapi==0.165.0", "uvicorn[standard]", "python-multipart", *KERAS),
+         "{bin}/uvicorn fastapi_server:app --workers 2 --port {port} --app-dir {here}"
+         " --log-level error"),
+    Peer("Flask + Keras predict", ("flask==3.1.3", "gunicorn==27.0.1", *KERAS),
+         f"{GUNICORN} --timeout 120 flask_server:app"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one peer in one round."""
+
+    rate: float
+    p50: float
+    p99: float
+    alone: float  # p50 of one client, milliseconds
+    cpu: float  # milliseconds of the server's processor time for an answer
+    memory: float  # MiB, of all its processes
+    worker: float  # MiB, of its largest process
+    ready: float  # seconds
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model folder on a shelf, and a picture for it."""
+
+    shelf: Path
+    folder: Path
+    endpoint: str
+    png: bytes
+
+    @property
+    def tensor(self) -> np.ndarray:
+        pixels = np.asarray(Image.open(io.BytesIO(self.png)), np.float32) / 255
+        return (pixels if pixels.ndim == 3 else pixels[..., None])[None]
+
+    def body(self, sends: str) -> Body:
+        if sends == "form":
+            return form_of(self.png)
+        if sends == "png":
+            return Body("image/png", self.png)
+        pixels = self.tensor
+        data = {
+            "name": "image",
+            "shape": list(pixels.shape),
+            "datatype": "FP32",
+            "data": [round(float(value), 6) for value in pixels.ravel()],
+        }
+        return Body("application/json", json.dumps({"inputs": [data]}).encode())
+
+
+def small() -> Network:
+    newest = max((ROOT / "weights/mnist/lenet/metaplastic").iterdir(), key=lambda p: int(p.name))
+    return Network(ROOT / "weights", newest, "mnist/lenet", like_the_data_set("mnist/lenet"))
+
+
+def large(cache: Path) -> Network:
+    """An untrained GoogLeNet on a shelf of its own, made once, in a process of its own."""
+    shelf = cache / "shelf"
+    folder = shelf / "cifar10/googlenet/backprop/1"
+    if not (folder / "card.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        make = [sys.executable, "-m", "benchmarks.serve", "--make", str(folder)]
+        subprocess.run(
+            make,
+            cwd=ROOT,
+            check=True,
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    return Network(
+        shelf, folder, "cifar10/googlenet", like_the_data_set("cifar10/googlenet", shelf)
+    )
+
+
+def make_large(folder: Path) -> None:
+    """Build and export the network, with a card after that of the published one."""
+    from models.architectures import build
+    from models.datasets import DATASETS
+    from models.export import export
+
+    target = DATASETS["cifar10"]
+    shape = (target.input.height, target.input.width, target.input.channels)
+    network = build(
+        "googlenet", shape, len(target.labels), mean=target.input.mean, std=target.input.std
+    )
+    network.save(folder / KERAS_MODEL)
+    export(folder)
+    card = dataclasses.replace(
+        read_card(small().folder),
+        dataset="cifar10",
+        architecture="googlenet",
+        rule="backprop",
+        version=1,
+        labels=target.labels,
+        input=target.input,
+        files={},
+    )
+    write_card(folder, card)
+
+
+def install(peer: Peer, cache: Path) -> Path:
+    """The folder of programs of the peer's environment, made where there is none.
+
+    Raises RuntimeError where pip cannot install it.
+    """
+    if not peer.packages:
+        return Path(sys.executable).parent
+    environment = cache / peer.name.lower().replace(" ", "-")
+    done = environment / "installed"
+    if not done.exists() or done.read_text() != "\n".join(peer.packages):
+        print(f"installing {peer.name} ...", flush=True)
+        python = peer.python if Path(peer.python).exists() else sys.executable
+        subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
+        pip = subprocess.run(
+            [
+                environment / "bin/pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                *peer.packages,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if pip.returncode:
+            raise RuntimeError(pip.stderr.strip().rpartition("\n")[2])
+        done.write_text("\n".join(peer.packages))
+    return environment / "bin"
+
+
+def measure(peer: Peer, programs: Path, network: Network, seconds: float) -> Figures:
+    """Start the peer, load it, weigh it, and end it."""
+    port = free_port()
+    filled = peer.command.format(bin=programs, port=port, here=PEERS)
+    height, width, channels = network.tensor.shape[1:]
+    variables = {
+        "PORT": str(port),
+        "PORT2": str(free_port()),
+        "PORT3": str(free_port()),
+        "METAPLASTIC_PORT": str(port),
+        "METAPLASTIC_WEIGHTS": str(network.shelf),
+        "MODEL_ONNX": str(network.folder / ONNX_MODEL),
+        "MODEL_KERAS": str(network.folder / KERAS_MODEL),
+        "SHAPE": f"{height},{width},{channels}",
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PATH": f"{programs}:{os.environ['PATH']}",
+    }
+    path = f"/api/{network.endpoint}" if peer.name == OURS else peer.path
+    url, body = f"http://127.0.0.1:{port}{path}", network.body(peer.sends)
+    with running(filled.split(), url, body, variables) as (process, ready):
+        closed_loop(url, body, seconds=1)  # warm
+        before = cpu_seconds(process)
+        load = closed_loop(url, body, seconds=seconds)
+        cpu = (cpu_seconds(process) - before) / max(1.0, load.rate * seconds)
+        alone = closed_loop(url, body, clients=1, seconds=seconds / 2).p50
+        weights = [memory_mib(pid) for pid in family(process)]
+    if load.refused or load.lost:
+        print(f"  {peer.name}: {load.refused} not answered with 200, {load.lost} lost")
+    return Figures(
+        load.rate, load.p50, load.p99, alone, 1000 * cpu, sum(weights), max(weights), ready
+    )
+
+
+def compare(network: Network, cache: Path, rounds: int, seconds: float, only: list[str]) -> None:
+    """Run the peers in turn, several times, and print the table."""
+    found: dict[str, list[Figures]] = {}
+    absent: dict[str, str] = {}
+    chosen = [peer for peer in ALL if not only or peer.name in (OURS, *only)]
+    for number in range(rounds):
+        for peer in chosen:
+            if peer.name in absent:
+                continue
+            try:
+                figures = measure(peer, install(peer, cache), network, seconds)
+            except (RuntimeError, subprocess.CalledProcessError) as error:
+                absent[peer.name] = str(error).strip().rpartition("\n")[2]
+                continue
+            found.setdefault(peer.name, []).append(figures)
+            print(f"  round {number + 1}, {peer.name}: {figures.rate:.0f}/s", flush=True)
+    if OURS not in found:
+        raise SystemExit(f"{OURS}: {absent.get(OURS)}")
+    heads = ("answers/s", "p50, ms", "p99, ms", "one client, ms", "CPU, ms", "MiB in all")
+    print(f"| | {' | '.join((*heads, 'MiB, largest', 'ready, s'))} |")
+    print("| --- " * 9 + "|")
+    for peer in chosen:
+        if peer.name in found:
+            print(_row(peer.name, found[peer.name], found[OURS]))
+        else:
+            print(f"| {peer.name} | not measured: {absent[peer.name]} |")
+
+
+def _row(name: str, rounds: list[Figures], ours: list[Figures]) -> str:
+    cells = []
+    for field in dataclasses.fields(Figures):
+        values = [getattr(figures, field.name) for figures in rounds]
+        others = [getattr(figures, field.name) for figures in ours]
+        value = median(values)
+        ratio = median([one / other for one, other in zip(values, others, strict=False) if other])
+        cells.append(f"{value:.0f}" if value >= 100 else f"{value:.2f}")
+        if name != OURS:
+            cells[-1] += f" ({ratio:.2f})"
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--only", nargs="*", default=[], metavar="PEER")
+    parser.add_argument("--model", choices=("small", "large", "both"), default="both")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.make:
+        return make_large(wanted.make)
+    need("wrk")
+    wanted.cache.mkdir(parents=True, exist_ok=True)
+    networks = {"small": small, "large": lambda: large(wanted.cache)}
+    for name, network in networks.items():
+        if wanted.model in (name, "both"):
+            print(f"\n{name}:", flush=True)
+            compare(network(), wanted.cache, wanted.rounds, wanted.seconds, wanted.only)
+    return None
+
+
+if __name__ == "__main__":
+    main()

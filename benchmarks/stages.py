@@ -1,0 +1,151 @@
+"""Where the time of one request goes, stage by stage: read, decode, prepare, infer, answer.
+
+    python -m benchmarks.stages [--requests 3000] [--model mnist/lenet] [--image FILE]
+
+One process, no server: the application is called as a WSGI server calls it, with an upload as a
+form, and a clock stands around each stage of the request. (Each stage alone in a loop takes a
+third of the time: caches and branch predictors then know nothing else.) Printed are medians of
+this process's CPU time in microseconds, which other processes on the machine disturb less than
+they do the clock. `dispatch` is what the whole takes beyond its stages: Flask, its routing and the
+caller's options. The last line is an empty Flask route of the same application, asked in turns.
+"""
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from urllib3.filepost import encode_multipart_formdata
+
+from app import classification, create_app, images
+from app.api import classify
+from app.catalogue import load_catalogue
+from app.settings import Settings
+
+SAMPLE = Path(__file__).parent.parent / "app/static/samples/mnist/seven.png"
+STAGES = ("read", "decode", "prepare", "infer", "answer")
+WARM_UP = 100  # requests
+
+
+def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
+    """A PNG of the size of the endpoint's network: a seven as in MNIST, or noise in colour."""
+    settings = Settings(weights=shelf) if shelf else Settings()
+    target = load_catalogue(settings).endpoints[endpoint].find().card.input
+    if target.channels == 3:
+        noise = np.random.default_rng(0).integers(0, 256, (target.height, target.width, 3))
+        picture = Image.fromarray(noise.astype(np.uint8))
+    else:
+        seven = images.decode(SAMPLE.read_bytes(), max_pixels=10**7, smallest=(28, 28))
+        picture = Image.fromarray((images.prepare(seven, target).pixels[..., 0] * 255).astype("u1"))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
+    """What gunicorn hands to the application."""
+    return {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "5000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "127.0.0.1:5000",
+        "CONTENT_TYPE": kind,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.version": (1, 0),
+    }
+
+
+class Clock:
+    """Adds up, by stage, the CPU time spent in functions that it was put around."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys((*STAGES, "whole", "empty route"), 0.0)
+
+    def around(self, stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.thread_time_ns()
+            try:
+                return work(*arguments, **options)
+            finally:
+                self.seconds[stage] += (time.thread_time_ns() - started) / 1e9
+
+        return timed
+
+    def put_on_the_service(self) -> None:
+        """Each stage is a function that the service looks up in its module for every request."""
+        for module, name, stage in (
+            (classify, "read_uploads", "read"),
+            (images, "decode", "decode"),
+            (images, "prepare", "prepare"),
+            (classification, "infer", "infer"),
+            (classification, "prediction_of", "answer"),
+            (classify, "answer", "answer"),
+        ):
+            setattr(module, name, self.around(stage, getattr(module, name)))
+
+
+def requests_to_time(
+    name: str, picture: Path | None, clock: Clock, shelf: Path | None = None
+) -> tuple[Callable[[], bytes], Callable[[], bytes]]:
+    """A classification of one upload by the endpoint `name`, and a call of an empty route."""
+    application = create_app(Settings(weights=shelf) if shelf else Settings())
+
+    @application.route("/empty", methods=["POST"])
+    def empty() -> str:
+        return "ok"
+
+    endpoint = application.extensions["catalogue"].endpoints[name]
+    data = picture.read_bytes() if picture else like_the_data_set(name, shelf)
+    body, kind = encode_multipart_formdata({"file": ("image.png", data)})
+
+    def call(path: str) -> bytes:
+        answered = application(environment(path, body, kind), lambda *_: lambda _: None)
+        content = b"".join(answered)
+        answered.close()
+        return content
+
+    whole = clock.around("whole", lambda: call(endpoint.path))
+    return whole, clock.around("empty route", lambda: call("/empty"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--model", default="mnist/lenet")
+    parser.add_argument("--image", type=Path, help="classify this file")
+    wanted = parser.parse_args()
+    clock = Clock()
+    clock.put_on_the_service()
+    whole, empty = requests_to_time(wanted.model, wanted.image, clock)
+    took: dict[str, list[float]] = {stage: [] for stage in ("dispatch", *clock.seconds)}
+    for turn in range(wanted.requests):
+        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+        assert b'"predictions"' in whole()
+        empty()
+        clock.seconds["dispatch"] = clock.seconds["whole"] - sum(
+            clock.seconds[stage] for stage in STAGES
+        )
+        if turn >= WARM_UP:
+            for stage, seconds in clock.seconds.items():
+                took[stage].append(1e6 * seconds)
+    median = {stage: statistics.median(values) for stage, values in took.items()}
+    for stage, microseconds in median.items():
+        print(f"{stage:12} {microseconds:7.0f} us  {microseconds / median['whole']:5.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The service in other workers of gunicorn's, at ease and under slow clients.
+
+    python -m benchmarks.workers [--rounds 3] [--seconds 3]
+
+The same application in gunicorn's sync and threaded workers, in our own (app/worker.py), and in
+that behind nginx with deploy/nginx.conf's proxy settings: two processes each. First eight clients
+of wrk alone, with a new connection for each upload; then beside 50 connections whose head comes a
+byte at a time, 50 whose body does, 1,000 that say nothing, and 50 that ask for 5 MB of answers and
+read none. Printed are answers a second and the p99 of their latency; medians of the rounds. Debian:
+apt-get install wrk nginx-light.
+"""
+
+import argparse
+import contextlib
+import resource
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.serving import Load, closed_loop, form_of, free_port, median, need, running
+from benchmarks.stages import like_the_data_set
+
+HEAD = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Type: image/png\r\nContent-Length: 100000\r\n\r\n"
+)
+GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--workers", "2", "--log-level", "error")
+
+
+@contextlib.contextmanager
+def gunicorn(*options: str) -> Iterator[int]:
+    port = free_port()
+    command = (*GUNICORN, "--bind", f"127.0.0.1:{port}", *options)
+    with running(command, f"http://127.0.0.1:{port}/health/ready"):
+        yield port
+
+
+@contextlib.contextmanager
+def ours() -> Iterator[int]:
+    port = free_port()
+    variables = {"METAPLASTIC_PORT": str(port)}
+    ready = f"http://127.0.0.1:{port}/health/ready"
+    with running((sys.executable, "wsgi.py"), ready, variables=variables):
+        yield port
+
+
+@contextlib.contextmanager
+def behind_nginx() -> Iterator[int]:
+    """With deploy/nginx.conf, but for its limit of connections from one address."""
+    with ours() as service, tempfile.TemporaryDirectory() as name:
+        port, text = free_port(), Path("deploy/nginx.conf").read_text()
+        text = text.replace("listen 80 ", f"listen 127.0.0.1:{port} ")
+        text = text.replace("127.0.0.1:5000", f"127.0.0.1:{service}")
+        text = text.replace("limit_conn clients 64;", "limit_conn clients 4096;")
+        conf = Path(name) / "nginx.conf"
+        conf.write_text(f"daemon off;\npid {name}/pid;\n{text}")
+        command = ("nginx", "-p", name, "-c", str(conf), "-e", "stderr")
+        with running(command, f"http://127.0.0.1:{port}/health/ready"):
+            yield port
+
+
+WORKERS = {
+    "gunicorn, sync": lambda: gunicorn(),
+    "gunicorn, 2 threads": lambda: gunicorn("-k", "gthread", "--threads", "2"),
+    "gunicorn, 4 threads": lambda: gunicorn("-k", "gthread", "--threads", "4"),
+    "ours": ours,
+    "ours behind nginx": behind_nginx,
+}
+
+
+@contextlib.contextmanager
+def slow_clients(port: int, count: int, begin: bytes, drip: bytes) -> Iterator[None]:
+    """`count` connections that send `begin` and then `drip`, a byte every 20 ms, until the end."""
+    over = threading.Event()
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(2)
+            with contextlib.suppress(OSError):
+                client.connect(("127.0.0.1", port))
+                client.sendall(begin)
+                clients.append(client)
+
+        def send() -> None:
+            for number in range(len(drip)):
+                for client in clients:
+                    with contextlib.suppress(OSError):
+                        client.send(drip[number : number + 1], socket.MSG_DONTWAIT)
+                if over.wait(0.02):
+                    return
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+ASK_MUCH = b"GET /swaggerui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 5
+ATTACKS: dict[str, Callable[[int], contextlib.AbstractContextManager[None]]] = {
+    "alone": lambda port: contextlib.nullcontext(),
+    "slow heads": lambda port: slow_clients(port, 50, HEAD[:5], b"x" * 10_000),
+    "slow bodies": lambda port: slow_clients(port, 50, HEAD, b"x" * 10_000),
+    "1,000 idle": lambda port: slow_clients(port, 1000, b"", b""),
+    "slow readers": lambda port: slow_clients(port, 50, ASK_MUCH, b""),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3)
+    wanted = parser.parse_args()
+    need("wrk", "nginx")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    body = form_of(like_the_data_set("mnist/lenet"))
+    found: dict[tuple[str, str], list[Load]] = {}
+    for _ in range(wanted.rounds):
+        for worker, start in WORKERS.items():
+            for attack, begin in ATTACKS.items():
+                with start() as port, begin(port):
+                    url = f"http://127.0.0.1:{port}/predict"
+                    load = closed_loop(url, body, seconds=wanted.seconds, keep=False)
+                found.setdefault((worker, attack), []).append(load)
+    print(f"| | {' | '.join(ATTACKS)} |")
+    print("| --- " * (len(ATTACKS) + 1) + "|")
+    for worker in WORKERS:
+        cells = []
+        for attack in ATTACKS:
+            loads = found[worker, attack]
+            rate = median([load.rate for load in loads])
+            cells.append(f"{rate:.0f}/s, {median([load.p99 for load in loads]):.1f} ms")
+        print(f"| {worker} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

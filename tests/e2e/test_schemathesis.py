@@ -1,0 +1,28 @@
+"""The running service against its own documentation, by a tool that thinks up requests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.conftest import Service
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+def test_the_service_does_what_swagger_json_says_and_never_fails(
+    service: Service, tmp_path: Path
+) -> None:
+    workers = service.workers
+    run = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "run"]
+    options = ["--checks=all", "--max-examples=5", "--seed=1", "--no-color"]
+    done = subprocess.run(
+        [*run, f"{service.url}/swagger.json", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    assert workers <= service.workers
