@@ -127,7 +127,8 @@ def test_new_data_learned_by_a_new_rule_is_served_at_once(project, tmp_path):
         "paths = list(client.get('/swagger.json').json['paths'])\n"
         "print(json.dumps([answer, client.get('/labels').json, paths]))\n"
     )
-    answer, labels, paths = json.loads(run(project, "-c", ask, str(folder)).stdout)
+    printed = run(project, "-c", ask, str(folder)).stdout.splitlines()  # log lines come before
+    answer, labels, paths = json.loads(printed[-1])
     assert answer["model"] == "stripes-lenet-sign"
     assert answer["predictions"][0]["label"] in ("lying", "standing")
     assert labels == {"stripes/lenet": ["lying", "standing"]}

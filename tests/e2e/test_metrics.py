@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -139,24 +140,22 @@ def test_what_is_predicted_how_surely_and_of_what_is_counted(busy: Service) -> N
 
 
 def test_connections_that_wait_are_counted(start: Start) -> None:
-    import socket
-
     with start(workers=1) as service, contextlib.ExitStack() as waiting:
 
-        def connect() -> socket.socket:
-            return waiting.enter_context(
-                socket.create_connection(("127.0.0.1", service.port), PATIENCE)
-            )
+        def ask(path: str) -> socket.socket:
+            address = ("127.0.0.1", service.port)
+            client = waiting.enter_context(socket.create_connection(address, PATIENCE))
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return client
 
-        # The only worker is kept busy by a request that does not end: ours is answered after it.
-        busy, asking = connect(), connect()
-        asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        others = [connect() for _ in range(3)]
+        (worker,) = service.workers
+        os.kill(worker, signal.SIGSTOP)  # as if it were at work
+        asking = ask("/metrics")
+        for _ in range(3):
+            ask("/health/live")
         time.sleep(0.15)  # so that the wait can be seen
-        busy.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        os.kill(worker, signal.SIGCONT)
         answer = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
-        for other in others:
-            other.close()
         waited = scrape(service)
     assert "metaplastic_queue_depth 3.0" in answer
     labels = {"stage": "wait", "model": "", "version": ""}
