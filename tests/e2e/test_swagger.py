@@ -2,7 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,13 @@ def browser(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield from open_browser(tmp_path_factory.mktemp("downloads"))
 
 
+def find(browser: Chrome, selector: str) -> WebElement:
+    """The first such element of the page, once it is there."""
+    return WebDriverWait(browser, PATIENCE).until(
+        lambda browser: browser.find_element(By.CSS_SELECTOR, selector)
+    )
+
+
 class Operation:
     """One operation of the open page, by its operation id."""
 
@@ -29,9 +39,7 @@ class Operation:
 
     def find(self, selector: str) -> WebElement:
         """The first such element of the operation, once it is there."""
-        return WebDriverWait(self.browser, PATIENCE).until(
-            lambda browser: browser.find_element(By.CSS_SELECTOR, f"{self.root} {selector}")
-        )
+        return find(self.browser, f"{self.root} {selector}")
 
     def execute(self) -> dict[str, object]:
         """Press the button; the answer as JSON."""
@@ -104,3 +112,23 @@ def test_the_operations_are_grouped_by_data_set_in_order(browser: Chrome, servic
     )
     spec = requests.get(f"{service.url}/swagger.json", timeout=PATIENCE).json()
     assert groups == [tag["name"] for tag in spec["tags"]]
+
+
+def test_authorize_takes_the_key_that_the_service_asks_for(
+    start: Callable[..., AbstractContextManager[Service]], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.txt"
+    make = [sys.executable, "-m", "app.new_key", "alice", "--file", str(keys)]
+    made = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True)
+    with start(keys=keys) as service:
+        for browser in open_browser(tmp_path):  # closed before the service
+            browser.get(service.url)
+            operation = Operation(browser, "predict", "predict")
+            with pytest.raises(AssertionError, match="missing_key"):
+                operation.execute()
+            operation.clear()
+            find(browser, ".btn.authorize").click()
+            find(browser, ".auth-container input").send_keys(made.stdout.strip())
+            find(browser, ".auth-container .btn.authorize").click()
+            find(browser, ".auth-container .btn-done").click()
+            assert operation.execute()["predictions"]
