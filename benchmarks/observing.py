@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving import log_lines_thrown_away
+
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 BLOCK = 50
@@ -63,13 +65,11 @@ def main() -> None:
         observed, plain = create_app(), create_app()
         for hooks in (plain.before_request_funcs, plain.after_request_funcs):
             hooks[None] = [hook for hook in hooks[None] if hook.__module__ != "app.observing"]
-        out = os.dup(1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         times: dict[str, list[float]] = {"plain": [], "observed": []}
-        for _ in range(rounds + 1):
-            times["plain"].append(microseconds(plain))
-            times["observed"].append(microseconds(observed))
-        os.dup2(out, 1)
+        with log_lines_thrown_away():
+            for _ in range(rounds + 1):
+                times["plain"].append(microseconds(plain))
+                times["observed"].append(microseconds(observed))
     plain_time, observed_time = (statistics.median(values[1:]) for values in times.values())
     print(f"plain     {plain_time:7.1f} us a request")
     print(f"observed  {observed_time:7.1f} us a request   {observed_time / plain_time:.3f}")

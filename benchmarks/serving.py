@@ -202,6 +202,20 @@ def open_loop(url: str, body: Body, *, rate: float, seconds: float = 5) -> Load:
     )
 
 
+@contextlib.contextmanager
+def log_lines_thrown_away() -> Iterator[None]:
+    """What an application in this process writes to stdout goes to /dev/null."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))] if values else float("nan")
 
