@@ -92,7 +92,11 @@ def _run_each(models: list[Model]) -> dict[Path, str]:
         text = pipe.read()
     with contextlib.suppress(ChildProcessError):  # gunicorn may have seen it end
         os.waitpid(child, 0)
-    found = json.loads(text) if text else {str(m.folder): "cannot be tried" for m in models}
+    found = (
+        json.loads(text)
+        if text
+        else {str(m.folder): f"{m.folder}: cannot be tried" for m in models}
+    )
     return {Path(folder): problem for folder, problem in found.items() if problem}
 
 
