@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.api import schemas
+from app.api.specification import ERRORS
 from app.keys import HEADER, is_open
 from app.settings import Settings
 
@@ -30,5 +31,8 @@ def describe(specification: dict[str, Any], settings: Settings) -> None:
         for operation in operations.values():
             if isinstance(operation, dict) and "responses" in operation:
                 for status in statuses:
-                    answer = {"description": _TEXTS[status], "schema": reference}
-                    operation["responses"][str(status)] = answer
+                    operation["responses"][str(status)] = {
+                        "description": _TEXTS[status],
+                        "schema": reference,
+                        "examples": {"application/json": ERRORS[str(status)]},
+                    }

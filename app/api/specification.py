@@ -20,14 +20,14 @@ ERRORS = {
         "message": "There is no image in the request. For example: curl -F file=@image.png URL",
         "code": "missing_image",
     },
+    "401": {
+        "message": "A key is needed: send it as X-API-Key, or as Authorization: Bearer.",
+        "code": "missing_key",
+    },
     "404": {
         "message": "mnist/lenet has no rule 'none'; it has: metaplastic, backprop.",
         "code": "unknown_rule",
         "rules": ["metaplastic", "backprop"],
-    },
-    "401": {
-        "message": "A key is needed: send it as X-API-Key, or as Authorization: Bearer.",
-        "code": "missing_key",
     },
     "408": {
         "message": "The request took too long to come. Send it faster, or smaller.",
@@ -56,13 +56,13 @@ ERRORS = {
         "index": 0,
         "filename": "white.png",
     },
-    "500": {
-        "message": "The service failed; the fault is its own and has been logged.",
-        "code": "internal_error",
-    },
     "429": {
         "message": "The limit is 60 per 1 minute; Retry-After says when to try again.",
         "code": "rate_limited",
+    },
+    "500": {
+        "message": "The service failed; the fault is its own and has been logged.",
+        "code": "internal_error",
     },
     "503": {
         "message": "More requests wait than can be answered soon. Try again.",

@@ -130,7 +130,8 @@ def test_swagger_asks_for_the_key(client: FlaskClient) -> None:
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     }
     assert spec["security"] == [{"key": []}]
-    assert "401" in spec["paths"][LENET]["post"]["responses"]
+    refused = spec["paths"][LENET]["post"]["responses"]["401"]
+    assert refused["examples"]["application/json"] == client.post(LENET).json
     assert "401" not in spec["paths"]["/health/live"]["get"]["responses"]
 
 
