@@ -20,6 +20,7 @@ from models.errors import MetaplasticError
 RUNS = Path("runs")
 SHELF = Path("weights")
 DOCS = Path("docs")
+INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,7 +68,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             f"\ninterrupted; go on with: python -m models train --resume {run.folder}",
             file=sys.stderr,
         )
-        return 130
+        return INTERRUPTED
     print(
         f"{run.folder}: {card.validation.accuracy:.2%} of {card.validation.images} validation "
         f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
@@ -95,7 +96,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
                 card = train_planned(model, wanted.runs)
             except KeyboardInterrupt:
                 print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-                return 130
+                return INTERRUPTED
         rows.append(
             (
                 model.name,
@@ -125,7 +126,7 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     _print_table(header, rows)
     return 0
 
@@ -389,4 +390,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if status == INTERRUPTED:
+        # The backend's threads may still draw batches, and crash when Python's own end takes the
+        # interpreter from under them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

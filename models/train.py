@@ -17,6 +17,7 @@ from models.batches import TrainingBatches, one_hot
 from models.cards import KERAS_MODEL, ONNX_MODEL, Card, ImageInput, Training, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
+from models.interruption import interrupted_between_steps
 from models.mirror import mirrored
 from models.plasticity import LEARNING_RULES
 from models.plasticity.learning import Learning
@@ -79,21 +80,23 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         loss_weights=learning.loss_weights,
     )
     held_out = learning.targets(one_hot(validation[1], classes), None)
-    model.fit(
-        batches,
-        epochs=recipe.epochs,
-        initial_epoch=len(history),
-        validation_data=(scaled(validation[0]), held_out),
-        validation_batch_size=500,
-        callbacks=[
-            _EpochStarter(batches, recipe.seed),
-            _EpochKeeper(run.folder, history, network),
-            _Stopper(history, recipe.patience),
-            TrainingProgress(recipe.epochs, steps, len(history)),
-        ],
-        shuffle=False,
-        verbose=0,
-    )
+    with interrupted_between_steps() as ending:
+        model.fit(
+            batches,
+            epochs=recipe.epochs,
+            initial_epoch=len(history),
+            validation_data=(scaled(validation[0]), held_out),
+            validation_batch_size=500,
+            callbacks=[
+                _EpochStarter(batches, recipe.seed),
+                _EpochKeeper(run.folder, history, network),
+                _Stopper(history, recipe.patience),
+                TrainingProgress(recipe.epochs, steps, len(history)),
+                ending,
+            ],
+            shuffle=False,
+            verbose=0,
+        )
 
 
 def build_network(run: Run) -> keras.Model:
