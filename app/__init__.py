@@ -1,6 +1,8 @@
 """The web service: HTTP and images in, predictions out. Never imports TensorFlow or Keras."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 
@@ -11,6 +13,18 @@ from app.compression import read_compressed_bodies
 from app.demo import blueprint
 from app.settings import Settings
 from app.uploads import Request
+
+
+class Service(Flask):
+    """Flask, without its look, at each function that a request calls, whether that is a coroutine.
+
+    None is one here.
+    """
+
+    request_class = Request
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
 
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> Flask:
@@ -28,8 +42,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
 
     settings = settings or Settings.from_environment(os.environ)
     catalogue = catalogue or load_catalogue(settings)
-    app = Flask(__name__)
-    app.request_class = Request
+    app = Service(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue

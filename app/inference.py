@@ -36,7 +36,7 @@ class Outcome:
 # Images that a network is given at once: more are no faster, and all need room for activations.
 BATCH = 16
 
-# float32 (N, height, width, channels) in 0..1 -> float32 logits (N, C)
+# float32 (N, height, width, channels) in 0..1 -> float32 logits (N, C). Raises MemoryError.
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -67,7 +67,12 @@ def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Netw
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
+            try:
+                logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
+            except unusable as error:
+                if "bad_alloc" in str(error):  # C++'s word for it
+                    raise MemoryError(f"ONNX Runtime: {error}") from error
+                raise
             return logits
 
         answered = network(np.zeros((1, *image), np.float32)).shape
@@ -115,14 +120,16 @@ def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibratio
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
     """Probabilities and energy from `logits` (N, C), without overflow at any finite size."""
     exact = logits.astype(np.float64)
-    most = exact.max(axis=1, keepdims=True)
+    most = np.maximum.reduce(exact, axis=1, keepdims=True)
     exact -= most
-    scale = calibration.energy_temperature
-    energy = scale * np.log(np.exp(exact / scale).sum(axis=1)) + most[:, 0]
-    exact /= calibration.temperature
-    probabilities = np.exp(exact, out=exact)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return Outcome(probabilities, energy, energy >= calibration.energy_threshold)
+    temperature, scale = calibration.temperature, calibration.energy_temperature
+    weights = np.exp(exact / temperature)
+    total = np.add.reduce(weights, axis=1, keepdims=True)
+    partition = total
+    if scale != temperature:
+        partition = np.add.reduce(np.exp(exact / scale), axis=1, keepdims=True)
+    energy = (scale * np.log(partition) + most)[:, 0]
+    return Outcome(weights / total, energy, energy >= calibration.energy_threshold)
 
 
 def most_probable(probabilities: NDArray[np.float64], count: int) -> NDArray[np.intp]:

@@ -62,8 +62,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     return content
 
 
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, separators=(",", ":"))
+_json = json.JSONEncoder(separators=(",", ":")).encode  # made once
 
 
 def _plain(content: dict[str, Any]) -> str:

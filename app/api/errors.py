@@ -37,6 +37,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(MemoryError, _out_of_memory)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -66,6 +67,13 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _out_of_memory(error: MemoryError) -> Response:
+    """Of this request nothing is kept, so the next may find room."""
+    current_app.logger.error("%s %s: no memory: %s", request.method, request.path, error)
+    message = "There is not enough memory for this request now. Send fewer images, or try again."
+    return refuse(RequestError(503, "out_of_memory", message))
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -1,9 +1,11 @@
 """What a service under load keeps up, whatever is done to its workers, models and connections."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -15,8 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 
@@ -126,6 +130,61 @@ def test_a_reload_of_a_broken_shelf_leaves_the_models_as_they_were(
         assert wait_until(lambda: service.workers.isdisjoint(first))
         assert ask(service.port)[0] == 200
         assert "the models stay as they were" in service.stop()[1]
+
+
+def put_hungry_model(folder: Path, architecture: str) -> None:
+    """A model on a shelf that answers like LeNet, and needs 64 MiB for each image to do so."""
+    repeats = numpy_helper.from_array(np.array([1, 2**24 // 784], np.int64), "repeats")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    row = numpy_helper.from_array(np.ones((1, 10), np.float32), "row")
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["pixels"]),
+        helper.make_node("Tile", ["pixels", "repeats"], ["many"]),
+        helper.make_node("ReduceMax", ["many", "axes"], ["most"]),
+        helper.make_node("MatMul", ["most", "row"], ["logits"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 28, 28, 1])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
+    graph = helper.make_graph(nodes, "hungry", [image], [logits], [repeats, axes, row])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    content = model.SerializeToString()
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(content)
+    (published,) = LENET.glob("*/card.json")
+    card = json.loads(published.read_text()) | {"architecture": architecture}
+    card["files"] = {"model.onnx": hashlib.sha256(content).hexdigest()}
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_without_memory_a_worker_says_so_and_serves_on_what_it_can(
+    start: Start, tmp_path: Path
+) -> None:
+    """A shortage ends the request that it comes in; a model that cannot be opened is left out."""
+    (newest,) = LENET.iterdir()
+    shutil.copytree(newest, tmp_path / "lenet")
+    for architecture in ("opened", "unopened"):
+        put_hungry_model(tmp_path / architecture, architecture)
+    with start(workers=1, weights=tmp_path) as service:
+        (worker,) = service.workers
+
+        def classify(architecture: str) -> tuple[int, str]:
+            url = f"{service.url}/api/mnist/{architecture}"
+            answer = requests.post(url, files={"file": SEVEN}, timeout=PATIENCE)
+            return answer.status_code, answer.json().get("code", "")
+
+        for architecture in ("opened", "lenet"):
+            assert classify(architecture) == (200, "")
+        held = Path(f"/proc/{worker}/statm").read_text().split()[0]
+        limit = int(held) * resource.getpagesize() + 32 * 2**20
+        resource.prlimit(worker, resource.RLIMIT_AS, (limit, limit))
+        assert classify("opened") == (503, "out_of_memory")
+        assert classify("unopened") == (503, "model_unavailable")
+        assert classify("lenet") == (200, "")
+        ready = requests.get(f"{service.url}/health/ready", timeout=PATIENCE)
+        assert ready.status_code == 200
+        assert ready.json()["unavailable"] == ["unopened"]
+        assert service.workers == {worker}
+        assert "unopened/model.onnx: ONNX Runtime cannot run it" in service.stop()[1]
 
 
 def test_what_is_too_much_is_refused_at_once_and_told_when_to_come_back(start: Start) -> None:
