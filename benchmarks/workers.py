@@ -3,11 +3,11 @@
     python -m benchmarks.workers [--rounds 3] [--seconds 3]
 
 The same application in gunicorn's sync and threaded workers, in our own (app/worker.py), and in
-that behind nginx with deploy/nginx.conf's proxy settings: two processes each. First eight clients
-of wrk alone, with a new connection for each upload; then beside 50 connections whose head comes a
-byte at a time, 50 whose body does, 1,000 that say nothing, and 50 that ask for 5 MB of answers and
-read none. Printed are answers a second and the p99 of their latency; medians of the rounds. Debian:
-apt-get install wrk nginx-light.
+that behind nginx with deploy/nginx.conf's proxy settings: two processes each where nothing else is
+said. First eight clients of wrk alone, with a new connection for each upload; then beside 50
+connections whose head comes a byte at a time, 50 whose body does, 1,000 that say nothing, and 50
+that ask for 5 MB of answers and read none. Printed are answers a second and the p99 of their
+latency; medians of the rounds. Debian: apt-get install wrk nginx-light.
 """
 
 import argparse
@@ -39,9 +39,9 @@ def gunicorn(*options: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def ours() -> Iterator[int]:
+def ours(processes: int = 2) -> Iterator[int]:
     port = free_port()
-    variables = {"METAPLASTIC_PORT": str(port)}
+    variables = {"METAPLASTIC_PORT": str(port), "METAPLASTIC_WORKERS": str(processes)}
     ready = f"http://127.0.0.1:{port}/health/ready"
     with running((sys.executable, "wsgi.py"), ready, variables=variables):
         yield port
@@ -67,6 +67,8 @@ WORKERS = {
     "gunicorn, 2 threads": lambda: gunicorn("-k", "gthread", "--threads", "2"),
     "gunicorn, 4 threads": lambda: gunicorn("-k", "gthread", "--threads", "4"),
     "ours": ours,
+    "ours, 1 process": lambda: ours(1),
+    "ours, 4 processes": lambda: ours(4),
     "ours behind nginx": behind_nginx,
 }
 
