@@ -10,23 +10,17 @@ import pytest
 TESTS = Path(__file__).parent
 
 
+RULES = ["test_synaptic_intelligence.py", "test_brainprop.py", "test_locally_connected.py"]
+
+
 @pytest.mark.parametrize(
-    ("backend", "tests"),
-    [
-        ("jax", "test_metaplastic.py"),
-        ("jax", "test_synaptic_intelligence.py"),
-        ("torch", "test_synaptic_intelligence.py"),
-        ("jax", "test_brainprop.py"),
-        ("torch", "test_brainprop.py"),
-        ("jax", "test_locally_connected.py"),
-        ("torch", "test_locally_connected.py"),
-        ("torch", "test_training_network.py"),
-    ],
+    ("backend", "modules"),
+    [("jax", [*RULES, "test_metaplastic.py"]), ("torch", [*RULES, "test_training_network.py"])],
 )
-def test_the_tests_of_a_module_pass_on(backend, tests):
+def test_the_tests_of_these_modules_pass_on(backend, modules):
     pytest.importorskip(backend)
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "pytest", "-q", str(TESTS / tests)]
+    command = [sys.executable, "-m", "pytest", "-q", *(str(TESTS / module) for module in modules)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 
