@@ -188,8 +188,8 @@ shelf_row = Model(
         ),
         "labels": _list(fields.String, "The classes, in their order.", DIGITS),
         "input": _object(image_input, "What the network sees."),
-        "parameters": _whole("Weights of the network.", 332894),
-        "multiply_adds": _whole("For one image.", 8446760),
+        "parameters": _whole("Weights of the network.", 194654),
+        "multiply_adds": _whole("For one image.", 4622120),
         "accuracy": fields.Float(description="On the test set, 0..1.", example=0.9957),
         "accuracy_interval": fields.List(
             fields.Float, description="95 %, Wilson.", example=[0.9942, 0.9968], **_INTERVAL
@@ -286,8 +286,8 @@ card = Model(
         ),
         "labels": _list(fields.String, "The classes, in their order.", DIGITS),
         "input": _object(card_input, "What the network takes."),
-        "parameters": _whole("Weights of the network.", 332894),
-        "multiply_adds": _whole("For one image.", 8446760),
+        "parameters": _whole("Weights of the network.", 194654),
+        "multiply_adds": _whole("For one image.", 4622120),
         "calibration": _object(calibration, "Fitted on the validation split."),
         "validation": _object(scores, "On the validation split, which decided everything."),
         "test": fields.Nested(scores, description="On the test set, which was read once."),

@@ -8,7 +8,12 @@ WHITENING = "whitening"  # the layer's name
 
 
 def convolution(
-    x: Any, width: int, size: int = 3, pool: bool = False, batch_norm: bool = True
+    x: Any,
+    width: int,
+    size: int = 3,
+    pool: bool = False,
+    batch_norm: bool = True,
+    padding: str = "same",
 ) -> Any:
     """A `size` x `size` convolution to `width` maps, batch normalisation and ReLU.
 
@@ -17,7 +22,7 @@ def convolution(
     With `pool`, 2x2 max-pooling stands right behind the convolution: the same maps for a quarter
     of the normalisation's work.
     """
-    x = layers.Conv2D(width, size, padding="same", use_bias=not batch_norm)(x)
+    x = layers.Conv2D(width, size, padding=padding, use_bias=not batch_norm)(x)
     if pool:
         x = layers.MaxPooling2D()(x)
     if batch_norm:

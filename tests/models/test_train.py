@@ -57,8 +57,8 @@ def test_the_card_says_how_to_make_the_model_again(runs):
     assert card.training.recipe["batch_size"] == 8
     assert card.validation.images == 60
     assert card.test is None
-    assert card.parameters == 332_894
-    assert card.multiply_adds == 8_446_760
+    assert card.parameters == 194_654
+    assert card.multiply_adds == 4_622_120
 
 
 def test_the_network_learns(runs):
@@ -270,8 +270,8 @@ def test_a_mirrored_run_is_measured_and_counted_as_it_is_served(tmp_path):
     assert main([*arguments, "--set", "mirror=true"]) == 0
     (folder,) = tmp_path.iterdir()
     card = read_card(folder)
-    assert card.multiply_adds == 2 * 8_446_760
-    assert card.parameters == 332_894
+    assert card.multiply_adds == 2 * 4_622_120
+    assert card.parameters == 194_654
     images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     for answers in (keras_logits, onnx_logits):
         np.testing.assert_allclose(
