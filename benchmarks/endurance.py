@@ -12,10 +12,10 @@ import http.client
 import io
 import itertools
 import json
-import threading
 import time
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def uploads() -> list[Body]:
 def send(port: int, count: int) -> None:
     """`count` uploads by each of the clients."""
 
-    def run() -> None:
+    def run(_: int) -> None:
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for body in itertools.islice(itertools.cycle(uploads()), count):
             client.request("POST", "/predict", body.data, {"Content-Type": body.kind})
@@ -57,11 +57,8 @@ def send(port: int, count: int) -> None:
             response.read()
             assert response.status < 500, response.status
 
-    threads = [threading.Thread(target=run) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(run, range(CLIENTS)))  # raises what one of them raised
 
 
 def ask_every_model(url: str) -> int:
