@@ -29,7 +29,8 @@ def instruct_browsers(app: Flask, settings: Settings) -> None:
 
     def add_headers(response: Response) -> Response:
         headers = response.headers
-        headers.extend(_ALWAYS)
+        for name, value in _ALWAYS.items():
+            headers.setdefault(name, value)
         if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
             page = response.mimetype == "text/html"
             headers.add("Content-Security-Policy", _PAGE if page else _DATA)

@@ -11,9 +11,11 @@ from enum import Enum, auto
 
 MOST_HEAD = 64 * 1024  # bytes of a request's line and headers, or of a chunked body's trailers
 _RECEIVE = 256 * 1024
+MOST_CHUNKS = 50_000  # each costs gunicorn some microseconds, however small it is
+_MOST_DIGITS = 15  # of a length; Python takes its time to read thousands
 _MOST_PATH = 256  # bytes; the service's own are shorter
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
 _EXPECTS = re.compile(rb"\r\nExpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
 
@@ -85,6 +87,8 @@ class Connection:
         self.end = 0  # bytes of all of it, once they are known
         self.chunked = False  # its body comes in chunks
         self.too_large = False  # its body goes on beyond the limit, and is not waited for
+        self.too_chopped = False  # its chunks are too many; it is too large then
+        self._chunks = 0  # whole ones that have come
         self._searched = 0  # up to here nothing needs to be looked at again
         self._taken = 0  # by gunicorn
 
@@ -129,13 +133,14 @@ class Connection:
             return
         self.head = self._searched = end + len(_END)
         head = bytes(data[: self.head])
-        length = _LENGTH.search(head)
+        found = _LENGTH.search(head)
+        length = found[1].lstrip(b"0") if found else b""
         if _CHUNKED.search(head):
             self.chunked = True
-        elif length and int(length[1]) > self.limit:
+        elif len(length) > _MOST_DIGITS or int(length or b"0") > self.limit:
             self.too_large, self.end = True, self.head
         else:
-            self.end = self.head + (int(length[1]) if length else 0)
+            self.end = self.head + int(length or b"0")
         body_follows = len(data) == self.head and (self.chunked or self.end > self.head)
         if body_follows and not self.closing and _EXPECTS.search(head):
             with contextlib.suppress(OSError):  # the client is gone, as will be seen
@@ -163,7 +168,9 @@ class Connection:
                     self._give_up()
                 return None
             following = line + 2 + size + 2
-            if following - self.head > self.limit:
+            self._chunks += 1
+            self.too_chopped = self._chunks > MOST_CHUNKS
+            if following - self.head > self.limit or self.too_chopped:
                 self.too_large, self.end = True, self.head
                 return None
             if following > len(data):

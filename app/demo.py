@@ -94,7 +94,6 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @pages.after_request
     def guard(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 

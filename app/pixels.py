@@ -60,13 +60,22 @@ def eight_bits(image: Image.Image) -> Image.Image:
         return image.convert(image.mode.upper())  # the one conversion that Pillow knows for it
     if image.mode[0] not in "IF":
         return image
+    if image.mode.startswith("I;16"):
+        return _from_sixteen_bits(np.asarray(image))
     values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
     most = float(values.max())
-    if image.mode.startswith("I;16"):
-        full = 65535.0
-    else:  # the file does not say what white is; the least usual white that holds all values
-        full = next((white for white in (1.0, 255.0, 65535.0) if most <= white), most)
+    # The file does not say what white is; the least usual white that holds all values.
+    full = next((white for white in (1.0, 255.0, 65535.0) if most <= white), most)
     return Image.fromarray((np.clip(values, 0, full) / full * 255 + 0.5).astype(np.uint8))
+
+
+def _from_sixteen_bits(values: NDArray[np.uint16]) -> Image.Image:
+    """(height, width) in 0..65535 as "L"; in parts, since numpy widens what it looks up."""
+    table = (np.arange(65536, dtype=np.float32) / 65535 * 255 + 0.5).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), 64):
+        grey[row : row + 64] = table[values[row : row + 64]]
+    return Image.fromarray(grey)
 
 
 def _flatten(image: Image.Image) -> tuple[Image.Image, list[str]]:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from app import create_app
 from app.catalogue import Catalogue, Model, load_catalogue
 from app.counting import VARIABLE
 from app.errors import RequestError
-from app.settings import Settings
+from app.settings import Settings, StartError
+from app.stopping import MOST_PATIENCE
 
-_PATIENCE = 10.0  # seconds for new workers to take over
+_PATIENCE = MOST_PATIENCE + 5  # seconds for new workers to take over
 _log = logging.getLogger("gunicorn.error")
 
 
@@ -47,6 +48,25 @@ class Unloaded:
             partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
             partial.write_text(json.dumps(sorted(names)))
             partial.replace(self.path)
+
+
+@contextlib.contextmanager
+def reporting_failure() -> Iterator[None]:
+    """Leave word of whether a reload failed, for the worker that asked for it."""
+    word = _word_of_failure()
+    try:
+        yield
+    except StartError:
+        if word:
+            word.touch()
+        raise
+    if word:
+        word.unlink(missing_ok=True)
+
+
+def _word_of_failure() -> Path | None:
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) / "reload-failed" if folder else None
 
 
 def reread(settings: Settings, served: Catalogue) -> Flask:
@@ -113,7 +133,11 @@ def replace_workers(app: Flask) -> None:
     os.kill(worker.ppid, signal.SIGHUP)
     deadline = time.monotonic() + _PATIENCE
     if not _wait(lambda: not worker.alive, deadline):
-        message = "The workers were not replaced in time; the log says why. The old ones stay."
+        message = "The workers were not replaced in time; the log says why."
+        raise RequestError(503, "not_reloaded", message)
+    word = _word_of_failure()
+    if word and word.exists():
+        message = "The service could not be read again; the log says why. The models stay."
         raise RequestError(503, "not_reloaded", message)
     worker.replaced = True  # so that it takes up no caller's next request, with its old models
     # The others that answer for the old shelf: gone, or at their last request.

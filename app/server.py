@@ -18,7 +18,7 @@ from app import create_app
 from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder
 from app.errors import RequestError, http_bytes
-from app.reloading import reread
+from app.reloading import reporting_failure, reread
 from app.settings import Settings, StartError
 from app.stopping import GracefulArbiter, heed_sigterm
 from app.worker import PatientWorker
@@ -65,7 +65,8 @@ class Server(BaseApplication):
     def reload(self) -> None:
         """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
         try:
-            application = reread(self.settings, self.application.extensions["catalogue"])
+            with reporting_failure():
+                application = reread(self.settings, self.application.extensions["catalogue"])
         except StartError as error:
             _log.error("the models stay as they were: %s", error)
             return
@@ -119,6 +120,7 @@ def _report(server: Server) -> None:
     print(_announcement(server.settings, catalogue), flush=True)
     for problem in catalogue.problems.values():
         _log.error("left out: %s", problem)
+    gc.unfreeze()  # the application before a reload is garbage now
     gc.collect()
     gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
 

@@ -55,7 +55,7 @@ def read_uploads(
     Raises RequestError 400 for what cannot be read, 413 for too many images, 415 for another
     content type; werkzeug raises its own 413 for too many bytes.
     """
-    uploads, sample = _read_body(request)
+    uploads, sample = _read_body(request, max_images)
     sample = sample or request.args.get(SAMPLE, "")
     if not uploads and sample:
         uploads = [_sample(sample, samples)]
@@ -63,10 +63,7 @@ def read_uploads(
         raise RequestError(
             400, "missing_image", f"There is no image in the request. {_how(request)}"
         )
-    if len(uploads) > max_images:
-        expected = "one is" if max_images == 1 else f"at most {max_images} are"
-        message = f"The request has {len(uploads)} images; {expected} accepted at once."
-        raise RequestError(413, "too_many_images", message, limit=max_images)
+    _check_number(len(uploads), max_images)
     for index, upload in enumerate(uploads):
         if not upload.data:
             message = f"{describe(index, upload, len(uploads))} is empty: it has no bytes."
@@ -85,13 +82,20 @@ def place(index: int, upload: Upload) -> dict[str, Any]:
     return {"index": index} | ({"filename": upload.filename} if upload.filename else {})
 
 
-def _read_body(request: flask.Request) -> tuple[list[Upload], str]:
+def _check_number(count: int, max_images: int) -> None:
+    if count > max_images:
+        expected = "one is" if max_images == 1 else f"at most {max_images} are"
+        message = f"The request has {count} images; {expected} accepted at once."
+        raise RequestError(413, "too_many_images", message, limit=max_images)
+
+
+def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
     """The images in the body, and the sample that it names."""
     kind = request.mimetype
     if kind == "multipart/form-data":
         return _read_multipart(request)
     if kind == "application/json":
-        return _read_json(request), ""
+        return _read_json(request, max_images), ""
     if kind.startswith("image/") or kind == "application/octet-stream":
         data = _whole_body(request)
         return [Upload(data, None)] if data else [], ""
@@ -158,7 +162,7 @@ def _read_form(request: flask.Request) -> str:
         raise _unsupported(request) from None
 
 
-def _read_json(request: flask.Request) -> list[Upload]:
+def _read_json(request: flask.Request, max_images: int) -> list[Upload]:
     try:
         content = json.loads(_whole_body(request))
     except (ValueError, RecursionError):
@@ -170,6 +174,7 @@ def _read_json(request: flask.Request) -> list[Upload]:
             pass
         case _:
             raise RequestError(400, "bad_json", f"The JSON is not of the known form. {_JSON}")
+    _check_number(len(texts), max_images)  # before they are decoded
     return [_from_base64(text, index) for index, text in enumerate(texts)]
 
 

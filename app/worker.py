@@ -20,7 +20,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
 
-from app.connection import Connection, State
+from app.connection import MOST_CHUNKS, Connection, State
 from app.errors import RequestError, http_bytes, too_large
 from app.settings import Settings
 
@@ -29,7 +29,7 @@ LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
 LINGER_REQUESTS = 4  # at most as many times the largest request
 LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said nothing
 BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
-_LARGE = 1024 * 1024  # bytes of a request from which on memory is counted
+_LOOK_EVERY = 1024 * 1024  # bytes received between two looks at how many are held
 _REFUSALS = 64  # at most, before a request is answered
 
 _TOO_BUSY = RequestError(
@@ -37,6 +37,12 @@ _TOO_BUSY = RequestError(
 )
 _TOO_SLOW = RequestError(
     408, "too_slow", "The request took too long to come. Send it faster, or smaller."
+)
+_TOO_CHOPPED = RequestError(
+    413,
+    "too_many_chunks",
+    f"The body comes in more than {MOST_CHUNKS} chunks. Send larger ones.",
+    limit=MOST_CHUNKS,
 )
 _INCOMPLETE = RequestError(
     400, "incomplete_request", "The request ended before all of it had come."
@@ -71,6 +77,7 @@ class PatientWorker(Worker):
         self.poller.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poller.register(self.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
         self.patience, self.looked = 1.0, time.monotonic()
+        self.unlooked = 0  # bytes received since the last look at how many are held
         while self.alive and self.ppid == os.getppid():
             self._turn()
         self._leave()
@@ -156,18 +163,20 @@ class PatientWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         """Take what has come of a request."""
-        begun = bool(connection.received)
+        before = len(connection.received)
         open_ended = self._receive(connection)
-        if not begun and connection.received:
+        self.unlooked += len(connection.received) - before
+        if not before and connection.received:
             connection.deadline = time.monotonic() + self.settings.read_timeout
         if connection.complete and connection.too_large:
-            self._refuse(connection, too_large(self.settings.max_request_mib))
+            large = too_large(self.settings.max_request_mib)
+            self._refuse(connection, _TOO_CHOPPED if connection.too_chopped else large)
         elif connection.complete:
             connection.state = State.WAITING
             self.waiting.append(connection)
         elif open_ended:
             self._watch(connection, select.EPOLLIN)
-            if len(connection.received) > _LARGE:
+            if self.unlooked > _LOOK_EVERY:
                 self._limit_memory()
         elif connection.received:
             self._refuse(connection, _INCOMPLETE)
@@ -175,11 +184,15 @@ class PatientWorker(Worker):
             self._close(connection)
 
     def _limit_memory(self) -> None:
-        """Refuse the largest of the unfinished requests where all of them are too large."""
+        """Refuse the largest of the unfinished requests until what is buffered has room."""
+        self.unlooked = 0
         unfinished = [c for c in self.watched.values() if c.state is State.READING]
-        most = BUFFERED_REQUESTS * self.settings.max_request_bytes
-        if sum(len(connection.received) for connection in unfinished) > most:
-            self._refuse(max(unfinished, key=lambda c: len(c.received)), _TOO_BUSY)
+        unfinished.sort(key=lambda connection: len(connection.received))
+        held = sum(len(connection.received) for connection in (*unfinished, *self.waiting))
+        while unfinished and held > BUFFERED_REQUESTS * self.settings.max_request_bytes:
+            largest = unfinished.pop()
+            held -= len(largest.received)
+            self._refuse(largest, _TOO_BUSY)
 
     def _answer(self, connection: Connection) -> None:
         """Have the application answer the request that has come."""

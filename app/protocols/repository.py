@@ -47,8 +47,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
             raise RequestError(400, "bad_parameter", "A model is loaded as the shelf has it.")
         left = unloaded.read() - {name}
         _try_new_versions(name, catalogue, _read_shelf(settings, left))
-        unloaded.write(left)
-        replace_workers(current_app)
+        _serve_without(left, unloaded)
         return answer({})
 
     @space.post("/models/<name>/unload")
@@ -57,11 +56,21 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         find_versions(catalogue, name)
         left = unloaded.read() | {name}
         _read_shelf(settings, left)  # so that a service without a model is refused
-        unloaded.write(left)
-        replace_workers(current_app)
+        _serve_without(left, unloaded)
         return answer({})
 
     return space
+
+
+def _serve_without(left: frozenset[str], unloaded: Unloaded) -> None:
+    """Have the service read the shelf again but for the models `left`; RequestError 501 or 503."""
+    before = unloaded.read()
+    unloaded.write(left)
+    try:
+        replace_workers(current_app)
+    except RequestError:
+        unloaded.write(before)
+        raise
 
 
 def _options() -> dict[str, Any]:

@@ -22,6 +22,9 @@ def from_json(data: Any, shape: tuple[int, ...] | None, datatype: str) -> NDArra
     Raises RequestError 400 where the lists are ragged, hold something other than numbers of
     `datatype`, or do not fill `shape`.
     """
+    # Asked first: numpy makes room for each text in an array as if all were as long as the longest.
+    if not _types_in(data) <= {int, float}:
+        raise _bad_data("The tensor holds something other than numbers.")
     try:
         found = np.array(data)
     except (ValueError, OverflowError):
@@ -74,6 +77,18 @@ def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
     outcome = infer(model.network, pixels, model.card.calibration)
     note_answer(model, outcome)
     return outcome
+
+
+def _types_in(data: Any) -> set[type]:
+    """The types of what stands in nested lists."""
+    types, left = set(), [[data]]
+    while left:
+        row = left.pop()
+        found = set(map(type, row))
+        if list in found:
+            left += [item for item in row if type(item) is list]
+        types |= found
+    return types - {list}
 
 
 def _are_bytes(values: NDArray[Any]) -> bool:

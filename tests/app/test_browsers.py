@@ -24,6 +24,13 @@ def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -
     assert "Access-Control-Allow-Origin" not in headers
 
 
+def test_a_page_has_each_header_once_and_its_own_words_in_them(client: FlaskClient) -> None:
+    headers = client.get("/demo").headers
+    names = [name for name, _ in headers]
+    assert len(names) == len(set(names))
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
 def test_other_sites_may_not_call_unless_named(client: FlaskClient) -> None:
     asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
     response = client.options(LENET, headers=asked)

@@ -135,6 +135,10 @@ def test_too_many_images_are_refused(make_client: Callable[..., FlaskClient], sh
     client = make_client(weights=shelf, max_images=2)
     error = refused(client.post(LENET, json={"images": ["eA=="] * 3}), 413, "too_many_images")
     assert error["limit"] == 2
+    # Nor are they read first: of these none could be.
+    refused(client.post(LENET, json={"images": ["?"] * 3}), 413, "too_many_images")
+    many = [(f"{number}.png", b"x") for number in range(1500)]
+    assert "1500 images" in refused(send_many(client, *many), 413, "too_many_images")["message"]
 
 
 def test_too_large_a_request_is_refused(

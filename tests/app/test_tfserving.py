@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from tests.app.asking import upload
 from tests.app.test_v2 import refused
-from tests.e2e.digits import LABELS, as_bytes, as_floats, png
+from tests.e2e.digits import LABELS, VERSION, as_bytes, as_floats, png
 
 MODEL = "/v1/models/mnist-lenet-metaplastic"
 FLOATS, BYTES = as_floats().tolist(), as_bytes().tolist()
@@ -33,13 +33,13 @@ def test_status(client: FlaskClient) -> None:
     expected = {
         "model_version_status": [
             {
-                "version": "2",
+                "version": VERSION,
                 "state": "AVAILABLE",
                 "status": {"error_code": "OK", "error_message": ""},
             }
         ]
     }
-    for url in (MODEL, f"{MODEL}/versions/2", f"{MODEL}/labels/stable"):
+    for url in (MODEL, f"{MODEL}/versions/{VERSION}", f"{MODEL}/labels/stable"):
         assert client.get(url).json == expected
 
 
@@ -48,7 +48,7 @@ def test_metadata(client: FlaskClient) -> None:
     assert metadata["model_spec"] == {
         "name": "mnist-lenet-metaplastic",
         "signature_name": "",
-        "version": "2",
+        "version": VERSION,
     }
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert set(signatures) == {"serving_default", "uint8", "image_bytes"}
@@ -59,7 +59,7 @@ def test_metadata(client: FlaskClient) -> None:
     sizes = [axis["size"] for axis in images["tensor_shape"]["dim"]]
     assert sizes == ["-1", "28", "28", "1"]
     assert default["outputs"]["probabilities"]["dtype"] == "DT_FLOAT"
-    assert client.get(f"{MODEL}/versions/2/metadata").json == metadata
+    assert client.get(f"{MODEL}/versions/{VERSION}/metadata").json == metadata
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_digits_are_read_by_row_and_by_column(client: FlaskClient, body: Any) ->
     assert list(response.json) == ["predictions" if "instances" in body else "outputs"]
 
 
-@pytest.mark.parametrize("url", [f"{MODEL}/versions/2", f"{MODEL}/labels/stable"])
+@pytest.mark.parametrize("url", [f"{MODEL}/versions/{VERSION}", f"{MODEL}/labels/stable"])
 def test_a_version_can_be_pinned(client: FlaskClient, url: str) -> None:
     assert digits(predict(client, url, instances=FLOATS)) == LABELS
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,17 @@ def test_a_wrong_tensor_is_said(client: FlaskClient, changes: dict[str, Any], me
     if changes == {"parameters": []}:
         del sent["inputs"][0]["data"]
     assert message in refused(client.post(f"{MODEL}/infer", data=json.dumps(sent)))
+
+
+def test_texts_in_a_tensor_take_no_more_room_than_they_have(client: FlaskClient) -> None:
+    """numpy's arrays of text have room for the longest in every place: here 800 MB."""
+    sent = request_of(data=["a" * 200_000, *[""] * 1000])
+    tracemalloc.start()
+    try:
+        assert "other than numbers" in refused(client.post(f"{MODEL}/infer", json=sent))
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

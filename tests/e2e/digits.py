@@ -13,6 +13,9 @@ MODEL = "mnist-lenet-metaplastic"
 SAMPLES = ROOT / "app" / "static" / "samples" / "mnist"
 NAMES = ("three", "seven", "nine")
 LABELS = [3, 7, 9]
+# Its newest version, as published.
+FOLDER = max((ROOT / "weights/mnist/lenet/metaplastic").iterdir(), key=lambda path: int(path.name))
+VERSION = FOLDER.name
 
 
 def as_bytes() -> NDArray[np.uint8]:

@@ -21,11 +21,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
+from tests.e2e.digits import VERSION
 
 Start = Callable[..., AbstractContextManager[Service]]
 DEPLOY = ROOT / "deploy"
 SAMPLES = ROOT / "app" / "static" / "samples" / "mnist"
-MODEL = {"model": "mnist-lenet-metaplastic", "version": "2"}
+MODEL = {"model": "mnist-lenet-metaplastic", "version": VERSION}
 NAME = re.compile(r"\bmetaplastic_[a-z_]+\b")
 
 

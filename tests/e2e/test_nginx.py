@@ -84,6 +84,20 @@ def test_an_upload_through_nginx_is_answered(port: int) -> None:
             assert answer.json()["predictions"][0]["label"] == "7"
 
 
+def test_what_a_client_says_of_proxies_is_not_passed_on(
+    behind: Callable[[int], AbstractContextManager[int]],
+    start: Callable[..., AbstractContextManager[Service]],
+) -> None:
+    lies = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Prefix": "//evil.example"}
+    with start(workers=1, proxies=1) as service, behind(service.port) as port:
+        page = requests.get(f"http://127.0.0.1:{port}/demo", headers=lies, timeout=PATIENCE)
+        spec = requests.get(f"http://127.0.0.1:{port}/swagger.json", headers=lies, timeout=PATIENCE)
+    assert page.status_code == 200
+    assert "evil" not in page.text
+    assert spec.json()["basePath"] == "/"
+    assert "evil" not in spec.text
+
+
 def test_nginx_refuses_in_the_one_shape_of_errors(port: int) -> None:
     url = f"http://127.0.0.1:{port}/predict"
     answer = requests.post(url, data=bytes(40_000_000), timeout=PATIENCE)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.conftest import Service
-from tests.e2e.digits import LABELS, MODEL, as_bytes, as_floats
+from tests.e2e.digits import LABELS, MODEL, VERSION, as_bytes, as_floats
 
 SENT: dict[str, NDArray[Any]] = {
     "UINT8": as_bytes(),
@@ -35,7 +35,7 @@ def test_the_server_and_the_model_are_live_and_ready(client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(MODEL)
-    assert client.is_model_ready(MODEL, "2")
+    assert client.is_model_ready(MODEL, VERSION)
     assert not client.is_model_ready(MODEL, "999")
     assert not client.is_model_ready("nonet")
 
@@ -46,7 +46,7 @@ def test_metadata(client: Any) -> None:
     assert {"binary_tensor_data", "classification", "model_repository"} <= set(server["extensions"])
     assert client.get_model_metadata(MODEL) == {
         "name": MODEL,
-        "versions": ["2"],
+        "versions": [VERSION],
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
         "outputs": [
@@ -54,7 +54,7 @@ def test_metadata(client: Any) -> None:
             {"name": "in_distribution", "datatype": "BOOL", "shape": [-1]},
         ],
     }
-    assert client.get_model_metadata(MODEL, "2")["name"] == MODEL
+    assert client.get_model_metadata(MODEL, VERSION)["name"] == MODEL
 
 
 @pytest.mark.parametrize("binary_out", [True, False])
@@ -75,7 +75,7 @@ def test_digits_are_read_whatever_the_form(
     assert probabilities.argmax(axis=1).tolist() == LABELS
     assert result.as_numpy("in_distribution").tolist() == [True, True, True]
     head = result.get_response()
-    assert (head["model_name"], head["model_version"], head["id"]) == (MODEL, "2", "one")
+    assert (head["model_name"], head["model_version"], head["id"]) == (MODEL, VERSION, "one")
 
 
 def test_where_no_output_is_named_all_come_in_binary(client: Any) -> None:

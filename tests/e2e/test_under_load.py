@@ -295,6 +295,42 @@ def test_what_follows_a_body_is_the_next_request(service: Service) -> None:
     assert b"HTTP/1.1 400 Bad Request" in answers
 
 
+@pytest.mark.parametrize("length", ["0000000000000000042", "42"])
+def test_a_body_is_no_request_however_its_length_is_written(service: Service, length: str) -> None:
+    body = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n".ljust(42, b".")
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+    with connect(service) as client:
+        client.sendall(f"{head}Content-Type: image/png\r\n\r\n".encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        answers = everything(client)
+    assert answers.startswith(b"HTTP/1.1 415 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("length", ["9999999999999999", "9" * 5000])
+def test_a_length_beyond_all_measure_is_too_large(service: Service, length: str) -> None:
+    with connect(service) as client:
+        client.sendall(f"POST /predict HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert everything(client).startswith(b"HTTP/1.1 413 ")
+
+
+def test_unfinished_uploads_together_have_a_bound(start: Start) -> None:
+    """Each within the limit of one request, and all of them beyond that of four."""
+    head = HEAD.replace(str(len(SEVEN)).encode(), b"1048576")
+    with start(workers=1, max_request_mib=1) as service, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(service)) for _ in range(12)]
+        for client in clients:
+            client.sendall(head + bytes(1_000_000))
+            client.settimeout(0.2)
+        refused = 0
+        for client in clients:
+            with contextlib.suppress(TimeoutError):
+                refused += b"too_busy" in everything(client)
+        assert 7 <= refused < 12
+        assert ask(service.port)[0] == 200
+
+
 CHUNKED = (
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked"
 )
@@ -313,6 +349,15 @@ def test_chunked_uploads_are_read_however_they_are_cut(service: Service, size: i
         for start in range(0, len(body), 997):
             client.sendall(body[start : start + 997])
         assert everything(client).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_too_many_chunks_are_refused(service: Service) -> None:
+    with connect(service) as client:
+        client.sendall(CHUNKED + b"\r\n\r\n" + b"1\r\na\r\n" * 60_000)
+        client.shutdown(socket.SHUT_WR)
+        head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["code"] == "too_many_chunks"
 
 
 @pytest.mark.parametrize("body", [b"no number\r\n", b"-5\r\nabc", b"5\r\nabcdefgh\r\n0\r\n\r\n"])
