@@ -36,11 +36,15 @@ def flip(images: Batch, share: float, random: np.random.Generator) -> Batch:
 
 
 def cutout(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
-    """Blank a square of `pixels` a side in each image (DeVries and Taylor, arXiv 1708.04552)."""
+    """Blank a square of `pixels` a side in each image, less where it hangs over the border.
+
+    DeVries and Taylor, arXiv 1708.04552.
+    """
     n, (height, width) = len(images), images.shape[1:3]
     centre_y, centre_x = random.integers(0, height, n), random.integers(0, width, n)
-    rows = np.abs(np.arange(height)[None, :] - centre_y[:, None]) < pixels / 2
-    columns = np.abs(np.arange(width)[None, :] - centre_x[:, None]) < pixels / 2
+    down = np.arange(height)[None, :] - centre_y[:, None]
+    across = np.arange(width)[None, :] - centre_x[:, None]
+    rows, columns = ((-pixels / 2 <= off) & (off < pixels / 2) for off in (down, across))
     blank = rows[:, :, None] & columns[:, None, :]
     return np.where(blank[..., None], np.float32(0), images)
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from models.datasets import load, split
 from models.errors import MetaplasticError
 from models.recipes import Recipe, recipe_for
-from models.runs import Run, find_runs, open_run, read_history, start_run
+from models.runs import Run, claimed, find_runs, open_run, read_history, start_run
 from models.statistics import MOST_RUNS, Difference, paired_difference
-from models.train import fit
+from models.train import build_network, fit
 
 BASELINE = "backprop"
 
@@ -85,7 +87,10 @@ def compare_rules(
         raise CompareError(
             f"images: expected up to half of the {len(arrays.x_train)} there are, found {images}"
         )
-    folder = root / f"{dataset}-{architecture}-{images}-images-{epochs}-epochs"
+    # Other networks of the same name, and other backends' initial weights, make no pairs.
+    network = build_network(_as_planned(dataset, architecture, epochs))
+    kind = f"{network.count_params()}-parameters-{keras.backend.backend()}"
+    folder = root / f"{dataset}-{architecture}-{kind}-{images}-images-{epochs}-epochs"
     started = [open_run(path) for path in find_runs(folder)]
     accuracies: dict[str, list[float]] = {variant: [] for variant in variants}
     for seed in range(seeds):
@@ -96,7 +101,8 @@ def compare_rules(
             if len(read_history(run.folder)) < epochs:
                 training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
                 _, part = split(*training, images / len(training[0]))
-                fit(run, part, validation)
+                with claimed(run.folder):
+                    fit(run, part, validation)
                 for weights in run.folder.glob("*.weights.h5"):
                     weights.unlink()
             accuracies[variant].append(read_history(run.folder)[-1]["val_accuracy"])
@@ -118,6 +124,11 @@ def _recipe(
     recipe = recipe_for(dataset, architecture, rule, {"epochs": epochs, "seed": seed} | constants)
     rate = recipe.learning_rate * settings.get("rate", 1.0)
     return dataclasses.replace(recipe, learning_rate=rate)
+
+
+def _as_planned(dataset: str, architecture: str, epochs: int) -> Run:
+    recipe = _recipe(dataset, architecture, BASELINE, {}, epochs, seed=0)
+    return Run(Path(), dataset, architecture, BASELINE, recipe, "")
 
 
 def _start(folder: Path, dataset: str, architecture: str, rule: str, recipe: Recipe) -> Run:

@@ -78,10 +78,16 @@ def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
     """The scores of the twin in `folder`, which must differ from `card` in its rule alone."""
     twin = read_card(folder)
     ours, theirs = _what_twins_share(card), _what_twins_share(twin)
+    if twin.rule != "backprop" or card.rule == "backprop":
+        raise PublishError(
+            f"{folder} is no plain twin: expected a run by backprop beside one by another rule, "
+            f"found {twin.rule} beside {card.rule}"
+        )
     if different := sorted(name for name, value in ours.items() if theirs[name] != value):
         raise PublishError(
-            f"{folder} is no twin of {card.name}: it must be {card.endpoint}, trained on the same "
-            f"backend, by the same recipe but for the rule (different: {', '.join(different)})"
+            f"{folder} is no twin of {card.name}: it must be {card.endpoint}, the same network "
+            f"trained on the same data and backend, by the same recipe but for the rule "
+            f"(different: {', '.join(different)})"
         )
     scores = twin.test or score(onnx_logits(folder, arrays.x_test), arrays.y_test)
     return Control(
@@ -97,4 +103,11 @@ def _what_twins_share(card: Card) -> dict[str, object]:
     """All that a training starts from but its rule. Backends draw different initial weights."""
     recipe = dataclasses.replace(recipe_from(card.training.recipe), constants={})
     backend = card.training.backend.partition(",")[0]
-    return {"endpoint": card.endpoint, "backend": backend, **recipe.as_dict()}
+    return {
+        "endpoint": card.endpoint,
+        "backend": backend,
+        "parameters": card.parameters,
+        "multiply-adds": card.multiply_adds,
+        "data": card.training.data_sha256,
+        **recipe.as_dict(),
+    }

@@ -2,8 +2,11 @@
 
 import csv
 import dataclasses
+import fcntl
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from models.recipes import Recipe, recipe_from
 HISTORY = "history.csv"
 BEST = "best.weights.h5"
 _RUN = "run.json"
+_MACHINES = "machines.json"
+_LOCK = ".lock"
 _CHECKPOINT = "checkpoint-{epoch:04d}.weights.h5"
 
 
@@ -97,9 +102,36 @@ def commit_epoch(folder: Path, history: list[dict[str, float]]) -> None:
     checkpoint_path(folder, len(history) - 1).unlink(missing_ok=True)
 
 
+def note_machine(folder: Path, backend: str, hardware: str) -> None:
+    """Add to what a run was trained on, unless that was the last thing that was noted."""
+    known = machines_of(folder)
+    if known[-1:] != [(backend, hardware)]:
+        _write_whole(folder / _MACHINES, json.dumps([*known, (backend, hardware)], indent=1) + "\n")
+
+
+def machines_of(folder: Path) -> list[tuple[str, str]]:
+    """What a run was trained on, in turn: (backend, hardware)."""
+    path = folder / _MACHINES
+    if not path.exists():
+        return []
+    return [(backend, hardware) for backend, hardware in json.loads(path.read_text("utf-8"))]
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have a run for oneself; a process that dies lets go of it. Raises RunError."""
+    with (folder / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{folder} is being trained by another process") from error
+        yield
+
+
 def finish_run(run: Run) -> None:
     """Drop what only an unfinished run needs."""
-    for path in (*run.folder.glob("*.weights.h5"), run.folder / _RUN):
+    names = (_RUN, _MACHINES, _LOCK)
+    for path in (*run.folder.glob("*.weights.h5"), *(run.folder / name for name in names)):
         path.unlink(missing_ok=True)
 
 

@@ -66,7 +66,8 @@ def read(archive: Path) -> tuple[_Split, _Split]:
 
     Its images are JPEGs in folders `train` and `val`. A training image's class is its file name's
     beginning; a val image's stands in `val_annotations.txt`, or is the name of its folder, as many
-    rearrange it. Raises ArchiveError where it is no such archive, in whole or in part.
+    rearrange it. An archive of a part of the images is read as what it is. Raises ArchiveError
+    where it is no such archive.
     """
     numbers = {name: number for number, name in enumerate(classes())}
     try:

@@ -28,8 +28,11 @@ from models.runs import (
     BEST,
     Run,
     checkpoint_path,
+    claimed,
     commit_epoch,
     finish_run,
+    machines_of,
+    note_machine,
     read_history,
     rounded,
 )
@@ -47,18 +50,23 @@ def train(run: Run) -> Card:
     """Train `run` from its start or from its last finished epoch, and fill its folder.
 
     The weights of the epoch with the best validation accuracy are kept (of equals, the last). The
-    test set is not looked at: `publish` reads it. Raises DataError where the data is not to be had.
+    test set is not looked at: `publish` reads it. Raises DataError where the data is not to be had,
+    RunError where another process trains the run.
     """
     arrays = load(run.dataset)
     training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
-    fit(run, training, validation)
-    return _complete(run, arrays, validation, read_history(run.folder))
+    with claimed(run.folder):
+        fit(run, training, validation)
+        return _complete(run, arrays, validation, read_history(run.folder))
 
 
 def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
     """Train the epochs of `run` that its history lacks, and keep the best weights in its folder."""
     recipe, history = run.recipe, read_history(run.folder)
-    if len(history) >= recipe.epochs or patience_is_over(history, recipe.patience):
+    over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
+    if not over or not machines_of(run.folder):
+        note_machine(run.folder, f"{keras.backend.backend()}, Keras {keras.version()}", hardware())
+    if over:
         return
     classes = len(dataset(run.dataset).labels)
     keras.utils.set_random_seed(recipe.seed)
@@ -189,6 +197,12 @@ class _EpochStarter(keras.callbacks.Callback):
             if hasattr(layer, "seed_generator"):
                 (seed,) = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
                 layer.seed_generator.state.assign([int(seed) >> 1, 0])
+        if keras.backend.backend() == "torch":
+            # Keras' Dropout draws from PyTorch's own generator there, whatever its layer's says.
+            import torch
+
+            (seed,) = np.random.SeedSequence((self._seed, epoch)).generate_state(1)
+            torch.manual_seed(int(seed))
 
 
 class _EpochKeeper(keras.callbacks.Callback):
@@ -276,6 +290,7 @@ def _complete(
 
 def _training(run: Run, arrays: Arrays, history: History) -> Training:
     best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
+    machines = machines_of(run.folder)
     return Training(
         command=run.command,
         recipe=run.recipe.as_dict(),
@@ -283,8 +298,8 @@ def _training(run: Run, arrays: Arrays, history: History) -> Training:
         epochs=len(history),
         best_epoch=int(best["epoch"]),
         seconds=round(sum(row["seconds"] for row in history), 1),
-        hardware=hardware(),
-        backend=f"{keras.backend.backend()}, Keras {keras.version()}",
+        hardware="; then ".join(dict.fromkeys(hardware for _, hardware in machines)),
+        backend="; then ".join(dict.fromkeys(backend for backend, _ in machines)),
         data_sha256=arrays.sha256(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -299,8 +314,22 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def hardware() -> str:
-    """The processor and its cores, as the operating system names them."""
+    """The processor and its cores, as the operating system names them, and a GPU that is used."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    processor = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return ", ".join([processor, *_accelerators()])
+
+
+def _accelerators() -> list[str]:
+    """The GPUs that PyTorch or JAX would train on."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return sorted({one.device_kind for one in jax.devices() if one.platform != "cpu"})
+    return []

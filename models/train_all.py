@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.cards import Card, find_models
 from models.recipes import Recipe, recipe_for, recipe_from, recipe_names, trained_rules
-from models.runs import find_runs, open_run, start_run
+from models.runs import Run, find_runs, open_run, start_run
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
     """Every model of recipes.toml in its order, as the shelf and the runs have it by now.
 
     Each preset of a network is a model of its own. A model is there where one was trained by the
-    recipe that the file holds today, seed and the rule's constants included; another one of the
-    same name is out of date.
+    recipe that the file holds today, seed and the rule's constants included, in a network of as
+    many parameters; another one of the same name is out of date.
     """
     finished = [*find_models(shelf), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
@@ -42,7 +42,11 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
             name = (dataset, architecture, rule)
             for folder, card in finished:
                 trained = (card.dataset, card.architecture, card.rule)
-                if trained == name and recipe_from(card.training.recipe) == recipe:
+                if (
+                    trained == name
+                    and recipe_from(card.training.recipe) == recipe
+                    and card.parameters == _parameters(*name, recipe)
+                ):
                     yield Planned(*name, recipe, card, folder)
                     break
             else:
@@ -52,6 +56,14 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
                     if (run.dataset, run.architecture, run.rule) == name and run.recipe == recipe
                 ]
                 yield Planned(*name, recipe, None, started[0] if started else None)
+
+
+def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> int:
+    """Of the network as it is built today: an architecture may have changed under its name."""
+    from models.train import build_network
+
+    run = Run(Path(), dataset, architecture, rule, recipe, "")
+    return int(build_network(run).count_params())
 
 
 def train_planned(planned: Planned, runs: Path) -> Card:

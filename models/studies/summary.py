@@ -118,7 +118,14 @@ def _line(
         }
         for name, found in rows.items()
     }
-    paired = [seed for seed in by_seed[rule] if seed in by_seed[PLAIN]]
+    backends = {
+        name: {seed: done[trial].get("backend") for seed, trial in found.items()}
+        for name, found in by_seed.items()
+    }
+    # Another backend draws other initial weights: no pair.
+    paired = [
+        seed for seed, backend in backends[rule].items() if backends[PLAIN].get(seed) == backend
+    ]
     if not paired:
         return None
     ours, theirs = (

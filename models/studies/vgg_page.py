@@ -57,12 +57,15 @@ _ALONE = ("batch-norm", "l2", "dropout", "augmentation")
 def gain(ours: Line, theirs: Line) -> Difference:
     """The difference of the test accuracies and its 95 % interval.
 
-    Paired over the seeds where both have two or more. With a single one the interval is that of
-    two shares of TEST_IMAGES images, and says nothing of other seeds.
+    Paired over the seeds that both have, where those are two or more. With a single one the
+    interval is that of two shares of TEST_IMAGES images, and says nothing of other seeds.
     """
-    seeds = min(ours.seeds, theirs.seeds)
-    if seeds > 1:
-        return paired_difference(ours.values("test")[:seeds], theirs.values("test")[:seeds])
+    by_seed = [
+        {trial.seed: float(row["test"]) for trial, row in line.ours.items()}
+        for line in (ours, theirs)
+    ]
+    if len(both := sorted(by_seed[0].keys() & by_seed[1].keys())) > 1:
+        return paired_difference(*([found[seed] for seed in both] for found in by_seed))
     our, their = ours.values("test")[0], theirs.values("test")[0]
     variance = (our * (1 - our) + their * (1 - their)) / TEST_IMAGES
     half = 1.959964 * variance**0.5

@@ -77,20 +77,48 @@ def test_a_reader_never_sees_half_a_model(tmp_path, runs):
     assert len(list(find_models(shelf))) == 2
 
 
-def test_a_twin_with_another_recipe_is_refused_and_nothing_is_published(tmp_path, runs, capsys):
+def another_recipe(card):
+    recipe = {**card.training.recipe, "learning_rate": 0.5}
+    return dataclasses.replace(card, training=dataclasses.replace(card.training, recipe=recipe))
+
+
+def another_network(card):
+    return dataclasses.replace(card, parameters=card.parameters + 1)
+
+
+def other_data(card):
+    training = dataclasses.replace(card.training, data_sha256="0" * 64)
+    return dataclasses.replace(card, training=training)
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        (another_recipe, "learning_rate"),
+        (another_network, "parameters"),
+        (other_data, "data"),
+    ],
+)
+def test_a_twin_that_is_none_is_refused_and_nothing_is_published(
+    change, different, tmp_path, runs, capsys
+):
     other = tmp_path / "other"
     shutil.copytree(runs["backprop"], other)
-    card = read_card(other)
-    recipe = {**card.training.recipe, "learning_rate": 0.5}
-    write_card(
-        other,
-        dataclasses.replace(card, training=dataclasses.replace(card.training, recipe=recipe)),
-    )
+    write_card(other, change(read_card(other)))
     shelf = tmp_path / "weights"
     arguments = ["publish", str(runs["metaplastic"]), "--shelf", str(shelf)]
     assert main([*arguments, "--control", str(other)]) == 1
-    assert "is no twin of mnist-lenet-metaplastic" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is no twin of mnist-lenet-metaplastic" in said
+    assert f"(different: {different})" in said
     assert not shelf.exists()
+
+
+def test_a_model_is_not_its_own_twin(tmp_path, runs, capsys):
+    for rule in ("metaplastic", "backprop"):
+        arguments = ["publish", str(runs[rule]), "--shelf", str(tmp_path / "weights")]
+        assert main([*arguments, "--control", str(runs[rule])]) == 1
+        assert f"found {rule} beside {rule}" in capsys.readouterr().err
 
 
 def test_a_model_trained_on_other_data_is_refused(tmp_path, runs, capsys):

@@ -25,6 +25,7 @@ from models.studies.plan import PLAIN, TUNING_SEEDS, Budget, Group, Limits, chos
 from models.studies.results import Outcome, Tables, read_curves, read_done, record
 from models.studies.summary import epochs_to, lines
 from models.studies.training import arrays_of, learn, prepared
+from models.studies.vgg_page import gain
 from models.studies.work import work_through
 
 ROOT = Path(__file__).parent.parent.parent
@@ -353,6 +354,36 @@ def test_the_largest_budget_is_what_is_reported(tmp_path):
     write_made_results(tables, larger)
     found = lines(INGREDIENTS, read_done(tables))
     assert {(line.epochs, line.seeds) for line in found} == {(40, 2)}
+
+
+def test_only_trials_of_one_backend_are_pairs(tmp_path):
+    tables = Tables(tmp_path, "study")
+    trained = [(PLAIN, 0, "torch"), (PLAIN, 1, "torch"), (PLAIN, 2, "jax")]
+    trained += [("consolidating", seed, "torch") for seed in (0, 1, 2)]
+    for rate in SMALL.rates:  # so that there is a choice of constants
+        for seed in TUNING_SEEDS:
+            trial = SMALL.trial("clean", "tuning", PLAIN, seed, learning_rate=rate)
+            record(tables, trial, figures(validation=rate), tmp_path / "lock")
+    for rule, seed, backend in trained:
+        strength = 0.0 if rule == PLAIN else 3.0
+        settings = {"learning_rate": max(SMALL.rates), "strength": strength}
+        trial = SMALL.trial("clean", "report", rule, seed, **settings)
+        record(tables, trial, figures(test=0.5, backend=backend), tmp_path / "lock")
+    found = {line.rule: line for line in lines([SMALL], read_done(tables))}
+    assert found["consolidating"].seeds == 2
+    assert found[PLAIN].seeds == 3
+
+
+def test_a_gain_is_paired_by_seeds_and_not_by_their_order(tmp_path):
+    tables = Tables(tmp_path, "vgg")
+    (group,) = [group for group in INGREDIENTS if "dropout" in group.conditions]
+    tests = {"3-blocks": {0: 0.8, 2: 0.7, 3: 0.9}, "dropout": {0: 0.81, 1: 0.5, 3: 0.91}}
+    for condition, by_seed in tests.items():
+        for seed, test in by_seed.items():
+            trial = group.trial(condition, "report", PLAIN, seed, learning_rate=group.rates[0])
+            record(tables, trial, figures(test=test), tmp_path / "lock")
+    found = {line.condition: line for line in lines(INGREDIENTS, read_done(tables))}
+    assert gain(found["dropout"], found["3-blocks"]).mean == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -18,8 +18,8 @@ from models.__main__ import main
 from models.cards import read_card
 from models.export import keras_logits, onnx_logits
 from models.recipes import recipe_for
-from models.runs import read_history, start_run
-from models.train import build_learning, build_network, patience_is_over
+from models.runs import claimed, note_machine, read_history, start_run
+from models.train import build_learning, build_network, patience_is_over, train
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -153,8 +153,12 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
     assert card.calibration.ece_after <= card.calibration.ece_before
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp_path):
+@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
+    backend, made_data, tmp_path, monkeypatch
+):
     """The one with the most that could be lost: exploration, dropout, schedule, two optimizers."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
     arguments = ["mnist", "conv", "--rule", "brainprop", "--preset", "fast", "--seed", "3"]
     arguments += ["--epochs", "4", "--batch-size", "50", "--set", "brainprop.epsilon=0.5"]
     arguments += ["--set", "brainprop.metaplastic={rule = 'consolidating', strength = 3}"]
@@ -197,6 +201,42 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(made_data, tmp
     for expected, found in zip(*weights, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-3)
     assert main(["train", "--resume", str(folder)]) == 1  # finished: says so
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(made_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
+    arguments = ["mnist", "lenet", "--epochs", "50", "--runs", str(tmp_path)]
+    first = training_process(
+        made_data, arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        for line in first.stderr:
+            if line.startswith("epoch 1/50"):
+                break
+        (folder,) = tmp_path.iterdir()
+        assert main(["train", "--resume", str(folder)]) == 1
+        assert "is being trained by another process" in capsys.readouterr().err
+    finally:
+        first.kill()
+        first.wait()
+        first.stderr.close()
+    assert len(read_history(folder)) < 50
+    history = (folder / "history.csv").read_text()
+    with claimed(folder):  # nothing of a dead process is in the way
+        assert (folder / "history.csv").read_text() == history
+
+
+def test_a_card_names_every_backend_and_machine_of_its_training(made_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
+    recipe = recipe_for("mnist", "lenet", "backprop", {"epochs": 1, "network.kernels": [4, 6]})
+    run = start_run(tmp_path, "mnist", "lenet", "backprop", recipe, "")
+    note_machine(run.folder, "jax, Keras 3", "a GPU")
+    training = train(run).training
+    assert training.backend == f"jax, Keras 3; then tensorflow, Keras {keras.version()}"
+    assert training.hardware.startswith("a GPU; then ")
+    assert {path.suffix for path in run.folder.iterdir()} == {
+        *(".keras", ".onnx", ".json", ".csv", ".png")
+    }
 
 
 def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made_data, tmp_path):
