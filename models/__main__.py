@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.datasets import load
     from models.recipes import recipe_for
     from models.runs import open_run, start_run
     from models.train import train
@@ -57,6 +58,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
         command = shlex.join(["python", "-m", "models", *wanted.arguments])
+        load(wanted.dataset)  # without data there is nothing to start
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
         )

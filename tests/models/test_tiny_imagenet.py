@@ -139,9 +139,12 @@ def test_what_is_no_such_archive_is_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("folder")
-def test_without_it_the_error_names_the_command_that_makes_it(capsys):
-    assert main(["train", "tiny-imagenet", "deep", "--rule", "brainprop"]) == 1
+def test_without_it_the_error_names_the_command_that_makes_it(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    command = ["train", "tiny-imagenet", "deep", "--rule", "brainprop", "--runs", str(runs)]
+    assert main(command) == 1
     assert "`python -m models data tiny-imagenet` makes it" in capsys.readouterr().err
+    assert not runs.exists()
 
 
 @pytest.mark.usefixtures("folder")
