@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, environment, free_port
+from tests.e2e.digits import VERSION
 
 Start = Callable[..., AbstractContextManager[Service]]
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
@@ -40,7 +41,7 @@ def test_a_request_leaves_one_line_of_json(service: Service) -> None:
     assert answer.headers["X-Request-ID"] == "from-the-caller"
     line = line_of(service, "from-the-caller")
     assert (line["method"], line["path"], line["status"]) == ("POST", "/predict", 200)
-    assert (line["model"], line["version"]) == ("mnist-lenet-metaplastic", 2)
+    assert (line["model"], line["version"]) == ("mnist-lenet-metaplastic", int(VERSION))
     assert (line["images"], line["bytes_in"]) == (1, len(SEVEN))
     assert line["bytes_out"] == len(answer.content)
     assert line["level"] == "info"

@@ -105,8 +105,8 @@ def test_the_classification_extension_names_the_best_classes(client: Any, binary
 
 
 def test_a_version_can_be_pinned(client: Any) -> None:
-    result = client.infer(MODEL, [tensor(SENT["FP32"], "FP32")], model_version="2")
-    assert result.get_response()["model_version"] == "2"
+    result = client.infer(MODEL, [tensor(SENT["FP32"], "FP32")], model_version=VERSION)
+    assert result.get_response()["model_version"] == VERSION
 
 
 @pytest.mark.parametrize("compression", ["gzip", "deflate"])
@@ -128,7 +128,11 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"outputs": [triton.InferRequestedOutput("logits")]},
         "probabilities",
     ),
-    "version": ({"values": SENT["FP32"], "datatype": "FP32"}, {"model_version": "9"}, "it has: 2"),
+    "version": (
+        {"values": SENT["FP32"], "datatype": "FP32"},
+        {"model_version": "999"},
+        f"it has: {VERSION}",
+    ),
 }
 
 
