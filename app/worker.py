@@ -97,8 +97,11 @@ class PatientWorker(Worker):
             self._refuse_the_oldest()
             if connection := self._accept():  # one at a time: others may be idle
                 self._read(connection)
-        while len(self.waiting) > self.settings.max_waiting:
-            self._refuse(self.waiting.popleft(), _TOO_BUSY)
+        if len(self.waiting) > 1:
+            # Those in the kernel wait too, and one that is refused here has waited longest.
+            room = max(1, self.settings.max_waiting - self.listener.get_backlog())
+            while len(self.waiting) > room:
+                self._refuse(self.waiting.popleft(), _TOO_BUSY)
         if self.waiting:
             self._answer(self.waiting.popleft())
         if time.monotonic() > self.looked + self.patience:
