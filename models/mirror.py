@@ -5,7 +5,7 @@ their mean is more often right. It costs nothing in training and a second pass i
 """
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 def mirrored(network: keras.Model) -> keras.Model:
@@ -14,7 +14,9 @@ def mirrored(network: keras.Model) -> keras.Model:
     Takes the same images (N, height, width, channels) in 0..1 and answers float32 logits.
     """
     image = keras.Input(network.input_shape[1:], name="image")
-    both = [network(image), network(image[:, :, ::-1])]
+    # Not image[:, :, ::-1], which PyTorch does not take.
+    mirror = ops.take(image, list(range(image.shape[2]))[::-1], axis=2)
+    both = [network(image), network(mirror)]
     return keras.Model(
         image, layers.Average(dtype="float32", name="logits")(both), name=network.name
     )

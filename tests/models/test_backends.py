@@ -10,12 +10,18 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-RULES = ["test_synaptic_intelligence.py", "test_brainprop.py", "test_locally_connected.py"]
+EVERYWHERE = [
+    *("test_synaptic_intelligence.py", "test_brainprop.py", "test_locally_connected.py"),
+    "test_mirror.py",
+]
 
 
 @pytest.mark.parametrize(
     ("backend", "modules"),
-    [("jax", [*RULES, "test_metaplastic.py"]), ("torch", [*RULES, "test_training_network.py"])],
+    [
+        ("jax", [*EVERYWHERE, "test_metaplastic.py"]),
+        ("torch", [*EVERYWHERE, "test_training_network.py"]),
+    ],
 )
 def test_the_tests_of_these_modules_pass_on(backend, modules):
     pytest.importorskip(backend)
