@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app.catalogue import SAMPLES
 from app.settings import Settings
+from tests.app import made
 
 BUNDLED = Path(__file__).parents[2] / "weights"
 SEVEN = (SAMPLES / "mnist" / "seven.png").read_bytes()
@@ -81,15 +82,14 @@ def make_client(tmp_path: Path) -> Callable[..., FlaskClient]:
 
 
 @pytest.fixture
-def put_model(shelf: Path, tmp_path: Path) -> Callable[..., Path]:
+def put_model(tmp_path: Path) -> Callable[..., Path]:
     """Copies the real LeNet to tmp_path/<folder>, with changes to its card."""
-    source = next(path.parent for path in sorted(shelf.rglob("model.onnx")))
 
     def put(folder: str = "mnist/lenet/metaplastic/1", **changes: Any) -> Path:
         target = tmp_path / folder
         target.mkdir(parents=True)
-        shutil.copy(source / "model.onnx", target)
-        card = json.loads((source / "card.json").read_text())
+        shutil.copy(made.LENET / "model.onnx", target)
+        card = json.loads((made.LENET / "card.json").read_text())
         plain = {"dataset": "mnist", "architecture": "lenet", "rule": "metaplastic", "version": 1}
         (target / "card.json").write_text(json.dumps({**card, **plain, **changes}))
         return target

@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
-CARD = json.loads((next(iter(sorted(WEIGHTS.rglob("card.json"))))).read_text())
+(LENET,) = (WEIGHTS / "mnist/lenet/metaplastic").iterdir()  # as published
+CARD = json.loads((LENET / "card.json").read_text())
 INPUTS = {
     "digit": {"height": 28, "width": 28, "channels": 1, "mean": [0.13], "std": [0.31]},
     "garment": {"height": 28, "width": 28, "channels": 1, "mean": [0.29], "std": [0.35]},
