@@ -123,7 +123,8 @@ def _recipe(
     constants = {f"{rule}.{name}": value for name, value in settings.items() if name != "rate"}
     recipe = recipe_for(dataset, architecture, rule, {"epochs": epochs, "seed": seed} | constants)
     rate = recipe.learning_rate * settings.get("rate", 1.0)
-    return dataclasses.replace(recipe, learning_rate=rate)
+    # Comparisons are short.
+    return dataclasses.replace(recipe, learning_rate=rate, batch_norm_momentum=0.9)
 
 
 def _as_planned(dataset: str, architecture: str, epochs: int) -> Run:

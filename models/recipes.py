@@ -38,6 +38,9 @@ class Recipe:
     halve_every: int = 100  # epochs at each learning rate of the schedule "halving"
     patience: int = 0  # epochs in a row without a gain that end the training; 0: never
     normalise: bool = True  # by the data set's mean and deviation; else images enter in 0..1
+    # What stays of batch normalisation's averages at each step: 0.99 needs about 500 steps to
+    # forget where it began.
+    batch_norm_momentum: float = 0.99
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
     mirror: bool = False  # the finished network averages over image and mirror: models/mirror.py
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
@@ -57,6 +60,8 @@ class Recipe:
         _require("halve_every", self.halve_every, self.halve_every >= 1, "1 or more")
         _require("patience", self.patience, self.patience >= 0, "0 or more")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
+        kept = self.batch_norm_momentum
+        _require("batch_norm_momentum", kept, 0 <= kept < 1, "from 0 to below 1")
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         smoothing = self.label_smoothing
         _require("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to below 1")

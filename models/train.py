@@ -65,14 +65,14 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     recipe, history = run.recipe, read_history(run.folder)
     over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
     if not over or not machines_of(run.folder):
-        note_machine(run.folder, f"{keras.backend.backend()}, Keras {keras.version()}", hardware())
+        note_machine(run.folder, backend_name(), hardware())
     if over:
         return
     classes = len(dataset(run.dataset).labels)
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(run)
     whiten(network, training[0])
-    model = training_network(network, recipe.precision)
+    model = training_network(network, recipe.precision, recipe.batch_norm_momentum)
     steps = -(-len(training[0]) // recipe.batch_size)
     learning = build_learning(run, steps)
     model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
@@ -311,6 +311,12 @@ def checksums(folder: Path) -> dict[str, str]:
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (KERAS_MODEL, ONNX_MODEL)
     }
+
+
+def backend_name() -> str:
+    """The backend and the device it draws its random numbers on: another one draws others."""
+    device = " on a GPU" if _accelerators() else ""
+    return f"{keras.backend.backend()}{device}, Keras {keras.version()}"
 
 
 def hardware() -> str:

@@ -22,20 +22,26 @@ if keras.backend.backend() == "torch":
     import torch
 
 
-def training_network(network: keras.Model, precision: str) -> keras.Model:
+def training_network(
+    network: keras.Model, precision: str, batch_norm_momentum: float = 0.99
+) -> keras.Model:
     """A clone of `network` with its weights, to train on the backend at hand.
 
     `precision` is a Keras dtype policy, "float32" or "mixed_bfloat16"; the normalisation and the
-    logits stay float32. The clone takes what `network` takes, and answers the same up to rounding.
+    logits stay float32. `batch_norm_momentum`, 0 to 1, is how much of batch normalisation's
+    averages a step leaves. The clone takes what `network` takes, and answers the same up to
+    rounding.
     """
     on_torch = keras.backend.backend() == "torch"
     if on_torch:
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind, config = type(layer), layer.get_config()
         if layer.name not in ("normalisation", network.layers[-1].name):
             config["dtype"] = precision
+        if kind is layers.BatchNormalization:
+            config["momentum"] = batch_norm_momentum
         if on_torch:
             kind, config = _channels_first(kind, config)
         return kind.from_config(config)
@@ -111,7 +117,7 @@ class BatchNormalization(layers.BatchNormalization):
         )
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed for the next step.
 
     By default each large tensor is memory that the system maps, clears and takes back, hundreds of

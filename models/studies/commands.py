@@ -12,7 +12,7 @@ from models.studies.summary import lines, mean_and_deviation, points
 
 # Study -> the tables that it fills, each with its groups.
 STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
-    "metaplasticity": {"metaplasticity": LEARNING, "forgetting": FORGETTING},
+    "metaplasticity": {"forgetting": FORGETTING, "metaplasticity": LEARNING},
     "vgg": {"vgg": INGREDIENTS},
 }
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}

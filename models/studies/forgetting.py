@@ -28,7 +28,7 @@ from models.studies.groups import REFERENCE, STRENGTHS, TASKS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
 from models.studies.training import VALIDATION, accuracy, arrays_of, first, prepared, surroundings
-from models.training_network import training_network
+from models.training_network import keep_freed_memory, training_network
 
 BATCH = {"lenet": 128, "784-2000-2000-10": 256}
 
@@ -70,6 +70,7 @@ def _figures(trial: Trial, model: keras.Model, curve: list[dict[str, Any]]) -> d
     figures: dict[str, Any] = {
         "learned": float(np.mean(at_once)),  # each task right after it was learned
         "validation": float(np.mean(kept)),  # each task after the last one
+        "forgotten": float(np.mean(at_once) - np.mean(kept)),
     }
     if trial.purpose == "report":
         tests = [accuracy(model, *_images(trial, task, "test")) for task in range(1, last + 1)]
@@ -100,6 +101,7 @@ def _build(trial: Trial) -> tuple[Learning, keras.Model]:
         network = build("lenet", (28, 28, 1), 10, given.mean, given.std, batch_norm=False)
         model = training_network(network, "float32")
     else:
+        keep_freed_memory()
         hidden = [layers.Dense(2000, activation="relu") for _ in range(2)]
         model = keras.Sequential(
             [keras.Input((28, 28, 1)), layers.Flatten(), *hidden, layers.Dense(10)]

@@ -61,7 +61,7 @@ def outcome(results: Path) -> str:
     ten = {line.rule: line for line in kept if line.condition == "ten-tasks"}
     said = []
     if compared:
-        said.append(f"test accuracy: {_tally(compared)}")
+        said.append(f"test accuracy: {_tally(compared)} ({_by_chance(compared)} by chance)")
     if len(ten) > 1:
         shares = (f"{_name(rule)} {_percent(line)} %" for rule, line in ten.items())
         said.append(f"kept of ten permuted MNIST tasks: {', '.join(shares)}")
@@ -86,19 +86,19 @@ def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> li
         )
     rows = read_rows(results / "optimizer-step.csv")
     if rows:
-        worst = max(rows, key=lambda row: float(row["ratio"]))
+        least, most = (100 * (f(float(row["ratio"]) for row in rows) - 1) for f in (min, max))
+        networks = " and ".join(dict.fromkeys(row["architecture"] for row in rows))
         said.append(
-            f"- A step costs at most {100 * (float(worst['ratio']) - 1):.1f} % more "
-            f"(`{worst['rule']}`, {worst['architecture']}, {worst['optimizer']}, "
-            f"{worst['backend']}; the median)."
+            f"- A step of {networks} costs {least:+.1f} to {most:+.1f} % more, by rule, optimizer "
+            "and backend (medians)."
         )
     if not compared and not kept:
         return [f"{UNMEASURED} `{COMMAND}`"]
-    chance = round(len(compared) / 20)
+    verdicts = [*compared, *(line for line in kept if line.difference("test"))]
     return [
         "\n".join(said),
-        f"Each verdict is of one 95 % interval. Of {len(compared)} such intervals, about {chance} "
-        "would lie off 0 by chance alone if no rule did anything.",
+        f"Each verdict is of one 95 % interval. Of {len(verdicts)} such intervals, "
+        f"{_by_chance(verdicts)} would lie off 0 by chance alone if no rule did anything.",
     ]
 
 
@@ -179,6 +179,15 @@ def _conditions(learned: Sequence[Line]) -> list[str]:
     return sections
 
 
+_KEPT = {
+    "learned": "learned",
+    "forgotten": "forgotten",
+    "test_first": "first task",
+    "test_last": "last task",
+    "test": "all tasks",
+}
+
+
 def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
     if not kept:
         return [UNMEASURED]
@@ -186,9 +195,7 @@ def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
     body = [
         [
             *(_title(line.group), _name(line.rule), f"{line.strength:g}", str(line.seeds)),
-            f"{100 * statistics.mean(line.values('learned')):.2f}",
-            *(mean_and_deviation(line.values(f"test{task}")) for task in ("_first", "_last", "")),
-            _points(line, "test"),
+            *(_beside(line, figure) for figure in _KEPT),
         ]
         for line in kept
     ]
@@ -197,11 +204,12 @@ def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
         for group in _groups(kept)
         for line in [next(line for line in kept if line.group is group)]
     ]
-    header = ("tasks and network", "rule", "strength", "seeds", "learned", "first task, test")
     return [
-        "`learned` is the accuracy of each task on the validation split right after it was "
-        "learned; the others are on the test sets after the last task, in %, mean (sd).",
-        table((*header, "last task", "all tasks", "difference and 95 % interval"), body),
+        "Accuracy in %, mean (sd) over the seeds, then the paired difference from plain backprop "
+        "in percentage points with its 95 % interval. `learned` is the mean over the tasks on the "
+        "validation split, of each right after it was learned, and `forgotten` by how much that is "
+        "above the same after the last task; the others are on the test sets after the last task.",
+        table(("tasks and network", "rule", "strength", "seeds", *_KEPT.values()), body),
         "; ".join(budgets) + ".",
         "![Mean accuracy of the tasks so far](images/metaplasticity-forgetting.svg)",
     ]
@@ -214,18 +222,25 @@ def _constants(*studies: Done) -> list[str]:
             constants = chosen(group, done)
             if constants:
                 tried = "; ".join(
-                    f"{rule} {_list(tries)}" for rule, tries in group.strengths.items()
+                    f"{_name(rule)} {_list(tries)}" for rule, tries in group.strengths.items()
                 )
                 strengths = "; ".join(
-                    f"{rule} {strength:g}"
+                    f"{_name(rule)} {_choice(strength, group.strengths[rule])}"
                     for rule, (_, strength) in constants.items()
                     if rule != PLAIN
                 )
-                rate = f"{constants[PLAIN][0]:g} of {_list(group.rates)}"
-                body.append([_title(group), rate, strengths, tried])
+                rate = f"{_choice(constants[PLAIN][0], group.rates)} of {_list(group.rates)}"
+                tries = group.tuning or group.conditions[group.tuned_on]
+                budget = f"{tries.epochs} epochs on {tries.images:,} images"
+                body.append([_title(group), budget, rate, strengths, tried])
     if not body:
         return []
-    return [table(("network", "learning rate, of those tried", "chosen strengths", "tried"), body)]
+    return [
+        "A star marks a constant at the edge of what was tried: a better one may lie beyond.",
+        table(
+            ("network", "tries", "learning rate, of those tried", "chosen strengths", "tried"), body
+        ),
+    ]
 
 
 def _provenance(rows: Sequence[Row]) -> list[str]:
@@ -249,6 +264,11 @@ def _tally(compared: Sequence[Line]) -> str:
         f"of {len(signs)} comparisons it helps in {helps}, hurts in {hurts}, and in {none} no "
         "difference was found"
     )
+
+
+def _by_chance(verdicts: Sequence[Line]) -> str:
+    """How many 95 % intervals would lie off 0 if no rule did anything."""
+    return f"about {len(verdicts) / 20:.0f}"
 
 
 def _verdict(line: Line) -> str:
@@ -281,9 +301,14 @@ def _epochs_to(line: Line, curves: Curves) -> str:
     reached = [epochs for epochs in ours if epochs is not None]
     if len(reached) < len(ours):
         return f"reached by {len(reached)} of {len(ours)}"
+    if max(reached) == 1:
+        return "1 or less"
     text = f"{statistics.mean(reached):.2f}"
+    if len(reached) > 1:
+        text += f" ({statistics.stdev(reached):.2f})"
     there = [epochs for epochs in theirs if epochs is not None]
-    if line.rule == PLAIN or len(reached) < 2 or len(there) < len(theirs):
+    # No difference where one of the two is not known.
+    if line.rule == PLAIN or len(reached) < 2 or len(there) < len(theirs) or min(there) == 1:
         return text
     found = paired_difference(reached, there)
     return f"{text} {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
@@ -307,6 +332,10 @@ def _name(rule: str) -> str:
 
 def _percent(line: Line) -> str:
     return f"{100 * statistics.mean(line.values('test')):.1f}"
+
+
+def _choice(constant: float, tries: Sequence[float]) -> str:
+    return f"{constant:g}" + ("*" if constant in (min(tries), max(tries)) else "")
 
 
 def _list(tries: Sequence[float]) -> str:

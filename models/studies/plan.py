@@ -27,6 +27,7 @@ class Budget:
 
     images: int  # of the training split
     epochs: int
+    fixed: bool = False  # whether the number of images is the point: never more
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,23 @@ class Limits:
 
     def _limited(self, group: Group) -> Group:
         conditions = {
-            name: Budget(self.images or budget.images, self.epochs or budget.epochs)
+            name: self._more(budget)
             for name, budget in group.conditions.items()
             if not self.parts or name in self.parts
         }
-        tuning = group.tuning and Budget(
-            min(group.tuning.images, self.images or group.tuning.images),
-            min(group.tuning.epochs, self.epochs or group.tuning.epochs),
-        )
+        tuning = group.tuning and self._less(group.tuning)
         seeds = self.seeds or group.seeds
         return dataclasses.replace(group, conditions=conditions, tuning=tuning, seeds=seeds)
+
+    def _more(self, budget: Budget) -> Budget:
+        if budget.fixed:
+            return dataclasses.replace(self._less(budget), epochs=self.epochs or budget.epochs)
+        return Budget(self.images or budget.images, self.epochs or budget.epochs)
+
+    def _less(self, budget: Budget) -> Budget:
+        images = min(budget.images, self.images or budget.images)
+        epochs = min(budget.epochs, self.epochs or budget.epochs)
+        return dataclasses.replace(budget, images=images, epochs=epochs)
 
 
 def plan(groups: Iterable[Group], done: Done) -> list[Trial]:

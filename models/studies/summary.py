@@ -1,6 +1,7 @@
 """From the rows of a study to what is said of it: means, paired differences, verdicts."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,16 +52,33 @@ class Line:
 def lines(groups: Iterable[Group], done: Done) -> list[Line]:
     """What is known of each group, condition and rule: those with a pair of rows at least.
 
-    Where there are rows of several budgets, the largest that the baseline has counts.
+    Where there are rows of several budgets, that counts which most of what is set side by side
+    has, and of such budgets the largest: a larger study appears once it is as far as a smaller.
     """
     found = []
     for group in groups:
-        constants = chosen(group, done)
-        for condition in group.conditions:
-            for rule in constants:
-                line = _line(group, condition, rule, constants, done)
-                if line is not None:
-                    found.append(line)
+        reports = _reports(group, done)
+        for (condition, rule), trials in reports.items():
+            budget = _common_budget(group, condition, reports)
+            ours, theirs = (
+                {t.seed: t for t in some if (t.images, t.epochs) == budget}
+                for some in (trials, reports[condition, PLAIN])
+            )
+            # Another backend draws other initial weights: no pair.
+            paired = [
+                seed
+                for seed in sorted(ours.keys() & theirs.keys())
+                if done[ours[seed]].get("backend") == done[theirs[seed]].get("backend")
+            ]
+            if paired:
+                one = ours[paired[0]]
+                found.append(
+                    Line(
+                        *(group, condition, rule, one.learning_rate, one.strength, *budget),
+                        ours={ours[seed]: done[ours[seed]] for seed in paired},
+                        theirs={theirs[seed]: done[theirs[seed]] for seed in paired},
+                    )
+                )
     return found
 
 
@@ -78,7 +96,10 @@ def points(difference: Difference) -> str:
 
 
 def epochs_to(target: float, curve: Sequence[Row]) -> float | None:
-    """Epochs until the validation accuracy is `target`, between two of them by a straight line."""
+    """Epochs until the validation accuracy is `target`, between two of them by a straight line.
+
+    1 where it was reached in the first epoch, of which no more is known; None where it never was.
+    """
     before = 0.0
     for epoch, row in enumerate(curve, start=1):
         after = float(row["val_accuracy"])
@@ -88,48 +109,36 @@ def epochs_to(target: float, curve: Sequence[Row]) -> float | None:
     return None
 
 
-def _line(
-    group: Group,
-    condition: str,
-    rule: str,
-    constants: Mapping[str, tuple[float, float]],
-    done: Done,
-) -> Line | None:
-    rows = {
-        name: {
-            trial: row
-            for trial, row in done.items()
+def _reports(group: Group, done: Done) -> dict[tuple[str, str], list[Trial]]:
+    """(condition, rule) -> its reported trials with the chosen constants, of all budgets."""
+    constants = chosen(group, done)
+    return {
+        (condition, rule): [
+            trial
+            for trial in done
             if (trial.dataset, trial.architecture, trial.optimizer)
             == (group.dataset, group.architecture, group.optimizer)
-            and (trial.purpose, trial.condition, trial.rule) == ("report", condition, name)
-            and (trial.learning_rate, trial.strength) == constants[name]
-        }
-        for name in (PLAIN, rule)
+            and (trial.purpose, trial.condition, trial.rule) == ("report", condition, rule)
+            and (trial.learning_rate, trial.strength) == constants[rule]
+        ]
+        for condition in group.conditions
+        for rule in constants
     }
-    if not rows[PLAIN]:
-        return None
-    largest = max(rows[PLAIN], key=lambda trial: (trial.images * trial.epochs, trial.epochs))
-    budget = (largest.images, largest.epochs)
-    by_seed = {
-        name: {
-            trial.seed: trial
-            for trial in sorted(found, key=lambda trial: trial.seed)
-            if (trial.images, trial.epochs) == budget
-        }
-        for name, found in rows.items()
-    }
-    backends = {
-        name: {seed: done[trial].get("backend") for seed, trial in found.items()}
-        for name, found in by_seed.items()
-    }
-    # Another backend draws other initial weights: no pair.
-    paired = [
-        seed for seed, backend in backends[rule].items() if backends[PLAIN].get(seed) == backend
-    ]
-    if not paired:
-        return None
-    ours, theirs = (
-        {by_seed[name][seed]: done[by_seed[name][seed]] for seed in paired}
-        for name in (rule, PLAIN)
+
+
+def _common_budget(
+    group: Group, condition: str, reports: Mapping[tuple[str, str], Iterable[Trial]]
+) -> tuple[int, int]:
+    """(images, epochs) of what is set side by side: conditions that are to cost the same."""
+    budget = group.conditions[condition]
+    having = Counter(
+        found
+        for (other, _), trials in reports.items()
+        if group.conditions[other] == budget
+        for found in {(trial.images, trial.epochs) for trial in trials}
     )
-    return Line(group, condition, rule, *constants[rule], *budget, ours, theirs)
+    return max(
+        having,
+        key=lambda found: (having[found], found[0] * found[1], found[1]),
+        default=(budget.images, budget.epochs),
+    )

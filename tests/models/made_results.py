@@ -37,7 +37,12 @@ def _made(trial):
         for e, a in enumerate(accuracies, start=1)
     ]
     if trial.condition in TASKS:
-        figures |= {"learned": 0.9, "test_first": last - 0.1, "test_last": last + 0.1}
+        figures |= {
+            "learned": 0.9,
+            "forgotten": 0.9 - last,
+            "test_first": last - 0.1,
+            "test_last": last + 0.1,
+        }
         curve = [
             {"learned": learned, "task": task, "val_accuracy": last}
             for learned in range(1, TASKS[trial.condition] + 1)

@@ -94,3 +94,13 @@ def test_fused_batch_normalisation_moves_its_statistics_as_keras_does():
             np.testing.assert_allclose(
                 *(keras.ops.convert_to_numpy(w) for w in (fused, plain)), rtol=0.02, atol=1e-4
             )
+
+
+def test_a_recipes_momentum_is_that_of_the_clones_averages():
+    network = small("lenet")
+    slow, fast = (training_network(network, "float32", momentum) for momentum in (0.99, 0.9))
+    for clone in (slow, fast):
+        trained_steps(clone, 1)
+    (slow_mean, *_), (fast_mean, *_) = (clone.non_trainable_variables for clone in (slow, fast))
+    assert "moving_mean" in slow_mean.path
+    np.testing.assert_allclose(fast_mean, 10 * np.asarray(slow_mean), rtol=1e-4)
