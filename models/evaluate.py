@@ -48,6 +48,6 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
         split="validation" if card.test is None else "test",
         scores=score(logits, labels),
         calibration_error=expected_calibration_error(calibrated, labels),
-        agreement=agreement(logits, onnx_logits(folder, images)),
+        agreement=agreement(logits, onnx_logits(folder, images), card.calibration.temperature),
         seconds=time.monotonic() - started,
     )

@@ -102,9 +102,15 @@ def onnx_logits(folder: Path, images: Images) -> Logits:
     return np.concatenate(parts)
 
 
-def agreement(keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any]) -> Agreement:
-    """Compare two models' logits (N, classes) for the same images."""
-    difference = np.abs(softmax(keras_answers) - softmax(onnx_answers)).max()
+def agreement(
+    keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any], temperature: float = 1.0
+) -> Agreement:
+    """Compare two models' outputs (N, classes) for the same images.
+
+    Probabilities are those that are served at `temperature`.
+    """
+    ours, theirs = (softmax(answers / temperature) for answers in (keras_answers, onnx_answers))
+    difference = np.abs(ours - theirs).max()
     different = keras_answers.argmax(axis=1) != onnx_answers.argmax(axis=1)
     return Agreement(len(keras_answers), float(difference), int(different.sum()))
 

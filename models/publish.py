@@ -67,7 +67,8 @@ def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
             "be among its training images"
         )
     logits = keras_logits(folder, arrays.x_test)
-    agreement(logits, onnx_logits(folder, arrays.x_test)).check()
+    answers = onnx_logits(folder, arrays.x_test)
+    agreement(logits, answers, card.calibration.temperature).check()
     scores = score(logits, arrays.y_test)
     title = f"{card.name}: {scores.accuracy:.2%} of {scores.images} test images"
     draw_confusion(scores, card.labels, title, folder / "confusion.png")

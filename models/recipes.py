@@ -124,10 +124,12 @@ def recipe_names() -> list[tuple[str, str, str]]:
     ]
 
 
-def trained_rules(dataset: str, architecture: str) -> tuple[str, ...]:
+def trained_rules(dataset: str, architecture: str, preset: str) -> tuple[str, ...]:
     """What `train-all` trains the network with: what is published, and its control."""
     tables = _tables()
-    return tuple({**tables["defaults"], **tables[dataset][architecture]}["rules"])
+    own = tables[dataset][architecture]
+    of_preset = own["presets"][preset] if preset else {}
+    return tuple({**tables["defaults"], **own, **of_preset}["rules"])
 
 
 def recipe_from(settings: Mapping[str, Any]) -> Recipe:

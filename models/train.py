@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 import platform
 import time
@@ -27,6 +28,7 @@ from models.recipes import Recipe
 from models.runs import (
     BEST,
     Run,
+    RunError,
     checkpoint_path,
     claimed,
     commit_epoch,
@@ -223,6 +225,11 @@ class _EpochKeeper(keras.callbacks.Callback):
         row["seconds"] = time.monotonic() - self._started
         # As the file has them: a training that is gone on with decides by the same numbers.
         row = {name: rounded(value) for name, value in row.items()}
+        if not all(map(math.isfinite, row.values())):
+            raise RunError(
+                f"epoch {epoch + 1} of {self._folder} ended with a loss that is no number: the "
+                "training has diverged. Try a lower learning_rate or a longer warmup"
+            )
         self._history.append(row)
         if row["val_accuracy"] >= max(earlier["val_accuracy"] for earlier in self._history):
             partial = self._folder / f"partial-{BEST}"
@@ -261,7 +268,8 @@ def _complete(
     images, labels = validation
     logits = keras_logits(run.folder, images)
     export(run.folder)
-    agreement(logits, onnx_logits(run.folder, images)).check()
+    calibration = calibrate(logits, labels, build_learning(run, 1).outputs)
+    agreement(logits, onnx_logits(run.folder, images), calibration.temperature).check()
     data, scores = dataset(run.dataset), score(logits, labels)
     card = Card(
         dataset=run.dataset,
@@ -273,7 +281,7 @@ def _complete(
         input=image_input(run),
         parameters=network.count_params(),
         multiply_adds=work,
-        calibration=calibrate(logits, labels, build_learning(run, 1).outputs),
+        calibration=calibration,
         validation=scores,
         test=None,
         control=None,

@@ -37,7 +37,7 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
     finished = [*find_models(shelf), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
     for dataset, architecture, preset in recipe_names():
-        for rule in trained_rules(dataset, architecture):
+        for rule in trained_rules(dataset, architecture, preset):
             recipe = recipe_for(dataset, architecture, rule, {"preset": preset})
             name = (dataset, architecture, rule)
             for folder, card in finished:

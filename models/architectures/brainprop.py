@@ -1,12 +1,13 @@
 """The networks of the BrainProp paper (Pozzi, Bohte and Roelfsema, NeurIPS 2020).
 
-None has a bias, and batch normalisation stands behind the ReLU. Kernels start at N(0, 0.005), those
-of `dense` at N(0, 0.01); with `he`, hidden ones start as He et al. (arXiv 1502.01852) have it.
+None has a bias, and batch normalisation stands behind the ReLU of the convolutions. Kernels start
+at N(0, 0.005), those of `dense` at N(0, 0.01); with `he`, hidden ones start as He et al. (arXiv
+1502.01852) have it, but for the hidden layer of `deep`: nothing normalises what it answers, and the
+squared error on large answers is so steep that momentum kills its units within a few hundred steps.
 `dropout` multiplies the paper's rates of dropout. With `optimism`, all outputs start at about that
-times the mean hidden activation instead of near 0: whoever expects a reward everywhere tries every
-class until it disappoints. The softmax of the control does not see what all outputs share. The
-paper's counts of parameters leave out the
-moving averages of batch normalisation, which are not trained.
+times the mean hidden activation instead of near 0: whoever expects a reward tries a class until it
+disappoints. The softmax of the control does not see what all outputs share. The paper's counts of
+parameters leave out the moving averages of batch normalisation, which are not trained.
 """
 
 from typing import Any
@@ -126,7 +127,7 @@ def deep(
             x = layers.Conv2D(maps, 3, padding="same", **_kernel(he, l2=l2))(x)
             x = layers.BatchNormalization()(layers.ReLU()(x))
         x = layers.Dropout(rate * dropout)(layers.MaxPooling2D()(x))
-    x = _hidden(x, hidden, dropout, he, l2)
+    x = _hidden(x, hidden, dropout, False, l2)
     return keras.Model(inputs, _rewards(x, classes, l2=l2, optimism=optimism), name="deep")
 
 

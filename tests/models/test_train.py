@@ -153,6 +153,16 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
     assert card.calibration.ece_after <= card.calibration.ece_before
 
 
+@pytest.mark.usefixtures("on_made_data")
+def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
+    command = ["train", "mnist", "dense", "--rule", "brainprop", "--runs", str(tmp_path)]
+    settings = ["--set", "network={widths = [8]}", "--set", "learning_rate=1e30", "--epochs", "3"]
+    assert main([*command, *settings]) == 1
+    assert "has diverged. Try a lower learning_rate" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    assert not (folder / "card.json").exists()
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     backend, made_data, tmp_path, monkeypatch
