@@ -153,6 +153,22 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
     assert card.calibration.ece_after <= card.calibration.ece_before
 
 
+@pytest.mark.parametrize("rule", ["brainprop", "backprop"])
+@pytest.mark.parametrize(
+    ("architecture", "network"), [("dense", "widths = [16]"), ("loccon", "maps = 2, hidden = 8")]
+)
+@pytest.mark.usefixtures("on_made_data")
+def test_networks_learn_by_reward_and_by_error(architecture, network, rule, tmp_path):
+    command = ["train", "mnist", architecture, "--rule", rule, "--preset", "fast", "--epochs", "6"]
+    settings = ["--set", f"network={{{network}, he = true}}", "--batch-size", "8"]
+    assert main([*command, *settings, "--runs", str(tmp_path)]) == 0
+    (folder,) = tmp_path.iterdir()
+    card = read_card(folder)
+    assert (card.rule, card.training.recipe["preset"]) == (rule, "fast")
+    assert card.validation.accuracy > 0.2  # of ten classes
+    assert {"model.keras", "model.onnx"} <= {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.usefixtures("on_made_data")
 def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
     command = ["train", "mnist", "dense", "--rule", "brainprop", "--runs", str(tmp_path)]
