@@ -94,6 +94,11 @@ class Endpoint:
         return f"/api/{self.name}"
 
     @property
+    def identifier(self) -> str:
+        """Its name as a part of an operation's id in the specification."""
+        return self.name.replace("/", "_").replace("-", "_")
+
+    @property
     def default_rule(self) -> str:
         return next(iter(self.models))
 

@@ -34,6 +34,14 @@ def too_large(mebibytes: int) -> RequestError:
     return RequestError(413, "request_too_large", message, limit=mebibytes * 1024 * 1024)
 
 
+def check_number(images: int, limit: int) -> None:
+    """Raise RequestError 413 for a request of more than `limit` images."""
+    if images > limit:
+        expected = "one is" if limit == 1 else f"at most {limit} are"
+        message = f"The request has {images} images; {expected} accepted at once."
+        raise RequestError(413, "too_many_images", message, limit=limit)
+
+
 def body_for(path: str, error: RequestError) -> dict[str, Any]:
     """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
     standard = path == "/v2" or path.startswith(("/v1/", "/v2/"))

@@ -75,10 +75,14 @@ def explain(
     """
     card = model.card
     (pixels,), (steps,) = decode_and_prepare([upload], card.input, settings, raw=raw)
-    probabilities = interpret(model.network(pixels[None]), card.calibration).probabilities[0]
+    logits = model.network(pixels[None])
+    probabilities = interpret(logits, card.calibration).probabilities[0]
     index = int(probabilities.argmax()) if label is None else _index(label, card.labels)
     deadline = time.monotonic() + settings.max_seconds
-    heat, hidden = heat_map(model.network, pixels, index, card.input, card.calibration, deadline)
+    whole = evidence(logits, index, card.calibration)[0]
+    heat, hidden = heat_map(
+        *(model.network, pixels, whole, index), card.input, card.calibration, deadline
+    )
     answer: Answer = {
         "model": card.name,
         "rule": card.rule,
@@ -99,6 +103,7 @@ def explain(
 def heat_map(
     network: Network,
     pixels: NDArray[np.float32],
+    whole: float,
     index: int,
     target: ImageInput,
     calibration: Calibration,
@@ -106,11 +111,11 @@ def heat_map(
 ) -> tuple[Floats, int]:
     """Bits of evidence for class `index` that go where each pixel of `pixels` is hidden.
 
-    The heat (height, width) is interpolated between the patches, and the mean of the scales; below
-    0 it speaks against the class. Also how many patches were tried. Raises RequestError 503
-    when `deadline` (time.monotonic) passes.
+    `whole` is the evidence where nothing is hidden, in bits. The heat (height, width) is
+    interpolated between the patches, and the mean of the scales; below 0 it speaks against the
+    class. Also how many patches were tried. Raises RequestError 503 when `deadline`
+    (time.monotonic) passes.
     """
-    whole = evidence(network(pixels[None]), index, calibration)[0]
     fill = _fill(target)
     heat, count = np.zeros(pixels.shape[:2]), 0
     for scale in SCALES:

@@ -16,14 +16,13 @@ from app.counting import VARIABLE
 from app.errors import RequestError
 from app.keys import is_open
 from app.records import current_record
-from app.settings import Settings, StartError
+from app.settings import Settings
 
 
 def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError], Response]) -> None:
     """Answer 429 to a caller of `app` who asks more often than the settings say.
 
-    `refuse` makes an answer of an error. Raises StartError where Redis is wanted and its client is
-    not installed.
+    `refuse` makes an answer of an error.
     """
     limiter = Limiter(
         _caller,
@@ -56,12 +55,6 @@ def _caller() -> str:
 
 def _storage(settings: Settings) -> str:
     if settings.redis:
-        try:
-            import redis as _  # noqa: F401
-        except ImportError as error:
-            raise StartError(
-                "METAPLASTIC_REDIS: the client is not installed: pip install redis"
-            ) from error
         return settings.redis
     folder = os.environ.get(VARIABLE)
     if not folder:

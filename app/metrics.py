@@ -20,9 +20,9 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.catalogue import Catalogue
+from app.counting import VARIABLE
 from app.records import Record
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable's name is prometheus-client's
 REFUSALS = (
     401,
     403,
@@ -136,7 +136,7 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
     def metrics() -> Response:
         registry = CollectorRegistry()
         registry.register(now)
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(VARIABLE)
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         if not folder:  # a single process, as in tests: it has all there is
             registry.register(_REGISTRY)
@@ -147,7 +147,7 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
 
 
 class _Now:
-    """What is true at the moment of a scrape, the same in every worker."""
+    """What is true at the moment of a scrape, as the worker that is asked knows it."""
 
     def __init__(self, catalogue: Catalogue, worker: Callable[[], Any]) -> None:
         self.catalogue = catalogue
@@ -171,6 +171,8 @@ class _Now:
             for versions in endpoint.models.values():
                 newest = max(versions)
                 for version, model in versions.items():
+                    if model.known_problem:
+                        continue
                     default = str(version == newest).lower()
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
@@ -182,7 +184,7 @@ class _Now:
 
 def keep_counts_of(pid: int) -> None:
     """Add what the dead worker `pid` counted to what all the dead counted, and remove its files."""
-    folder = Path(os.environ[FOLDER])
+    folder = Path(os.environ[VARIABLE])
     with _lock(folder, fcntl.LOCK_EX):
         for path in folder.glob(f"*_{pid}.db"):
             past = MmapedDict(str(path.with_name(path.name.replace(f"_{pid}.", "_past."))))

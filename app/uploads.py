@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import flask
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.errors import RequestError
+from app.errors import RequestError, check_number
 from app.multipart import Part, parts_of
 from app.records import timed
 
@@ -63,7 +63,7 @@ def read_uploads(
         raise RequestError(
             400, "missing_image", f"There is no image in the request. {_how(request)}"
         )
-    _check_number(len(uploads), max_images)
+    check_number(len(uploads), max_images)
     for index, upload in enumerate(uploads):
         if not upload.data:
             message = f"{describe(index, upload, len(uploads))} is empty: it has no bytes."
@@ -82,13 +82,6 @@ def place(index: int, upload: Upload) -> dict[str, Any]:
     return {"index": index} | ({"filename": upload.filename} if upload.filename else {})
 
 
-def _check_number(count: int, max_images: int) -> None:
-    if count > max_images:
-        expected = "one is" if max_images == 1 else f"at most {max_images} are"
-        message = f"The request has {count} images; {expected} accepted at once."
-        raise RequestError(413, "too_many_images", message, limit=max_images)
-
-
 def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
     """The images in the body, and the sample that it names."""
     kind = request.mimetype
@@ -97,7 +90,7 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
     if kind == "application/json":
         return _read_json(request, max_images), ""
     if kind.startswith("image/") or kind == "application/octet-stream":
-        data = _whole_body(request)
+        data = whole_body(request)
         return [Upload(data, None)] if data else [], ""
     if kind == "application/x-www-form-urlencoded":
         return [], _read_form(request)
@@ -106,8 +99,8 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
     return [], ""
 
 
-def _whole_body(request: flask.Request) -> bytes:
-    """The body. Raises RequestEntityTooLarge."""
+def whole_body(request: flask.Request) -> bytes:
+    """The whole body. Raises RequestEntityTooLarge."""
     data = request.get_data()
     # Of a body that does not announce its length werkzeug would silently leave out the rest.
     if request.content_length is None and len(data) >= (request.max_content_length or 0) > 0:
@@ -142,7 +135,7 @@ def _read_multipart(request: flask.Request) -> tuple[list[Upload], str]:
 
 def _form_of(request: flask.Request) -> list[Part]:
     """The fields of a form. Raises RequestEntityTooLarge."""
-    parts = parts_of(request.content_type or "", _whole_body(request))
+    parts = parts_of(request.content_type or "", whole_body(request))
     if parts is not None:
         return parts
     files = request.files.items(multi=True)
@@ -164,7 +157,7 @@ def _read_form(request: flask.Request) -> str:
 
 def _read_json(request: flask.Request, max_images: int) -> list[Upload]:
     try:
-        content = json.loads(_whole_body(request))
+        content = json.loads(whole_body(request))
     except (ValueError, RecursionError):
         raise RequestError(400, "bad_json", f"The body is not JSON. {_JSON}") from None
     match content:
@@ -174,7 +167,7 @@ def _read_json(request: flask.Request, max_images: int) -> list[Upload]:
             pass
         case _:
             raise RequestError(400, "bad_json", f"The JSON is not of the known form. {_JSON}")
-    _check_number(len(texts), max_images)  # before they are decoded
+    check_number(len(texts), max_images)  # before they are decoded
     return [_from_base64(text, index) for index, text in enumerate(texts)]
 
 

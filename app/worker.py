@@ -113,7 +113,8 @@ class PatientWorker(Worker):
             self._read(connection)
         self.poller.unregister(self.listener)
         now = time.monotonic()
-        last = now + self.cfg.graceful_timeout / 2
+        # A second before the master loses its patience, so that it is we who close the connections.
+        last = now + max(self.cfg.graceful_timeout - 1, self.cfg.graceful_timeout / 2)
         for connection in self.watched.values():
             silent = connection.state is State.READING and not connection.received
             connection.deadline = min(connection.deadline, now + LEAVING if silent else last)
@@ -205,7 +206,7 @@ class PatientWorker(Worker):
             request = next(http.get_parser(self.cfg, connection, connection.address))
             connection.closing = self._call(request, connection)
         except (NoMoreData, StopIteration):
-            connection.output = [http_bytes(_INCOMPLETE)]
+            connection.output = [http_bytes(_INCOMPLETE, connection.path)]
         except Exception as error:
             connection.output.clear()
             self.handle_error(request, connection, connection.address, error)

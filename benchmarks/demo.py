@@ -17,7 +17,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from benchmarks.start import running
+from benchmarks.serving import service
 
 STROKES = (
     ((-0.22, -0.28), (0.0, -0.29), (0.22, -0.3)),
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strokes", type=int, default=40)
     strokes = parser.parse_args().strokes
-    with running() as (_, url):
+    with service() as (_, url):
         browser = open_browser()
         try:
             taken, frames = measure(browser, url, strokes)

@@ -16,12 +16,11 @@ import time
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.serving import ROOT, Body, answers, form_of, memory_mib, service
+from benchmarks.serving import ROOT, Body, answers, children, form_of, memory_mib, service
 from benchmarks.stages import like_the_data_set
 
 CLIENTS = 4
@@ -75,8 +74,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     wanted = parser.parse_args()
     with service(workers=1) as (process, url):
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        worker, port = int(children[0]), urllib.parse.urlsplit(url).port
+        (worker,) = children(process)
+        port = urllib.parse.urlsplit(url).port
         models = ask_every_model(url)
         send(port, 2000 // CLIENTS)
         before, started = memory_mib(worker), time.perf_counter()

@@ -21,11 +21,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.serving import ROOT, Body, answers, form_of, service
+from benchmarks.serving import ROOT, Body, answers, children, form_of, service
 
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
@@ -132,11 +131,6 @@ def _raw(port: int, sent: bytes) -> bytes:
 def _status(answer: bytes) -> str:
     words = answer.split(b" ", 2)
     return words[1].decode() if len(words) > 1 else "closed"
-
-
-def children(process: int) -> set[int]:
-    text = Path(f"/proc/{process}/task/{process}/children").read_text()
-    return set(map(int, text.split()))
 
 
 def together(work: Callable[[int], collections.Counter[str]], clients: int) -> dict[str, int]:

@@ -8,46 +8,24 @@ worker; the log goes to /dev/null. Prints medians of the blocks: processor time,
 """
 
 import argparse
-import io
 import os
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import log_lines_thrown_away
+from benchmarks.serving import ROOT, log_lines_thrown_away
+from benchmarks.stages import environment
 
-ROOT = Path(__file__).resolve().parent.parent
 PICTURE = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 BLOCK = 50
-
-
-def environment() -> dict[str, Any]:
-    """What a server says of a POST of the picture."""
-    return {
-        "REQUEST_METHOD": "POST",
-        "PATH_INFO": "/predict",
-        "QUERY_STRING": "",
-        "SCRIPT_NAME": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "5000",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        "CONTENT_TYPE": "image/png",
-        "CONTENT_LENGTH": str(len(PICTURE)),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(PICTURE),
-        "wsgi.errors": sys.stderr,
-    }
 
 
 def microseconds(application: Any) -> float:
     """Of a request, over one block."""
     started = time.thread_time()
     for _ in range(BLOCK):
-        answer = application(environment(), lambda *_: None)
+        answer = application(environment("/predict", PICTURE, "image/png"), lambda *_: None)
         b"".join(answer)
         answer.close()
     return 1e6 * (time.thread_time() - started) / BLOCK

@@ -36,7 +36,7 @@ def rows(steps: int) -> list[dict[str, object]]:
     import keras
     import numpy as np
 
-    from models.train import hardware
+    from models.machine import hardware
 
     bases = {
         "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),

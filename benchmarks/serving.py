@@ -224,13 +224,20 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else float("nan")
 
 
+def children(process: int) -> set[int]:
+    """The processes that a process has started: the service's workers."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return found
+
+
 def family(process: int) -> list[int]:
     """A process and all below it."""
     found = [process]
     for pid in found:
         with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+            found += children(pid)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 # Before TensorFlow is imported: its start-up notices would bury what we print.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from models.cards import RULES, Card, find_models, read_card
+from models.cards import Card, find_models, read_card
 from models.errors import MetaplasticError
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
@@ -38,14 +38,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.datasets import load
-    from models.recipes import recipe_for
+    from models.recipes import recipe_for, recipe_from
     from models.runs import open_run, start_run
     from models.train import train
 
+    command = shlex.join(["python", "-m", "models", *wanted.arguments])
     if wanted.resume is not None:
         run = open_run(wanted.resume)
+    elif wanted.like is not None:
+        card = read_card(wanted.like)
+        recipe = recipe_from(card.training.recipe)
+        load(card.dataset)
+        run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
     elif wanted.dataset is None or wanted.architecture is None:
-        parser.error("train needs a data set and an architecture, or --resume RUN")
+        parser.error("train needs a data set and an architecture, --like MODEL or --resume RUN")
     else:
         named = {
             "preset": wanted.preset,
@@ -57,7 +63,6 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         overrides = {name: value for name, value in named.items() if value is not None}
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
-        command = shlex.join(["python", "-m", "models", *wanted.arguments])
         load(wanted.dataset)  # without data there is nothing to start
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
@@ -139,7 +144,7 @@ def _compare_rules(wanted: argparse.Namespace) -> int:
     results = compare_rules(
         *(wanted.what, wanted.architecture, METAPLASTICITY),
         seeds=5 if wanted.seeds is None else wanted.seeds,
-        epochs=wanted.epochs or 4,
+        epochs=4 if wanted.epochs is None else wanted.epochs,
         images=6000 if wanted.images is None else wanted.images,
         root=wanted.comparisons,
     )
@@ -192,13 +197,13 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     elif wanted.what and len(wanted.what) == 2:
         dataset, architecture = wanted.what
         found = _newest(find_models(wanted.shelf / dataset / architecture))
-        if wanted.rule:
-            found = [(folder, card) for folder, card in found if card.rule == wanted.rule]
     elif wanted.what and len(wanted.what) == 1:
         folder = Path(wanted.what[0])
         found = [(folder, read_card(folder))]
     else:
         parser.error("evaluate needs a data set and an architecture, a model's folder, or --all")
+    if wanted.rule:
+        found = [(folder, card) for folder, card in found if card.rule == wanted.rule]
     if not found:
         raise MetaplasticError(
             f"no such model in {wanted.shelf}; `python -m models list` shows all"
@@ -227,9 +232,9 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
 
 
 def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.export import export
+    from models.export import export_again
 
-    print(export(wanted.folder))
+    print(export_again(wanted.folder))
     return 0
 
 
@@ -324,6 +329,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="any other setting of models/recipes.toml, as in metaplastic.strength=0.2",
     )
+    train.add_argument(
+        "--like",
+        type=Path,
+        metavar="MODEL",
+        help="make a published model again, by its card's recipe and not today's",
+    )
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     train.set_defaults(carry_out=_train)
 
@@ -332,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[shelf, runs],
         help="train what models/recipes.toml has and neither the shelf nor the runs have",
     )
-    train_all.add_argument("--rule", choices=RULES, help="only the models of this rule")
+    train_all.add_argument("--rule", help="only the models of this rule")
     train_all.add_argument("--preset", help="only this preset ('': only what is none)")
     train_all.set_defaults(carry_out=_train_all)
 

@@ -4,6 +4,7 @@ A model is a folder with `card.json` beside `model.keras` and `model.onnx`. This
 writes the card. It is pure Python, so that the service can import it without Keras or numpy.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import MetaplasticError
+from models.files import write_whole
 from models.parsing import ParseError, parse
 
 CARD = "card.json"
@@ -143,9 +145,15 @@ def read_card(folder: Path) -> Card:
 def write_card(folder: Path, card: Card) -> None:
     """Write `card` into `folder`; a reader sees the old card or the new one, never a part."""
     text = json.dumps(asdict(card), indent=1, ensure_ascii=False, allow_nan=False)
-    partial = folder / f".{CARD}.partial"
-    partial.write_text(_join_number_lists(text) + "\n", encoding="utf-8")
-    partial.replace(folder / CARD)
+    write_whole(folder / CARD, _join_number_lists(text) + "\n")
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of both model files in `folder`."""
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (KERAS_MODEL, ONNX_MODEL)
+    }
 
 
 def model_folders(root: Path) -> Iterator[Path]:

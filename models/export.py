@@ -1,5 +1,6 @@
 """Keras -> ONNX, and the check that both say the same."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from models.cards import KERAS_MODEL, ONNX_MODEL
+from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
 from models.datasets import Images, scaled
 from models.errors import MetaplasticError
 from models.scoring import Logits, softmax
@@ -78,6 +79,16 @@ def export(folder: Path) -> Path:
             f"{str(error).partition(chr(10))[0]}"
         ) from error
     return partial.replace(folder / ONNX_MODEL)
+
+
+def export_again(folder: Path) -> Path:
+    """`export`, and the checksum of what it wrote in the card, where there is one."""
+    path = export(folder)
+    if (folder / CARD).exists():
+        card = read_card(folder)
+        files = {**card.files, ONNX_MODEL: checksums(folder)[ONNX_MODEL]}
+        write_card(folder, dataclasses.replace(card, files=files))
+    return path
 
 
 def keras_logits(folder: Path, images: Images) -> Logits:

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from models.cards import KERAS_MODEL, Card, Control, read_card, write_card
+from models.cards import KERAS_MODEL, Card, Control, checksums, read_card, write_card
 from models.datasets import Arrays, load
 from models.errors import MetaplasticError
 from models.export import agreement, export, keras_logits, onnx_logits
@@ -12,7 +12,6 @@ from models.plots import draw_confusion
 from models.recipes import recipe_from
 from models.runs import HISTORY
 from models.scoring import score
-from models.train import checksums
 
 
 class PublishError(MetaplasticError):
@@ -35,7 +34,8 @@ def publish(
     arrays = load(card.dataset)
     twin = None if control is None else _control(card, control, arrays)
     endpoint = shelf / card.dataset / card.architecture / card.rule
-    version = 1 + max((int(p.name) for p in endpoint.glob("[0-9]*")), default=0)
+    versions = [int(path.name) for path in endpoint.glob("*") if path.name.isdigit()]
+    version = 1 + max(versions, default=0)
     staging = shelf / f".publishing-{card.name}-{version}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import MetaplasticError
+from models.files import write_whole
 from models.recipes import Recipe, recipe_from
 
 HISTORY = "history.csv"
@@ -54,7 +55,7 @@ def start_run(
         raise RunError(f"{folder} exists already; start again in a second") from error
     run = Run(folder, dataset, architecture, rule, recipe, command)
     content = {**dataclasses.asdict(run), "folder": None}
-    _write_whole(folder / _RUN, json.dumps(content, indent=1) + "\n")
+    write_whole(folder / _RUN, json.dumps(content, indent=1) + "\n")
     return run
 
 
@@ -98,7 +99,7 @@ def commit_epoch(folder: Path, history: list[dict[str, float]]) -> None:
     """
     header = ",".join(history[0])
     rows = (",".join(f"{value:.9g}" for value in row.values()) for row in history)
-    _write_whole(folder / HISTORY, "\n".join([header, *rows]) + "\n")
+    write_whole(folder / HISTORY, "\n".join([header, *rows]) + "\n")
     checkpoint_path(folder, len(history) - 1).unlink(missing_ok=True)
 
 
@@ -106,7 +107,7 @@ def note_machine(folder: Path, backend: str, hardware: str) -> None:
     """Add to what a run was trained on, unless that was the last thing that was noted."""
     known = machines_of(folder)
     if known[-1:] != [(backend, hardware)]:
-        _write_whole(folder / _MACHINES, json.dumps([*known, (backend, hardware)], indent=1) + "\n")
+        write_whole(folder / _MACHINES, json.dumps([*known, (backend, hardware)], indent=1) + "\n")
 
 
 def machines_of(folder: Path) -> list[tuple[str, str]]:
@@ -138,10 +139,3 @@ def finish_run(run: Run) -> None:
 def find_runs(root: Path) -> list[Path]:
     """The folders at or below `root` that hold an unfinished training."""
     return sorted(path.parent for path in root.rglob(_RUN))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file's content at once."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

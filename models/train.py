@@ -1,10 +1,7 @@
 """Train one network by one recipe, and leave a run folder that can be served and published."""
 
 import dataclasses
-import hashlib
 import math
-import os
-import platform
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +12,11 @@ import numpy as np
 
 from models import architectures
 from models.batches import TrainingBatches, one_hot
-from models.cards import KERAS_MODEL, ONNX_MODEL, Card, ImageInput, Training, write_card
+from models.cards import KERAS_MODEL, Card, ImageInput, Training, checksums, write_card
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.interruption import interrupted_between_steps
+from models.machine import backend_name, hardware
 from models.mirror import mirrored
 from models.plasticity import LEARNING_RULES
 from models.plasticity.learning import Learning
@@ -311,39 +309,3 @@ def _training(run: Run, arrays: Arrays, history: History) -> Training:
         data_sha256=arrays.sha256(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of both model files in `folder`."""
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (KERAS_MODEL, ONNX_MODEL)
-    }
-
-
-def backend_name() -> str:
-    """The backend and the device it draws its random numbers on: another one draws others."""
-    device = " on a GPU" if _accelerators() else ""
-    return f"{keras.backend.backend()}{device}, Keras {keras.version()}"
-
-
-def hardware() -> str:
-    """The processor and its cores, as the operating system names them, and a GPU that is used."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    processor = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-    return ", ".join([processor, *_accelerators()])
-
-
-def _accelerators() -> list[str]:
-    """The GPUs that PyTorch or JAX would train on."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return sorted({one.device_kind for one in jax.devices() if one.platform != "cpu"})
-    return []

@@ -38,7 +38,7 @@ def training_network(
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind, config = type(layer), layer.get_config()
-        if layer.name not in ("normalisation", network.layers[-1].name):
+        if layer.name not in ("normalisation", "unscaled", network.layers[-1].name):
             config["dtype"] = precision
         if kind is layers.BatchNormalization:
             config["momentum"] = batch_norm_momentum

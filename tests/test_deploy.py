@@ -13,6 +13,7 @@ import yaml
 
 from app import create_app
 from app.settings import VARIABLES, Settings
+from app.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -22,6 +23,19 @@ POD = RESOURCES["Deployment"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 KUBERNETES = "1.34"
 KNOWN = {variable.name for variable in VARIABLES}
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("pyproject.toml", 'version = "{}"'),
+        ("Dockerfile", 'image.version="{}"'),
+        ("compose.yaml", "image: metaplastic:{}\n"),
+        ("deploy/kubernetes/metaplastic.yaml", "image: metaplastic:{}\n"),
+    ],
+)
+def test_every_file_is_of_the_services_version(file: str, line: str) -> None:
+    assert line.format(VERSION) in (ROOT / file).read_text()
 
 
 def test_compose_is_valid_by_its_specification() -> None:

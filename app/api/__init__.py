@@ -13,6 +13,7 @@ from app.api import catalogue as models_api
 from app.api.specification import add_real_answers, arrange
 from app.catalogue import Catalogue
 from app.settings import Settings
+from app.version import VERSION
 
 DESCRIPTION = """\
 Image classifiers that learned with brain-inspired rules.
@@ -79,7 +80,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     errors.register(app, catalogue, settings)
     api = Api(
         title="Metaplastic",
-        version="0.1.0",
+        version=VERSION,
         description=DESCRIPTION.format(url=f"http://localhost:{settings.port}"),
         license="MIT",
         doc="/",

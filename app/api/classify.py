@@ -111,7 +111,7 @@ class Confusion(Picture):
 
 def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
     """Add the documented routes of one architecture to its data set's namespace."""
-    name, url = endpoint.name.replace("/", "_").replace("-", "_"), f"/{endpoint.architecture}"
+    name, url = endpoint.identifier, f"/{endpoint.architecture}"
     choice, answered = describe_choice(endpoint), ("The model and its card.", schemas.description)
     get_doc = {
         "id": f"describe_{name}",

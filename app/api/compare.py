@@ -10,11 +10,10 @@ from app.api.classify import ONE_IMAGE
 from app.api.options import (
     COMPARISON,
     describe_comparison,
-    read_models,
     read_options,
     refuse_unknown,
 )
-from app.catalogue import COMPARE, Endpoint
+from app.catalogue import COMPARE, Endpoint, find_each
 from app.comparison import compare
 from app.settings import Settings
 from app.uploads import read_uploads
@@ -31,7 +30,7 @@ class Comparison(Resource):
     def post(self) -> Response:
         """Classify one image with every architecture, side by side."""
         refuse_unknown(request.args, COMPARISON)
-        models = read_models(request.args, self.endpoints)
+        models = find_each(self.endpoints, request.args.get("rule"))
         options = read_options(request.args, models)
         (upload,) = read_uploads(request, self.endpoints[0].samples, max_images=1)
         return answer(compare(models, upload, self.settings, top=options.top, raw=options.raw))

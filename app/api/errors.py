@@ -19,9 +19,6 @@ from app.settings import Settings
 def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     """Handle the errors of the whole application, its unknown URLs included."""
 
-    def refused(error: RequestError) -> Response:
-        return refuse(error)
-
     def refused_body(_: RequestEntityTooLarge) -> Response:
         return refuse(too_large(settings.max_request_mib))
 
@@ -33,7 +30,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         message = f"There is no {request.path[:100]!r}. The documentation at / lists what there is."
         return refuse(RequestError(404, "not_found", message))
 
-    app.register_error_handler(RequestError, refused)
+    app.register_error_handler(RequestError, refuse)
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)

@@ -66,10 +66,9 @@ def _read_format(query: MultiDict[str, str], accept: MIMEAccept) -> str:
 
 def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
     """Add the documented explanation of one architecture to its data set's namespace."""
-    name = endpoint.name.replace("/", "_").replace("-", "_")
     labels = list(endpoint.find().card.labels)
     doc = {
-        "id": f"explain_{name}",
+        "id": f"explain_{endpoint.identifier}",
         "description": (
             f"Show which parts of an image speak for a class to {endpoint.name}\n\n"
             "Patch after patch is hidden, and the evidence (log-odds in bits) that goes with it "
@@ -103,7 +102,7 @@ def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
     namespace.add_resource(
         Explain,
         f"/{endpoint.architecture}/explain",
-        endpoint=f"{name}_explain",
+        endpoint=f"{endpoint.identifier}_explain",
         resource_class_kwargs={"endpoint": endpoint, "settings": settings},
         route_doc={"post": doc},
     )

@@ -28,16 +28,19 @@ class Ready(Resource):
 
     def get(self) -> Response:
         """Whether the service can answer."""
-        try:
-            self.catalogue.open_first_sessions()
-        except ShelfError as error:
-            current_app.logger.error("not ready: %s", error)
-            raise RequestError(
-                503, "not_ready", "A model cannot be run; the log says why."
-            ) from error
+        check_ready(self.catalogue)
         problems = self.catalogue.problems
         served = sum(not model.known_problem for model in self.catalogue)
         return answer({"status": "ready", "models": served, "unavailable": list(problems)})
+
+
+def check_ready(catalogue: Catalogue) -> None:
+    """Open the first sessions. Raises RequestError 503 where no model can be run."""
+    try:
+        catalogue.open_first_sessions()
+    except ShelfError as error:
+        current_app.logger.error("not ready: %s", error)
+        raise RequestError(503, "not_ready", "A model cannot be run; the log says why.") from error
 
 
 def namespace(catalogue: Catalogue) -> Any:

@@ -53,16 +53,15 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 def add_route(namespace: Any, endpoint: Endpoint) -> None:
     """Add the documented history of one architecture to its data set's namespace."""
-    name = endpoint.name.replace("/", "_").replace("-", "_")
     answered = ("Each epoch of its training.", schemas.history)
     namespace.add_resource(
         History,
         f"/{endpoint.architecture}/history",
-        endpoint=f"{name}_history",
+        endpoint=f"{endpoint.identifier}_history",
         resource_class_kwargs={"endpoint": endpoint},
         route_doc={
             "get": {
-                "id": f"history_{name}",
+                "id": f"history_{endpoint.identifier}",
                 "params": describe_choice(endpoint),
                 "responses": schemas.responses({200: answered}, 400, 404, 500),
             }

@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from app.catalogue import ALL_RULES, Endpoint, Model, every_rule, find_each
+from app.catalogue import ALL_RULES, Endpoint, Model, every_rule
 from app.errors import RequestError
 from app.records import note_model
 
@@ -52,14 +52,6 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
         return note_model(endpoint.find())
     version = _whole(query, "version", 0, MOST_VERSIONS)
     return note_model(endpoint.find(query.get("rule"), version))
-
-
-def read_models(query: MultiDict[str, str], endpoints: list[Endpoint]) -> list[Model]:
-    """The models of `rule` (of each of them for `all`), or the default one of each endpoint.
-
-    Raises RequestError 404 where none has the rule.
-    """
-    return find_each(endpoints, query.get("rule"))
 
 
 def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:

@@ -259,7 +259,10 @@ control = Model(
 training = Model(
     "Training",
     {
-        "command": _text("Makes the model again.", "python -m models train mnist lenet"),
+        "command": _text(
+            "What trained it; `train --like MODEL` does so by this very recipe.",
+            "python -m models train mnist lenet",
+        ),
         "recipe": fields.Raw(
             description="Hyperparameters.", required=True, example={"epochs": 20, "batch_size": 128}
         ),

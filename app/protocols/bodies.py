@@ -3,21 +3,11 @@
 import json
 from typing import Any
 
-from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
-
 from app.errors import RequestError
 from app.records import timed
+from app.uploads import whole_body
 
-
-@timed("read")
-def read_body(request: Request) -> bytes:
-    """The whole body. Raises RequestEntityTooLarge."""
-    data = request.get_data(cache=False)
-    # Of a body that does not announce its length werkzeug would silently leave out the rest.
-    if request.content_length is None and len(data) >= (request.max_content_length or 0) > 0:
-        raise RequestEntityTooLarge
-    return data
+read_body = timed("read")(whole_body)
 
 
 @timed("decode")

@@ -33,7 +33,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         ]
         if not ready_only:
             rows += [
-                _row(*_name_and_version(folder), "UNAVAILABLE", problem)
+                _row(*_name_and_version(catalogue, folder), "UNAVAILABLE", problem)
                 for folder, problem in catalogue.problems.items()
             ]
             names = sorted(unloaded.read())
@@ -93,17 +93,23 @@ def _read_shelf(settings: Settings, unloaded: frozenset[str]) -> Catalogue:
 def _try_new_versions(name: str, served: Catalogue, shelf: Catalogue) -> None:
     """Run each version of the model that is not served yet. Raises RequestError 400 or 404."""
     for folder, problem in shelf.left_out.items():
-        if _name_and_version(folder)[0] == name and folder not in served.left_out:
+        if _name_and_version(shelf, folder)[0] == name and folder not in served.left_out:
             raise _cannot_load(problem)
     for model in new_in(find_versions(shelf, name).values(), served):
         if model.problem:
             raise _cannot_load(model.problem)
 
 
-def _name_and_version(folder: str) -> tuple[str, str]:
-    """Of the model in a folder below the shelf, whatever is wrong with its card."""
-    *names, version = folder.split("/")
-    return "-".join(names), version
+def _name_and_version(shelf: Catalogue, folder: str) -> tuple[str, str]:
+    """Of the model in a folder below the shelf, whatever is wrong with its card.
+
+    The folders of a shelf say it, those above its root included where a part of one is served; the
+    folder of a run is its own name.
+    """
+    *_, dataset, architecture, rule, version = (shelf.root / folder).resolve().parts
+    if version.isdigit():
+        return f"{dataset}-{architecture}-{rule}", version
+    return version, ""
 
 
 def _cannot_load(problem: str) -> RequestError:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.catalogue import Model
-from app.errors import RequestError
+from app.errors import RequestError, check_number
 from app.inference import Outcome, infer
 from app.records import note_answer, timed
 from models.cards import ImageInput
@@ -60,9 +60,7 @@ def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArr
         expected = " or ".join(str([-1, *shape]) for shape in shapes)
         message = f"Expected images of shape {expected}, found {list(values.shape)}."
         raise RequestError(400, "bad_shape", message)
-    if len(values) > limit:
-        message = f"The request has {len(values)} images; at most {limit} are accepted at once."
-        raise RequestError(413, "too_many_images", message, limit=limit)
+    check_number(len(values), limit)
     pixels = values.reshape(-1, *image).astype(np.float32)
     if values.dtype == np.uint8:
         return pixels / np.float32(255)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.api.answers import answer
 from app.catalogue import Catalogue, Model
 from app.classification import decode_and_prepare
-from app.errors import RequestError
+from app.errors import RequestError, check_number
 from app.protocols.bodies import read_body, read_object
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, from_json, network_input
@@ -72,10 +72,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
 
 def _status(model: Model) -> dict[str, Any]:
+    problem = model.known_problem
     return {
         "version": str(model.card.version),
-        "state": "AVAILABLE",
-        "status": {"error_code": "OK", "error_message": ""},
+        "state": "END" if problem else "AVAILABLE",
+        "status": {"error_code": "UNKNOWN" if problem else "OK", "error_message": problem or ""},
     }
 
 
@@ -154,9 +155,7 @@ def _prepare(rows: list[Any], model: Model, settings: Settings) -> NDArray[np.fl
     """Image files in base64, decoded and prepared."""
     if not rows:
         raise _bad(f"There is no image. {_HOW}")
-    if len(rows) > settings.max_images:
-        message = f"There are {len(rows)} images; at most {settings.max_images} are accepted."
-        raise RequestError(413, "too_many_images", message, limit=settings.max_images)
+    check_number(len(rows), settings.max_images)
     uploads = [Upload(_from_base64(row), None) for row in rows]
     return decode_and_prepare(uploads, model.card.input, settings, raw=False)[0]
 

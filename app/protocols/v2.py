@@ -3,22 +3,21 @@
 https://github.com/kserve/open-inference-protocol; the extensions are those of Triton's protocol.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from app.api.answers import answer
-from app.catalogue import Catalogue, Model, ShelfError
-from app.errors import RequestError
+from app.api.health import check_ready
+from app.catalogue import Catalogue, Model
 from app.inference import Outcome, most_probable
 from app.protocols import v2_codec
 from app.protocols.bodies import read_body
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, network_input
 from app.settings import Settings
+from app.version import VERSION
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "in_distribution")
@@ -31,7 +30,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
     @space.get("")
     def server() -> Response:
-        return answer({"name": "metaplastic", "version": "0.1.0", "extensions": EXTENSIONS})
+        return answer({"name": "metaplastic", "version": VERSION, "extensions": EXTENSIONS})
 
     @space.get("/health/live")
     def live() -> Response:
@@ -39,8 +38,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
     @space.get("/health/ready")
     def ready() -> Response:
-        with _not_ready_where_it_fails():
-            catalogue.open_first_sessions()
+        check_ready(catalogue)
         return answer({"ready": True})
 
     @space.get("/models/<name>")
@@ -66,16 +64,6 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         return _respond(model, question, ask(model, pixels))
 
     return space
-
-
-@contextlib.contextmanager
-def _not_ready_where_it_fails() -> Iterator[None]:
-    try:
-        yield
-    except ShelfError as error:
-        current_app.logger.error("not ready: %s", error)
-        message = "A model cannot be run; the log says why."
-        raise RequestError(503, "not_ready", message) from error
 
 
 def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:

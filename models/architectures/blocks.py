@@ -79,5 +79,5 @@ def logits(x: Any, classes: int, scale: float = 1.0) -> Any:
     """
     if scale == 1:
         return layers.Dense(classes, dtype="float32", name="logits")(x)
-    x = layers.Dense(classes, dtype="float32")(x)
+    x = layers.Dense(classes, dtype="float32", name="unscaled")(x)
     return layers.Rescaling(scale, dtype="float32", name="logits")(x)

@@ -1,4 +1,4 @@
-"""The table of architectures: a builder registers under its own name."""
+"""The table of architectures: a builder registers under its own name, joined by hyphens."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ ARCHITECTURES: dict[str, Builder] = {}
 
 
 def register(builder: Builder) -> Builder:
-    """Decorator: make `builder` available as `build(builder.__name__, ...)`.
+    """Decorator: make `builder` available by its name; `wide_lenet` is `build("wide-lenet", ...)`.
 
     A builder takes `(input_shape, classes, *, mean, std, **knobs)` and returns a keras.Model from
     float32 images (N, height, width, channels) in 0..1 to float32 logits (N, classes).
     """
-    ARCHITECTURES[builder.__name__] = builder
+    ARCHITECTURES[builder.__name__.replace("_", "-")] = builder
     return builder
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.cards import Card, find_models
+from models.markdown import table
 from models.runs import find_runs, open_run, read_history
 
 # (data set, network) -> accuracy in % and epochs, each mean (sd) over 10 seeds; as published.
@@ -39,7 +40,7 @@ class Result:
 
 def page(prose: str, docs: Path, shelf: Path) -> str:
     """docs/brainprop.md, written by hand as `prose`, with its table renewed."""
-    before, rest = prose.split(_row(HEADER) + "\n", 1)
+    before, rest = prose.split(table(HEADER, []), 1)
     _, after = rest.split("\n\n", 1)
     return f"{before}{brainprop_table((docs / 'runs', shelf))}\n\n{after}"
 
@@ -50,7 +51,7 @@ def brainprop_table(roots: Iterable[Path]) -> str:
     Of several trainings, that is shown which stands in the last of `roots`, at its end.
     """
     found = {result.key: result for root in roots for result in _results(root)}
-    rows = [HEADER, ("---",) * len(HEADER)]
+    rows = []
     for (dataset, architecture), (paper_accuracy, paper_epochs) in PAPER.items():
         for preset, settings in PRESETS.items():
             ours, twin = (
@@ -64,17 +65,13 @@ def brainprop_table(roots: Iterable[Path]) -> str:
                     *(_epochs(ours), _epochs(twin), paper_epochs),
                 )
             )
-    return "\n".join(map(_row, rows))
+    return table(HEADER, rows)
 
 
 def epochs_to_99_percent(history: list[dict[str, float]]) -> int:
     """The first epoch, from 1, that reached 99 % of the best validation accuracy."""
     best = max(row["val_accuracy"] for row in history)
     return next(int(row["epoch"]) for row in history if row["val_accuracy"] >= 0.99 * best)
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _results(root: Path) -> Iterator[Result]:

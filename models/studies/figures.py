@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from models.studies.plan import PLAIN, Group
+from models.studies.plan import PLAIN
 from models.studies.results import Row
-from models.studies.summary import Line
+from models.studies.summary import Line, groups_of, title
 
 Curves = Mapping[str, Sequence[Row]]
 
@@ -25,7 +25,7 @@ COLOURS = {
 
 def draw_learning(lines: Sequence[Line], curves: Curves, target: Path) -> None:
     """Validation accuracy by epoch, a panel for each group, mean and one deviation of the seeds."""
-    groups = list({id(line.group): line.group for line in lines}.values())
+    groups = groups_of(lines)
     rows = -(-len(groups) // 2)
     figure = Figure(figsize=(9, 2.7 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False).flat
@@ -33,7 +33,7 @@ def draw_learning(lines: Sequence[Line], curves: Curves, target: Path) -> None:
         for line in lines:
             if line.group is group:
                 _band(axes, _by_epoch(line, curves, "val_accuracy"), line.rule)
-        axes.set(title=_title(group))
+        axes.set(title=title(group))
         _finish(axes, "epoch", "validation accuracy, %")
     for axes in list(panels):
         axes.set_axis_off()
@@ -72,7 +72,7 @@ def draw_differences(lines: Sequence[Line], target: Path) -> None:
 
 def draw_forgetting(lines: Sequence[Line], curves: Curves, target: Path) -> None:
     """The mean validation accuracy of the tasks so far, after each task, a panel for each group."""
-    groups = list({id(line.group): line.group for line in lines}.values())
+    groups = groups_of(lines)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for group, axes in zip(
         groups, figure.subplots(1, len(groups), squeeze=False).flat, strict=True
@@ -102,19 +102,15 @@ def draw_ingredients(lines: Sequence[Line], curves: Curves, target: Path) -> Non
                     label = line.condition if style == "-" else None
                     epochs = np.arange(1, len(values) + 1)
                     axes.plot(epochs, 100 * values, style, color=colours[number], label=label)
-    for axes, title in ((left, "blocks"), (right, "ingredients, on 3 blocks")):
+    for axes, panel in ((left, "blocks"), (right, "ingredients, on 3 blocks")):
         _finish(axes, "epoch", "accuracy, %")
-        axes.set_title(f"{title} (dashed: training)", fontsize="medium")
+        axes.set_title(f"{panel} (dashed: training)", fontsize="medium")
         axes.legend(fontsize="small")
     _save(figure, target)
 
 
-def _title(group: Group) -> str:
-    return f"{group.dataset}, {group.architecture}, {group.optimizer}"
-
-
 def _comparison(line: Line) -> str:
-    return f"{_title(line.group)}, {line.condition}"
+    return f"{title(line.group)}, {line.condition}"
 
 
 def _by_epoch(line: Line, curves: Curves, quantity: str) -> np.ndarray[tuple[int, int], np.dtype]:

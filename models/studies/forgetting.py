@@ -21,6 +21,7 @@ from keras import layers
 from models.architectures import build
 from models.batches import TrainingBatches
 from models.datasets import Images, Labels, dataset, split
+from models.files import write_whole
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
@@ -157,6 +158,4 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _write(folder: Path, curve: list[dict[str, Any]]) -> None:
-    partial = folder / ".curve.partial"
-    partial.write_text(json.dumps(curve), encoding="utf-8")
-    partial.replace(folder / "curve.json")
+    write_whole(folder / "curve.json", json.dumps(curve))

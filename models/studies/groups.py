@@ -13,19 +13,18 @@ STRENGTHS = {
     "pattern": (0.5, 2.0, 8.0),
 }
 
-# 600 and 500 images are 1 % of the training sets. Labels do harm where they can be learned by
-# heart: fewer images, more often.
+# Labels do harm where they can be learned by heart: fewer images, more often.
 _LENET = {
     "clean": Budget(images=20_000, epochs=6),
     "wrong-labels": Budget(images=6_000, epochs=10),
-    "few-samples": Budget(images=600, epochs=20, fixed=True),
 }
 
 LEARNING = (
     *(
         Group(
             *(dataset, "lenet", optimizer),
-            conditions={**_LENET, "few-samples": Budget(one_percent, 20, fixed=True)},
+            # Of the training set.
+            conditions={**_LENET, "few-samples": Budget(one_percent, epochs=20, fixed=True)},
             seeds=5,
             rates=RATES[optimizer],
             strengths=STRENGTHS,

@@ -8,18 +8,21 @@ from models.markdown import table
 from models.statistics import paired_difference
 from models.studies import metaplasticity_prose
 from models.studies.figures import Curves, draw_differences, draw_forgetting, draw_learning
-from models.studies.groups import FORGETTING, LEARNING, REFERENCE, TARGETS
-from models.studies.plan import PLAIN, Done, Group, chosen
+from models.studies.groups import FORGETTING, LEARNING, REFERENCE, STRENGTHS, TARGETS
+from models.studies.plan import PLAIN, Done, chosen
 from models.studies.results import Row, Tables, read_curves, read_done, read_rows
-from models.studies.step_cost import RULES, step_cost
+from models.studies.step_cost import step_cost
 from models.studies.summary import (
     UNMEASURED,
     VERDICTS,
     Line,
     epochs_to,
+    groups_of,
     lines,
     mean_and_deviation,
+    percent,
     points,
+    title,
 )
 
 COMMAND = "python -m models compare metaplasticity"
@@ -63,7 +66,7 @@ def outcome(results: Path) -> str:
     if compared:
         said.append(f"test accuracy: {_tally(compared)} ({_by_chance(compared)} by chance)")
     if len(ten) > 1:
-        shares = (f"{_name(rule)} {_percent(line)} %" for rule, line in ten.items())
+        shares = (f"{_name(rule)} {percent(line)} %" for rule, line in ten.items())
         said.append(f"kept of ten permuted MNIST tasks: {', '.join(shares)}")
     return "; ".join(said) if said else UNMEASURED.lower().rstrip(".")
 
@@ -71,17 +74,17 @@ def outcome(results: Path) -> str:
 def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> list[str]:
     said = []
     compared = [line for line in learned if line.difference("test")]
-    for rule in RULES:
+    for rule in STRENGTHS:
         of_rule = [line for line in compared if line.rule == rule]
         if of_rule:
             said.append(f"- `{rule}`, on the accuracy of one task: {_tally(of_rule)}.")
-    for group in _groups(kept):
+    for group in groups_of(kept):
         plain, *others = (line for line in kept if line.group is group)
         if not others:
             continue
-        beside = "; ".join(f"{_name(line.rule)} {_percent(line)} %{_gain(line)}" for line in others)
+        beside = "; ".join(f"{_name(line.rule)} {percent(line)} %{_gain(line)}" for line in others)
         said.append(
-            f"- {_title(group)}: after the last task, plain backprop keeps {_percent(plain)} % "
+            f"- {title(group)}: after the last task, plain backprop keeps {percent(plain)} % "
             f"on average over the tasks; {beside}."
         )
     rows = read_rows(results / "optimizer-step.csv")
@@ -112,13 +115,13 @@ def _where(learned: Sequence[Line], images: Path) -> list[str]:
     for place in places:
         here = {line.rule: line for line in compared if (id(line.group), line.condition) == place}
         one = next(iter(here.values()))
-        cells = [_verdict(here[rule]) if rule in here else "" for rule in RULES]
-        body.append([_title(one.group), one.condition, str(one.seeds), *cells])
+        cells = [_verdict(here[rule]) if rule in here else "" for rule in STRENGTHS]
+        body.append([title(one.group), one.condition, str(one.seeds), *cells])
     return [
         "Test accuracy with the rule less that of plain backprop, in percentage points, mean over "
         "paired seeds and 95 % interval by Student's t. Where the interval spans 0, no difference "
         "was found.",
-        table(("network", "condition", "seeds", *RULES), body),
+        table(("network", "condition", "seeds", *STRENGTHS), body),
         "![Each difference with its interval](images/metaplasticity-differences.svg)",
     ]
 
@@ -133,7 +136,7 @@ def _speed(learned: Sequence[Line], curves: Curves, images: Path) -> list[str]:
         early = (f"validation_{epochs}" for epochs in (1, 3))
         body.append(
             [
-                *(_title(line.group), _name(line.rule)),
+                *(title(line.group), _name(line.rule)),
                 *(_beside(line, figure) if line.has(figure) else "" for figure in early),
                 *(_beside(line, "validation"), _epochs_to(line, curves)),
                 *(mean_and_deviation(line.values("test")), _points(line, "test")),
@@ -156,18 +159,18 @@ def _speed(learned: Sequence[Line], curves: Curves, images: Path) -> list[str]:
 
 def _conditions(learned: Sequence[Line]) -> list[str]:
     sections = []
-    for condition, title in (
+    for condition, heading in (
         ("wrong-labels", "With 20 % of the labels wrong"),
         ("few-samples", "With 1 % of the training set"),
     ):
         here = [line for line in learned if line.condition == condition]
-        sections.append(f"## {title}")
+        sections.append(f"## {heading}")
         if not here:
             sections.append(UNMEASURED)
             continue
         body = [
             [
-                *(_title(line.group), _name(line.rule), str(line.seeds)),
+                *(title(line.group), _name(line.rule), str(line.seeds)),
                 *(mean_and_deviation(line.values("test")), _points(line, "test")),
             ]
             for line in here
@@ -194,14 +197,14 @@ def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
     draw_forgetting(kept, curves, images / "metaplasticity-forgetting.svg")
     body = [
         [
-            *(_title(line.group), _name(line.rule), f"{line.strength:g}", str(line.seeds)),
+            *(title(line.group), _name(line.rule), f"{line.strength:g}", str(line.seeds)),
             *(_beside(line, figure) for figure in _KEPT),
         ]
         for line in kept
     ]
     budgets = [
-        f"{_title(group)}: {line.epochs} epochs a task on {line.images:,} images"
-        for group in _groups(kept)
+        f"{title(group)}: {line.epochs} epochs a task on {line.images:,} images"
+        for group in groups_of(kept)
         for line in [next(line for line in kept if line.group is group)]
     ]
     return [
@@ -232,7 +235,7 @@ def _constants(*studies: Done) -> list[str]:
                 rate = f"{_choice(constants[PLAIN][0], group.rates)} of {_list(group.rates)}"
                 tries = group.tuning or group.conditions[group.tuned_on]
                 budget = f"{tries.epochs} epochs on {tries.images:,} images"
-                body.append([_title(group), budget, rate, strengths, tried])
+                body.append([title(group), budget, rate, strengths, tried])
     if not body:
         return []
     return [
@@ -314,24 +317,12 @@ def _epochs_to(line: Line, curves: Curves) -> str:
     return f"{text} {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
-def _groups(found: Sequence[Line]) -> list[Group]:
-    return list({id(line.group): line.group for line in found}.values())
-
-
-def _title(group: Group) -> str:
-    return f"{group.dataset}, {group.architecture}, {group.optimizer}"
-
-
 def _network(key: tuple[str, str]) -> str:
     return f"{key[1]} on {key[0]}"
 
 
 def _name(rule: str) -> str:
     return "Synaptic Intelligence" if rule == REFERENCE else rule
-
-
-def _percent(line: Line) -> str:
-    return f"{100 * statistics.mean(line.values('test')):.1f}"
 
 
 def _choice(constant: float, tries: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import MetaplasticError
+from models.files import write_whole
 
 Row = Mapping[str, str]
 
@@ -133,6 +134,4 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text.getvalue())

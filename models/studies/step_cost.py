@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from models.markdown import table
+from models.studies.groups import STRENGTHS
 from models.studies.results import read_rows
 from models.studies.summary import UNMEASURED
-
-RULES = ("kernel", "consolidating", "pattern")
 
 
 def step_cost(results: Path) -> list[str]:
@@ -14,7 +13,7 @@ def step_cost(results: Path) -> list[str]:
     rows = read_rows(results / "optimizer-step.csv")
     if not rows:
         return [f"{UNMEASURED} `python -m benchmarks.optimizer_step`"]
-    header = ("backend", "network", "optimizer", "plain step, ms", *RULES)
+    header = ("backend", "network", "optimizer", "plain step, ms", *STRENGTHS)
     plain = {(r["backend"], r["architecture"], r["optimizer"]): r["plain_ms"] for r in rows}
     body = []
     for key, milliseconds in plain.items():
@@ -23,7 +22,7 @@ def step_cost(results: Path) -> list[str]:
             for r in rows
             if (r["backend"], r["architecture"], r["optimizer"]) == key
         }
-        body.append([*key, milliseconds, *(ratios.get(rule, "") for rule in RULES)])
+        body.append([*key, milliseconds, *(ratios.get(rule, "") for rule in STRENGTHS)])
     steps, machines = (sorted({row[name] for row in rows}) for name in ("steps", "machine"))
     return [
         "A training step with each rule, as a ratio to the plain step: medians of "

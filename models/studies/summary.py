@@ -82,6 +82,21 @@ def lines(groups: Iterable[Group], done: Done) -> list[Line]:
     return found
 
 
+def groups_of(found: Iterable[Line]) -> list[Group]:
+    """The groups of these lines, each once, in their order."""
+    return list({id(line.group): line.group for line in found}.values())
+
+
+def title(group: Group) -> str:
+    """Such as "mnist, lenet, sgd"."""
+    return f"{group.dataset}, {group.architecture}, {group.optimizer}"
+
+
+def percent(line: Line) -> str:
+    """The mean test accuracy in %, such as "91.2"."""
+    return f"{100 * statistics.mean(line.values('test')):.1f}"
+
+
 def mean_and_deviation(values: Sequence[float]) -> str:
     """In %, such as "91.20 (0.31)"; without a deviation where there is one value only."""
     if len(values) < 2:

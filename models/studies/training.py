@@ -10,12 +10,13 @@ import numpy as np
 
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
+from models.machine import backend_name, hardware
 from models.recipes import Recipe, recipe_from
 from models.runs import Run, checkpoint_path, read_history
 from models.studies.groups import VARIANTS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
-from models.train import backend_name, build_network, fit, hardware
+from models.train import build_network, fit
 from models.training_network import training_network
 
 VALIDATION = 0.1  # the share of the training set held out

@@ -8,7 +8,15 @@ from models.statistics import Difference, paired_difference
 from models.studies.figures import draw_ingredients
 from models.studies.groups import INGREDIENTS, VARIANTS
 from models.studies.results import Tables, read_curves, read_done
-from models.studies.summary import UNMEASURED, VERDICTS, Line, lines, mean_and_deviation, points
+from models.studies.summary import (
+    UNMEASURED,
+    VERDICTS,
+    Line,
+    lines,
+    mean_and_deviation,
+    percent,
+    points,
+)
 
 COMMAND = "python -m models compare vgg"
 TEST_IMAGES = 10_000
@@ -48,8 +56,8 @@ def outcome(results: Path) -> str:
     best = max(alone, key=lambda name: gains[name].mean)
     epochs = found[BASE].epochs
     return (
-        f"after {epochs} epochs, {_percent(found[BASE])} % for plain blocks, "
-        f"{_percent(found['all'])} % for all ingredients; the most by one alone is {best}'s "
+        f"after {epochs} epochs, {percent(found[BASE])} % for plain blocks, "
+        f"{percent(found['all'])} % for all ingredients; the most by one alone is {best}'s "
         f"{points(gains[best])} points{', one seed' if found[best].seeds == 1 else ''}"
     )
 
@@ -87,7 +95,7 @@ def _gains(found: dict[str, Line]) -> dict[str, Difference]:
 
 def _answer(found: dict[str, Line]) -> str:
     blocks = ", ".join(
-        f"{_percent(line)} % with {name.replace('-', ' ')}"
+        f"{percent(line)} % with {name.replace('-', ' ')}"
         for name, line in found.items()
         if "block" in name
     )
@@ -100,7 +108,7 @@ def _answer(found: dict[str, Line]) -> str:
         said.append(f"- {name} alone: {_verdict(gains[name], found[name])}.")
     if "all" in gains:
         said.append(
-            f"- All together: {_percent(found['all'])} %; {_verdict(gains['all'], found['all'])}."
+            f"- All together: {percent(found['all'])} %; {_verdict(gains['all'], found['all'])}."
         )
     return "\n".join(said)
 
@@ -163,10 +171,6 @@ def _verdict(difference: Difference, line: Line) -> str:
     if line.seeds == 1:  # no verdict: its interval knows nothing of other seeds
         return f"{points(difference)} points, one seed"
     return f"{VERDICTS[difference.sign]}, {points(difference)} points"
-
-
-def _percent(line: Line) -> str:
-    return f"{100 * statistics.mean(line.values('test')):.1f}"
 
 
 _QUESTION = """# What is each ingredient of the VGG worth?

@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
-(LENET,) = (WEIGHTS / "mnist/lenet/metaplastic").iterdir()  # as published
+_VERSIONS = (WEIGHTS / "mnist/lenet/metaplastic").iterdir()
+LENET = max(_VERSIONS, key=lambda version: int(version.name))  # as published last
 CARD = json.loads((LENET / "card.json").read_text())
 INPUTS = {
     "digit": {"height": 28, "width": 28, "channels": 1, "mean": [0.13], "std": [0.31]},

@@ -209,8 +209,31 @@ def test_a_model_that_turns_out_not_to_run_is_unavailable_and_the_others_serve(
         assert error["message"].startswith("mnist-vgg-metaplastic version 1 cannot be run")
     assert client.get("/health/ready").json["unavailable"] == ["bad"]
     assert client.get("/api/models").json["unavailable"] == ["bad"]
+    (status,) = client.get("/v1/models/mnist-vgg-metaplastic").json["model_version_status"]
+    assert (status["state"], status["status"]["error_code"]) == ("END", "UNKNOWN")
+    assert "ONNX Runtime" in status["status"]["error_message"]
+    served = [line for line in client.get("/metrics").text.splitlines() if "model_loaded{" in line]
+    assert ["mnist-lenet-metaplastic" in line for line in served] == [True]
     compared = client.post("/api/mnist/compare", data=seven, content_type="image/png").json
     assert [result["architecture"] for result in compared["results"]] == ["lenet"]
+
+
+@pytest.mark.parametrize("served", ["", "mnist", "mnist/vgg"])
+def test_a_broken_version_has_its_models_name_whatever_part_of_the_shelf_is_served(
+    put_model: Callable[..., Path],
+    make_client: Callable[..., FlaskClient],
+    tmp_path: Path,
+    served: str,
+) -> None:
+    put_model("mnist/vgg/metaplastic/1", architecture="vgg")
+    broken_card(put_model("mnist/vgg/metaplastic/2", architecture="vgg"))
+    broken_card(put_model("mnist/vgg/a-run", architecture="vgg"))
+    rows = make_client(weights=tmp_path / served).post("/v2/repository/index").json
+    assert {(row["name"], row["version"], row["state"]) for row in rows} == {
+        ("mnist-vgg-metaplastic", "1", "READY"),
+        ("mnist-vgg-metaplastic", "2", "UNAVAILABLE"),
+        ("a-run", "", "UNAVAILABLE"),
+    }
 
 
 def test_an_architecture_called_like_the_comparison_is_refused(

@@ -150,7 +150,7 @@ def test_a_network_too_slow_to_explain_is_given_up_in_time(application: Flask) -
     past = 0.0  # of the clock that counts from the machine's start
     pixels = np.zeros((28, 28, 1), np.float32)
     with pytest.raises(RequestError) as caught:
-        heat_map(model.network, pixels, 0, model.card.input, model.card.calibration, past)
+        heat_map(model.network, pixels, 0.0, 0, model.card.input, model.card.calibration, past)
     assert (caught.value.status, caught.value.code) == (503, "explanation_too_slow")
 
 

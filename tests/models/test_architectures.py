@@ -10,6 +10,7 @@ import pytest
 from models import architectures
 from models.architectures import ARCHITECTURES, build
 from models.architectures.blocks import locally_connected
+from models.architectures.registry import register
 from models.datasets import DATASETS
 from models.scoring import softmax
 from models.size import multiply_adds
@@ -161,6 +162,16 @@ def test_the_brainprop_networks_start_and_drop_as_the_papers(architecture, std, 
     assert len(network.losses) == penalised
     first, second = (keras.ops.convert_to_numpy(kernel).ravel()[:90] for kernel in kernels[:2])
     assert (first != second).all()
+
+
+def test_a_builder_of_two_words_is_known_by_a_name_that_can_stand_in_a_url(monkeypatch):
+    monkeypatch.setattr("models.architectures.registry.ARCHITECTURES", known := {})
+
+    @register
+    def wide_lenet(*shape, **settings):
+        return None
+
+    assert list(known) == ["wide-lenet"]
 
 
 def test_optimism_raises_all_estimates_alike_and_no_softmax_sees_it():

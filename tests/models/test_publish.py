@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 
 from models.__main__ import main
-from models.cards import find_models, read_card, write_card
+from models.cards import checksums, find_models, read_card, write_card
 from models.export import agreement, keras_logits, onnx_logits
 
 pytestmark = pytest.mark.usefixtures("on_made_data")
@@ -136,7 +136,11 @@ def test_an_export_can_be_made_again_and_takes_any_number_of_images(tmp_path, ru
     folder = tmp_path / "run"
     shutil.copytree(runs["metaplastic"], folder)
     (folder / "model.onnx").unlink()
+    card = read_card(folder)
+    outdated = {**card.files, "model.onnx": "0" * 64}
+    write_card(folder, dataclasses.replace(card, files=outdated))
     assert main(["export", str(folder)]) == 0
+    assert read_card(folder).files == checksums(folder)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     (image,) = session.get_inputs()
     for count in (1, 7):

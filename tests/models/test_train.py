@@ -82,6 +82,16 @@ def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_dat
     assert losses["metaplastic"] == pytest.approx(losses["backprop"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("on_made_data")
+def test_a_model_is_made_again_by_its_own_recipe(runs, tmp_path):
+    like = read_card(runs["backprop"])
+    assert main(["train", "--like", str(runs["backprop"]), "--runs", str(tmp_path)]) == 0
+    (folder,) = tmp_path.iterdir()
+    again = read_card(folder)
+    assert again.training.recipe == like.training.recipe
+    assert (again.name, again.validation) == (like.name, like.validation)
+
+
 def test_the_kept_weights_are_those_of_the_best_validation_epoch(runs):
     card, history = read_card(runs["metaplastic"]), read_history(runs["metaplastic"])
     best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))

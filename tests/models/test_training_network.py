@@ -59,6 +59,14 @@ def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precis
 
 
 @pytest.mark.parametrize("architecture", TRIED)
+def test_the_logits_stay_float32_in_mixed_precision(architecture):
+    clone = training_network(small(architecture), "mixed_bfloat16")
+    from_maps = [layer for layer in clone.layers if isinstance(layer, keras.layers.Dense)][-1]
+    assert from_maps.compute_dtype == clone.layers[-1].compute_dtype == "float32"
+    assert clone.layers[2].compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("architecture", TRIED)
 def test_what_the_clone_has_learned_fits_the_plain_network(architecture):
     network = small(architecture)
     clone = training_network(network, "float32")
