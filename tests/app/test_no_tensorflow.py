@@ -26,7 +26,7 @@ assert answer.status_code == 200, answer.text
 assert answer.json["predictions"][0]["label"] == "7", answer.text
 assert application.test_client().get("/swagger.json").status_code == 200
 
-shared = {"models.cards", "models.parsing", "models.errors"}
+shared = {"models.cards", "models.parsing", "models.errors", "models.files"}
 learning = {name for name in sys.modules if name.startswith("models.")} - shared
 assert not learning, learning
 """

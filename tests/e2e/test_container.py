@@ -97,7 +97,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
     elsewhere = [name for name in names if not name.startswith(("app/", "weights/"))]
     assert elsewhere == [
         "constraints.txt",
-        *(f"models/{name}.py" for name in ("__init__", "cards", "errors", "parsing")),
+        *(f"models/{name}.py" for name in ("__init__", "cards", "errors", "files", "parsing")),
         "requirements-serve.txt",
         "wsgi.py",
     ]
