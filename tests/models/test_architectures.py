@@ -119,6 +119,12 @@ def test_googlenet_joins_four_branches_of_four_kinds():
     assert [sizes.count(size) for size in (1, 3, 5)] == [20, 6, 5]
 
 
+@pytest.mark.parametrize("width", [0.125, 0.5, 0.75, 1.0])
+def test_googlenets_maps_come_in_sixteens_as_processors_multiply_them(width):
+    network = built("googlenet", (32, 32, 3), width=width)
+    assert {layer.filters % 16 for layer in convolutions(network)} == {0}
+
+
 MNIST, CIFAR, TINY_IMAGENET = (28, 28, 1), (32, 32, 3), (64, 64, 3)
 
 
