@@ -4,32 +4,28 @@ import argparse
 import os
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 # Before TensorFlow is imported: its start-up notices would bury what we print.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from models.arguments import command_line
 from models.cards import Card, find_models, read_card
 from models.errors import MetaplasticError
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
 
-RUNS = Path("runs")
-SHELF = Path("weights")
-DOCS = Path("docs")
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command; the exit status is 0, 1 for a failure, 2 for a wrong call."""
-    parser = _parser()
+    parser = command_line()
     wanted = parser.parse_args(arguments)
     wanted.arguments = arguments
     try:
-        status: int = wanted.carry_out(wanted, parser)
+        status: int = COMMANDS[wanted.command](wanted, parser)
     except MetaplasticError as error:
         print(f"{parser.prog} {wanted.command}: {error}", file=sys.stderr)
         return 1
@@ -293,113 +289,18 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         print("  ".join(cells).rstrip())
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """`name=value` with a TOML value, as `--set` takes it."""
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected name=value with a TOML value, as in network.dropout=0.2; found {text!r}"
-        ) from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    shelf = argparse.ArgumentParser(add_help=False)
-    shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
-    runs = argparse.ArgumentParser(add_help=False)
-    runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
-
-    train = commands.add_parser("train", parents=[runs], help="train a network")
-    train.add_argument("dataset", nargs="?")
-    train.add_argument("architecture", nargs="?")
-    train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
-    train.add_argument("--preset", help="one of the network's presets in models/recipes.toml")
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--batch-size", type=int)
-    train.add_argument("--validation", type=float, help="share of the training set held out")
-    train.add_argument("--seed", type=int)
-    train.add_argument(
-        "--set",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other setting of models/recipes.toml, as in metaplastic.strength=0.2",
-    )
-    train.add_argument(
-        "--like",
-        type=Path,
-        metavar="MODEL",
-        help="make a published model again, by its card's recipe and not today's",
-    )
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
-    train.set_defaults(carry_out=_train)
-
-    train_all = commands.add_parser(
-        "train-all",
-        parents=[shelf, runs],
-        help="train what models/recipes.toml has and neither the shelf nor the runs have",
-    )
-    train_all.add_argument("--rule", help="only the models of this rule")
-    train_all.add_argument("--preset", help="only this preset ('': only what is none)")
-    train_all.set_defaults(carry_out=_train_all)
-
-    compare = commands.add_parser(
-        "compare",
-        help="a study: train what docs/results lacks of it; or the metaplastic rules on a network",
-        description="`compare metaplasticity` and `compare vgg` train what docs/results lacks of "
-        "that study; several processes share the work. `compare DATASET ARCHITECTURE` compares the "
-        "metaplastic rules with plain backprop on the validation split, with 5 seeds, 4 epochs and "
-        "6000 images unless told otherwise.",
-    )
-    compare.add_argument("what", metavar="STUDY or DATASET")
-    compare.add_argument("architecture", nargs="?")
-    compare.add_argument("--seeds", type=int, help="other than the study's own")
-    compare.add_argument("--epochs", type=int)
-    compare.add_argument("--images", type=int, help="training images")
-    compare.add_argument("--part", action="append", default=[], help="only this part of a study")
-    compare.add_argument("--results", type=Path, default=DOCS / "results")
-    compare.add_argument("--studies", type=Path, default=Path("studies"), help="unfinished trials")
-    compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
-    compare.set_defaults(carry_out=_compare)
-
-    report = commands.add_parser(
-        "report", parents=[shelf], help="renew the pages of docs/, all or one, from what is known"
-    )
-    report.add_argument("page", nargs="?", choices=("metaplasticity", "vgg", "brainprop"))
-    report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
-    report.set_defaults(carry_out=_report)
-
-    data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
-    data.add_argument("dataset", nargs="+")
-    data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
-    data.set_defaults(carry_out=_data)
-
-    evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
-    evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")
-    evaluate.add_argument("--rule")
-    evaluate.add_argument("--all", action="store_true", help="every published model")
-    evaluate.set_defaults(carry_out=_evaluate)
-
-    export = commands.add_parser("export", help="write model.onnx from model.keras")
-    export.add_argument("folder", type=Path)
-    export.set_defaults(carry_out=_export)
-
-    publish = commands.add_parser("publish", parents=[shelf], help="put a run on the shelf")
-    publish.add_argument("run", type=Path)
-    publish.add_argument("--control", type=Path, help="folder of the plain twin")
-    publish.add_argument("--default", action=argparse.BooleanOptionalAction)
-    publish.set_defaults(carry_out=_publish)
-
-    listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")
-    listing.add_argument(
-        "--markdown", action="store_true", help="the published models as the README's table"
-    )
-    listing.set_defaults(carry_out=_list)
-    return parser
+# What carries out each command; the exit status is what it returns.
+COMMANDS = {
+    "train": _train,
+    "train-all": _train_all,
+    "compare": _compare,
+    "report": _report,
+    "data": _data,
+    "evaluate": _evaluate,
+    "export": _export,
+    "publish": _publish,
+    "list": _list,
+}
 
 
 if __name__ == "__main__":

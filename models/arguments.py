@@ -1,0 +1,112 @@
+"""The command line of `python -m models`."""
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
+RUNS = Path("runs")
+SHELF = Path("weights")
+DOCS = Path("docs")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The commands and their options; `command` names the one that is called."""
+    parser = argparse.ArgumentParser(prog="python -m models", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shelf = argparse.ArgumentParser(add_help=False)
+    shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
+
+    train = commands.add_parser("train", parents=[runs], help="train a network")
+    train.add_argument("dataset", nargs="?")
+    train.add_argument("architecture", nargs="?")
+    train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
+    train.add_argument("--preset", help="one of the network's presets in models/recipes.toml")
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--batch-size", type=int)
+    train.add_argument("--validation", type=float, help="share of the training set held out")
+    train.add_argument("--seed", type=int)
+    train.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of models/recipes.toml, as in metaplastic.strength=0.2",
+    )
+    train.add_argument(
+        "--like",
+        type=Path,
+        metavar="MODEL",
+        help="make a published model again, by its card's recipe and not today's",
+    )
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+
+    train_all = commands.add_parser(
+        "train-all",
+        parents=[shelf, runs],
+        help="train what models/recipes.toml has and neither the shelf nor the runs have",
+    )
+    train_all.add_argument("--rule", help="only the models of this rule")
+    train_all.add_argument("--preset", help="only this preset ('': only what is none)")
+
+    compare = commands.add_parser(
+        "compare",
+        help="a study: train what docs/results lacks of it; or the metaplastic rules on a network",
+        description="`compare metaplasticity` and `compare vgg` train what docs/results lacks of "
+        "that study; several processes share the work. `compare DATASET ARCHITECTURE` compares the "
+        "metaplastic rules with plain backprop on the validation split, with 5 seeds, 4 epochs and "
+        "6000 images unless told otherwise.",
+    )
+    compare.add_argument("what", metavar="STUDY or DATASET")
+    compare.add_argument("architecture", nargs="?")
+    compare.add_argument("--seeds", type=int, help="other than the study's own")
+    compare.add_argument("--epochs", type=int)
+    compare.add_argument("--images", type=int, help="training images")
+    compare.add_argument("--part", action="append", default=[], help="only this part of a study")
+    compare.add_argument("--results", type=Path, default=DOCS / "results")
+    compare.add_argument("--studies", type=Path, default=Path("studies"), help="unfinished trials")
+    compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
+
+    report = commands.add_parser(
+        "report", parents=[shelf], help="renew the pages of docs/, all or one, from what is known"
+    )
+    report.add_argument("page", nargs="?", choices=("metaplasticity", "vgg", "brainprop"))
+    report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
+
+    data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
+    data.add_argument("dataset", nargs="+")
+    data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
+
+    evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
+    evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")
+    evaluate.add_argument("--rule")
+    evaluate.add_argument("--all", action="store_true", help="every published model")
+
+    export = commands.add_parser("export", help="write model.onnx from model.keras")
+    export.add_argument("folder", type=Path)
+
+    publish = commands.add_parser("publish", parents=[shelf], help="put a run on the shelf")
+    publish.add_argument("run", type=Path)
+    publish.add_argument("--control", type=Path, help="folder of the plain twin")
+    publish.add_argument("--default", action=argparse.BooleanOptionalAction)
+
+    listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")
+    listing.add_argument(
+        "--markdown", action="store_true", help="the published models as the README's table"
+    )
+    return parser
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`name=value` with a TOML value, as `--set` takes it."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected name=value with a TOML value, as in network.dropout=0.2; found {text!r}"
+        ) from error
