@@ -110,7 +110,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
                 "trained now" if model.card is None else str(model.folder),
             )
         )
-    _print_table(("model", "validation", "test", "best epoch", "s", "where"), rows)
+    _print_table(("model", "validation", "test", "epoch kept", "s", "where"), rows)
     return 0
 
 

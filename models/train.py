@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -49,9 +48,8 @@ GAIN = 0.001  # of the validation accuracy: less does not restart the recipe's p
 def train(run: Run) -> Card:
     """Train `run` from its start or from its last finished epoch, and fill its folder.
 
-    The weights of the epoch with the best validation accuracy are kept (of equals, the last). The
-    test set is not looked at: `publish` reads it. Raises DataError where the data is not to be had,
-    RunError where another process trains the run.
+    The weights of `kept_epoch` are the model's. The test set is not looked at: `publish` reads it.
+    Raises DataError where the data is not to be had, RunError where another process trains the run.
     """
     arrays = load(run.dataset)
     training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
@@ -61,7 +59,7 @@ def train(run: Run) -> Card:
 
 
 def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
-    """Train the epochs of `run` that its history lacks, and keep the best weights in its folder."""
+    """Train the epochs of `run` that its history lacks; its folder holds the weights kept."""
     recipe, history = run.recipe, read_history(run.folder)
     over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
     if not over or not machines_of(run.folder):
@@ -97,7 +95,7 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
             validation_batch_size=500,
             callbacks=[
                 _EpochStarter(batches, recipe.seed),
-                _EpochKeeper(run.folder, history, network),
+                _EpochKeeper(run, history, network),
                 _Stopper(history, recipe.patience),
                 TrainingProgress(recipe.epochs, steps, len(history)),
                 ending,
@@ -135,6 +133,18 @@ def patience_is_over(history: History, patience: int) -> bool:
         else:
             waited += 1
     return 0 < patience <= waited
+
+
+def kept_epoch(history: History, schedule: str) -> int:
+    """The epoch, from 1, whose weights a training keeps of those in `history`.
+
+    The last one under the schedule "cosine", at whose end the steps die out: a validation split of
+    a few thousand images cannot tell its last epochs apart, and luck may choose one from the
+    middle. Else the one with the best validation accuracy, of equals the last.
+    """
+    if schedule == "cosine":
+        return int(history[-1]["epoch"])
+    return int(max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))["epoch"])
 
 
 def build_learning(run: Run, steps: int) -> Learning:
@@ -206,12 +216,13 @@ class _EpochStarter(keras.callbacks.Callback):
 
 
 class _EpochKeeper(keras.callbacks.Callback):
-    """After each epoch, keep its figures, the state to go on from, and the best weights so far."""
+    """After each epoch, keep its figures, the state to go on from and, of the best, the weights."""
 
-    def __init__(self, folder: Path, history: History, network: keras.Model) -> None:
+    def __init__(self, run: Run, history: History, network: keras.Model) -> None:
         """`network` is what the best weights are kept as: the one whose clone is trained."""
         super().__init__()
-        self._folder, self._history, self._network = folder, history, network
+        self._folder, self._schedule = run.folder, run.recipe.schedule
+        self._history, self._network = history, network
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -229,7 +240,7 @@ class _EpochKeeper(keras.callbacks.Callback):
                 "training has diverged. Try a lower learning_rate or a longer warmup"
             )
         self._history.append(row)
-        if row["val_accuracy"] >= max(earlier["val_accuracy"] for earlier in self._history):
+        if kept_epoch(self._history, self._schedule) == epoch + 1:
             partial = self._folder / f"partial-{BEST}"
             self._network.set_weights(self.model.get_weights())
             self._network.save_weights(partial)
@@ -295,14 +306,13 @@ def _complete(
 
 
 def _training(run: Run, arrays: Arrays, history: History) -> Training:
-    best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
     machines = machines_of(run.folder)
     return Training(
         command=run.command,
         recipe=run.recipe.as_dict(),
         seed=run.recipe.seed,
         epochs=len(history),
-        best_epoch=int(best["epoch"]),
+        best_epoch=kept_epoch(history, run.recipe.schedule),
         seconds=round(sum(row["seconds"] for row in history), 1),
         hardware="; then ".join(dict.fromkeys(hardware for _, hardware in machines)),
         backend="; then ".join(dict.fromkeys(backend for backend, _ in machines)),

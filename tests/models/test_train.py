@@ -19,7 +19,7 @@ from models.cards import read_card
 from models.export import keras_logits, onnx_logits
 from models.recipes import recipe_for
 from models.runs import claimed, note_machine, read_history, start_run
-from models.train import build_learning, build_network, patience_is_over, train
+from models.train import build_learning, build_network, kept_epoch, patience_is_over, train
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -92,11 +92,34 @@ def test_a_model_is_made_again_by_its_own_recipe(runs, tmp_path):
     assert (again.name, again.validation) == (like.name, like.validation)
 
 
-def test_the_kept_weights_are_those_of_the_best_validation_epoch(runs):
-    card, history = read_card(runs["metaplastic"]), read_history(runs["metaplastic"])
-    best = max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
-    assert card.training.best_epoch == best["epoch"]
-    assert card.validation.accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
+@pytest.mark.parametrize(
+    ("schedule", "accuracies", "kept"),
+    [
+        ("cosine", [0.5, 0.9, 0.8], 3),
+        ("halving", [0.5, 0.9, 0.8], 2),
+        ("constant", [0.5, 0.9, 0.9, 0.8], 3),
+    ],
+)
+def test_a_schedule_that_ends_at_0_keeps_its_last_epoch_and_any_other_its_best(
+    schedule, accuracies, kept
+):
+    history = [
+        {"epoch": float(epoch), "val_accuracy": accuracy}
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    ]
+    assert kept_epoch(history, schedule) == kept
+
+
+@pytest.mark.usefixtures("on_made_data")
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_models_weights_are_those_of_the_epoch_that_is_kept(schedule, tmp_path):
+    settings = ["--epochs", "4", "--set", f'schedule="{schedule}"', "--runs", str(tmp_path)]
+    assert main(["train", "mnist", "lenet", *settings]) == 0
+    (folder,) = tmp_path.iterdir()
+    card, history = read_card(folder), read_history(folder)
+    assert card.training.best_epoch == kept_epoch(history, schedule)
+    kept = history[card.training.best_epoch - 1]
+    assert card.validation.accuracy == pytest.approx(kept["val_accuracy"], abs=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["metaplastic", "backprop"])
