@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from scripts.samples import animals, garments, vehicles
+from scripts.samples import animals, garments, objects, vehicles
 from scripts.samples.digits import WORDS, draw_mnist_sample
 from scripts.samples.garments import draw_garment
 from scripts.samples.photos import draw_photo
@@ -50,6 +50,15 @@ TABLES = {
         "horse": Sample("horse", partial(draw_photo, animals.HORSE)),
         "ship": Sample("ship", partial(draw_photo, vehicles.SHIP)),
         "truck": Sample("truck", partial(draw_photo, vehicles.TRUCK)),
+    },
+    "cifar100": {
+        "apple": Sample("apple", partial(draw_photo, objects.APPLE)),
+        "bottle": Sample("bottle", partial(draw_photo, objects.BOTTLE)),
+        "clock": Sample("clock", partial(draw_photo, objects.CLOCK)),
+        "mountain": Sample("mountain", partial(draw_photo, objects.MOUNTAIN)),
+        "orange": Sample("orange", partial(draw_photo, objects.ORANGE)),
+        "rocket": Sample("rocket", partial(draw_photo, objects.ROCKET)),
+        "sunflower": Sample("sunflower", partial(draw_photo, objects.SUNFLOWER)),
     },
 }
 
