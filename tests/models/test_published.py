@@ -14,11 +14,11 @@ MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_mode
 # What each published model must reach on its test set, where it learned by a rule of its own.
 FLOORS = {
     "mnist": {
-        **{"lenet": 0.994, "alexnet": 0.996, "googlenet": 0.9955, "vgg": 0.9965},
+        **{"lenet": 0.994, "alexnet": 0.996, "googlenet": 0.9955, "vgg": 0.9955},
         **{"dense": 0.9868, "conv": 0.9931, "loccon": 0.98},
     },
     "fashion-mnist": {"lenet": 0.92, "alexnet": 0.938, "googlenet": 0.945, "vgg": 0.945},
-    "cifar10": {"lenet": 0.80, "alexnet": 0.91, "googlenet": 0.94, "vgg": 0.93, "deep": 0.8888},
+    "cifar10": {"lenet": 0.80, "alexnet": 0.90, "googlenet": 0.935, "vgg": 0.93, "deep": 0.8888},
     "cifar100": {"deep": 0.5958},
 }
 
