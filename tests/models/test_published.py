@@ -17,7 +17,7 @@ FLOORS = {
         **{"lenet": 0.994, "alexnet": 0.996, "googlenet": 0.9955, "vgg": 0.9955},
         **{"dense": 0.9868, "conv": 0.9931, "loccon": 0.98},
     },
-    "fashion-mnist": {"lenet": 0.92, "alexnet": 0.938, "googlenet": 0.945, "vgg": 0.945},
+    "fashion-mnist": {"lenet": 0.92, "alexnet": 0.935, "googlenet": 0.945, "vgg": 0.945},
     "cifar10": {"lenet": 0.80, "alexnet": 0.90, "googlenet": 0.935, "vgg": 0.93, "deep": 0.8888},
     "cifar100": {"deep": 0.5958},
 }
