@@ -14,7 +14,7 @@ MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_mode
 # What each published model must reach on its test set, where it learned by a rule of its own.
 FLOORS = {
     "mnist": {
-        **{"lenet": 0.994, "alexnet": 0.996, "googlenet": 0.9955, "vgg": 0.9955},
+        **{"lenet": 0.994, "alexnet": 0.996, "googlenet": 0.9955, "vgg": 0.9965},
         **{"dense": 0.9868, "conv": 0.9931, "loccon": 0.98},
     },
     "fashion-mnist": {"lenet": 0.92, "alexnet": 0.935, "googlenet": 0.945, "vgg": 0.945},
