@@ -188,12 +188,13 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
 
 @pytest.mark.parametrize("rule", ["brainprop", "backprop"])
 @pytest.mark.parametrize(
-    ("architecture", "network"), [("dense", "widths = [16]"), ("loccon", "maps = 2, hidden = 8")]
+    ("architecture", "network"), [("dense", "widths = [32]"), ("loccon", "maps = 2, hidden = 8")]
 )
 @pytest.mark.usefixtures("on_made_data")
 def test_networks_learn_by_reward_and_by_error(architecture, network, rule, tmp_path):
     command = ["train", "mnist", architecture, "--rule", rule, "--preset", "fast", "--epochs", "6"]
     settings = ["--set", f"network={{{network}, he = true}}", "--batch-size", "8"]
+    settings += ["--set", "learning_rate=0.01"]  # few and easy images
     assert main([*command, *settings, "--runs", str(tmp_path)]) == 0
     (folder,) = tmp_path.iterdir()
     card = read_card(folder)

@@ -46,7 +46,7 @@ def trained_steps(model, steps):
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.1)])
 @pytest.mark.parametrize("architecture", TRIED)
 def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precision, tolerance):
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(2)  # no pool's maximum is decided by a rounding error
     network = small(architecture)
     clone = training_network(network, precision)
     images, _ = made_batch()
