@@ -310,6 +310,7 @@ def made_docs(tmp_path_factory):
     write_all(root / "docs/results")
     for file in ("README.md", "docs/brainprop.md"):
         (root / file).write_text((ROOT / file).read_text())
+    shutil.copytree(ROOT / "docs/runs", root / "docs/runs")
     for study in ("metaplasticity", "vgg"):
         write_report(study, root / "docs", SHELF)
     return root / "docs"
