@@ -10,6 +10,11 @@ hears only whether that was right, and only the unit that was picked sends an er
 
 The gradient of every other output is exactly 0. At test the network answers argmax q.
 
+With `tries` above 1, which the paper does not have, a choice that earns nothing is followed by the
+next best one on the same image, until one is right or so many were made; the losses of those that
+were made add up. Among many classes a right pick is rare at first, and this makes it less so, still
+by reward alone. A network that is right at once tries once.
+
 The choice of s is a max-Boltzmann controller. It is made as argmax(q + noise), where the noise is 0
 for an image that is not explored, and standard Gumbel noise for one that is: by the Gumbel-max
 trick, s then follows softmax(q). So the network stays a plain one with the outputs q, the loss a
@@ -33,14 +38,20 @@ Trials = npt.NDArray[np.float32]  # (N, 2, classes): what each choice earns, noi
 
 
 def brainprop(
-    plain: Learning, epsilon: float = 0.02, metaplastic: Mapping[str, Any] | None = None
+    plain: Learning,
+    epsilon: float = 0.02,
+    tries: int = 1,
+    metaplastic: Mapping[str, Any] | None = None,
 ) -> Learning:
     """Reward in place of labels; with `metaplastic`, that rule's constants, on such synapses.
 
-    `epsilon` is the share of images, 0..1, on which the network explores. Raises ValueError.
+    `epsilon` is the share of images, 0..1, on which the network explores; `tries`, 1 or more, how
+    many choices it may make on an image until one is rewarded. Raises ValueError.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon: expected a share from 0 to 1, found {epsilon!r}")
+    if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
+        raise ValueError(f"tries: expected a whole number from 1, found {tries!r}")
 
     def targets(labels: Rows, random: np.random.Generator | None) -> Trials:
         noise = np.zeros_like(labels) if random is None else choice_noise(labels, epsilon, random)
@@ -48,7 +59,7 @@ def brainprop(
 
     rewarded = dataclasses.replace(
         plain,
-        loss=RewardPredictionError(),
+        loss=RewardPredictionError(tries),
         outputs="reward estimates",
         accuracy=AnswerAccuracy(name="accuracy"),
         targets=targets,
@@ -64,17 +75,30 @@ def choice_noise(labels: Rows, epsilon: float, random: np.random.Generator) -> R
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class RewardPredictionError(keras.losses.Loss):
-    """Half the squared difference between the reward of the choice and its estimate, q_s.
+    """Half the squared difference between the reward of a choice and its estimate, q_s.
 
     Takes trials (N, 2, classes), the reward that each choice would earn and the noise of the
-    choice, and outputs q (N, classes); the network hears the reward of its own choice alone.
+    choice, and outputs q (N, classes); the network hears the rewards of its own choices alone.
+    These are `tries` at most, or as many as there are classes, and none after a rewarded one.
     """
 
+    def __init__(self, tries: int = 1, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.tries = tries
+
     def call(self, trials: Any, q: Any) -> Any:
-        """The loss of each image, (N,)."""
+        """The loss of each image, (N,), summed over its choices."""
         rewards, noise = trials[:, 0], trials[:, 1]
-        picked = ops.one_hot(ops.argmax(q + noise, axis=-1), q.shape[-1], dtype=q.dtype)
-        return ops.square(ops.sum(picked * (rewards - q), axis=-1)) / 2
+        classes = q.shape[-1]
+        _, choices = ops.top_k(q + noise, min(self.tries, classes))  # best first
+        picked = ops.one_hot(choices, classes, dtype=q.dtype)  # (N, tries, classes)
+        error = ops.sum(picked * ops.expand_dims(rewards - q, 1), axis=-1)
+        earned = ops.sum(picked * ops.expand_dims(rewards, 1), axis=-1)
+        made = 1 - (ops.cumsum(earned, axis=-1) - earned)  # 0 once an earlier choice was right
+        return ops.sum(made * ops.square(error), axis=-1) / 2
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "tries": self.tries}
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")

@@ -44,10 +44,12 @@ def linear_network(weights):
     return network
 
 
-def gradient(h, weights, targets, jit_compile=False):
+def gradient(h, weights, targets, jit_compile=False, tries=1):
     """Of the loss for the output weights: what plain SGD at rate 1 takes off them in one step."""
     network = linear_network(weights)
-    network.compile(keras.optimizers.SGD(1.0), RewardPredictionError(), jit_compile=jit_compile)
+    network.compile(
+        keras.optimizers.SGD(1.0), RewardPredictionError(tries), jit_compile=jit_compile
+    )
     network.train_on_batch(h, targets)
     return weights - network.get_weights()[0]
 
@@ -103,6 +105,34 @@ def test_a_batch_is_the_mean_of_its_own_images(n):
     expected = -h.T @ (picked * delta[:, None]) / n
     found = gradient(h, weights, trials(labels, noise))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_choice_that_earns_nothing_is_followed_by_the_next_best():
+    """Up to the rewarded one, which is the last, or to as many as may be made."""
+    q = np.array([[0.4, 0.3, -0.1, 0.2]], np.float32)
+    no_noise = np.zeros_like(q)
+    for label, tries, expected in (
+        (0, 3, 0.6**2),  # right at once
+        (1, 3, 0.4**2 + 0.7**2),
+        (3, 2, 0.4**2 + 0.3**2),  # the third would have been right
+        (3, 3, 0.4**2 + 0.3**2 + 0.8**2),
+        (2, 9, 0.4**2 + 0.3**2 + 0.2**2 + 1.1**2),  # no more than there are classes
+    ):
+        found = RewardPredictionError(tries)(trials(np.array([label]), no_noise), q)
+        np.testing.assert_allclose(to_numpy(found), expected / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", JIT_COMPILE)
+def test_each_choice_that_was_made_moves_its_own_column_and_no_other(jit_compile):
+    h, weights, labels, noise = made_batch(n=1)
+    q = (h @ weights)[0]
+    order = np.argsort(-(q + noise[0]))
+    labels = order[1:2]  # the second choice is rewarded
+    found = gradient(h, weights, trials(labels, noise), jit_compile, tries=3)
+    for choice, reward in ((order[0], 0.0), (order[1], 1.0)):
+        expected = -(reward - q[choice]) * h[0]
+        np.testing.assert_allclose(found[:, choice], expected, rtol=1e-5, atol=1e-6)
+    assert (found[:, order[2:]] == 0).all()
 
 
 def test_below_the_output_the_gradient_is_delta_times_that_of_the_picked_output():
@@ -187,7 +217,7 @@ def test_a_network_learns_from_reward_alone(jit_compile, metaplastic):
     random = np.random.default_rng(6)
     labels = np.arange(200) % 3
     x = random.normal(size=(200, 6)).astype(np.float32) / 4 + np.eye(6, dtype=np.float32)[labels]
-    rule = brainprop(Learning(keras.optimizers.SGD(0.3)), 0.1, metaplastic)
+    rule = brainprop(Learning(keras.optimizers.SGD(0.3)), 0.1, metaplastic=metaplastic)
     assert isinstance(rule.optimizer, Metaplastic) == (metaplastic is not None)
     network = keras.Sequential(
         [
@@ -210,12 +240,12 @@ def test_a_network_learns_from_reward_alone(jit_compile, metaplastic):
 def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path):
     h, weights, labels, noise = made_batch()
     straight = linear_network(weights)
-    rule = brainprop(Learning(keras.optimizers.SGD(0.1, momentum=0.9)))
+    rule = brainprop(Learning(keras.optimizers.SGD(0.1, momentum=0.9)), tries=2)
     straight.compile(rule.optimizer, rule.loss, metrics=[rule.accuracy])
     straight.train_on_batch(h, trials(labels, noise))
     straight.save(tmp_path / "half.keras")
     resumed = keras.saving.load_model(tmp_path / "half.keras")
-    assert isinstance(resumed.loss, RewardPredictionError)
+    assert resumed.loss.tries == 2
     for network in (straight, resumed):
         network.train_on_batch(h, trials(labels, noise))
     np.testing.assert_allclose(resumed.get_weights()[0], straight.get_weights()[0], rtol=1e-6)
@@ -225,6 +255,12 @@ def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path):
 def test_an_epsilon_that_is_no_share_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon: expected a share from 0 to 1"):
         brainprop(Learning(keras.optimizers.SGD()), epsilon)
+
+
+@pytest.mark.parametrize("tries", [0, -1, 1.5, True])
+def test_tries_that_are_no_count_are_refused(tries):
+    with pytest.raises(ValueError, match="tries: expected a whole number from 1"):
+        brainprop(Learning(keras.optimizers.SGD()), tries=tries)
 
 
 def test_wrong_constants_of_the_metaplastic_synapses_are_refused():
