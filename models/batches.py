@@ -1,12 +1,10 @@
 """Training batches: shuffled, augmented, and the same whenever the same epoch is drawn again."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from models.augmentation import augment
 from models.datasets import Images, Labels, scaled
@@ -31,16 +29,13 @@ class TrainingBatches(keras.utils.PyDataset):
         augmentations: Mapping[str, float],
         targets: Callable[[Rows, np.random.Generator], Any] = labels_alone,
         loss_weights: Callable[[Any], Any] | None = None,
-        growing: int = 0,
     ) -> None:
         """`targets` and `loss_weights` are the learning rule's: see models/plasticity/learning.py.
 
-        Targets are the one-hot labels (N, classes) unless the rule says otherwise. In the first
-        `growing` epochs not all classes are there: see `epoch_order`.
+        Targets are the one-hot labels (N, classes) unless the rule says otherwise.
         """
         super().__init__()
         self._images, self._labels = images, one_hot(labels, classes)
-        self._classes, self._growing = labels, growing
         self._batch_size, self._seed = batch_size, seed
         self._augmentations = augmentations
         self._targets, self._loss_weights = targets, loss_weights
@@ -66,24 +61,7 @@ class TrainingBatches(keras.utils.PyDataset):
         before the first epoch.
         """
         self._epoch = epoch
-        self._order = epoch_order(self._classes, self._seed, epoch, self._growing)
-
-
-def epoch_order(labels: Labels, seed: int, epoch: int, growing: int = 0) -> npt.NDArray[np.int64]:
-    """The images of an epoch (from 0) in their order, as indices (N,) into `labels` (N,).
-
-    Each image once; but in the first `growing` epochs only those of some classes, again and again
-    until the epoch is full: of a tenth of the classes in the first one, of evenly more in each that
-    follows. Which classes come first depends on the seed.
-    """
-    random = np.random.default_rng((seed, epoch))
-    if epoch >= growing:
-        return random.permutation(len(labels))
-    classes = np.random.default_rng(seed).permutation(np.unique(labels))
-    known = math.ceil(len(classes) * (0.1 + 0.9 * epoch / growing))
-    images = np.flatnonzero(np.isin(labels, classes[:known]))
-    passes = math.ceil(len(labels) / len(images))
-    return np.concatenate([random.permutation(images) for _ in range(passes)])[: len(labels)]
+        self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
 
 
 def one_hot(labels: Labels, classes: int) -> Rows:

@@ -42,8 +42,6 @@ class Recipe:
     # forget where it began.
     batch_norm_momentum: float = 0.99
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
-    # Share of the epochs in which the classes grow from a tenth of them to all; 0: all at once.
-    curriculum: float = 0.0
     mirror: bool = False  # the finished network averages over image and mirror: models/mirror.py
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
     augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
@@ -67,7 +65,6 @@ class Recipe:
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         smoothing = self.label_smoothing
         _require("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to below 1")
-        _require("curriculum", self.curriculum, 0 <= self.curriculum <= 1, "from 0 to 1")
         for name in self.augment:
             _require("augment", name, name in AUGMENTATIONS, ", ".join(AUGMENTATIONS))
 

@@ -84,7 +84,6 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         augmentations=recipe.augment,
         targets=learning.targets,
         loss_weights=learning.loss_weights,
-        growing=round(recipe.curriculum * recipe.epochs),
     )
     held_out = learning.targets(one_hot(validation[1], classes), None)
     with interrupted_between_steps() as ending:

@@ -1,7 +1,5 @@
 """Augmentation and batches: images change, labels and sizes do not, and all of it repeats."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -89,11 +87,6 @@ def batches(**changes):
     return TrainingBatches(images, np.arange(70) % 10, 10, **settings)
 
 
-def epoch_4_of(drawn):
-    drawn.start_epoch(4)
-    return drawn[0]
-
-
 def numbers(batch):
     return (batch[0][:, 0, 0, 0] * 255).round().astype(int).tolist()
 
@@ -117,29 +110,6 @@ def test_a_batch_depends_on_seed_epoch_and_place_alone():
     other.start_epoch(5)
     assert numbers(one[0]) != numbers(other[0])
     assert numbers(batches(seed=2)[0]) != numbers(batches()[0])
-
-
-def test_a_curriculum_begins_with_a_tenth_of_the_classes_and_ends_with_all():
-    growing = batches(batch_size=70, growing=4)
-    seen = []
-    for epoch in range(5):
-        growing.start_epoch(epoch)
-        assert len(growing) == 1
-        images, labels = growing[0]
-        assert len(images) == 70  # an epoch is as long as ever
-        assert labels.argmax(axis=1).tolist() == [number % 10 for number in numbers((images,))]
-        seen.append(set(labels.argmax(axis=1).tolist()))
-    assert [len(classes) for classes in seen] == [1, 4, 6, 8, 10]
-    assert all(before < after for before, after in itertools.pairwise(seen))
-    assert sorted(numbers(growing[0])) == list(range(70))  # once all are there, each image once
-    assert numbers(growing[0]) == numbers(epoch_4_of(batches(batch_size=70)))
-
-
-def test_a_curriculum_shows_its_images_equally_often():
-    growing = batches(batch_size=70, growing=4)
-    growing.start_epoch(2)  # 42 images of 6 classes
-    times = np.bincount(numbers(growing[0]))
-    assert set(times[times > 0]) == {1, 2}
 
 
 def test_loss_weights_go_with_their_images():

@@ -46,7 +46,6 @@ def test_a_dot_reaches_into_a_table():
         ({"schedule": "halving"}, "warmup: expected 0 with the schedule halving, found 0.1"),
         ({"halve_every": 0}, "halve_every: expected 1 or more, found 0"),
         ({"patience": -1}, "patience: expected 0 or more, found -1"),
-        ({"curriculum": 1.5}, "curriculum: expected from 0 to 1, found 1.5"),
         ({"rules": ["backprop"]}, "unknown settings rules"),
         ({"augment.blur": 1}, "augment: expected warp, rotate, shift, flip, cutout, found 'blur'"),
         ({"rythm": 1}, "unknown settings rythm"),
