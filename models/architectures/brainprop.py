@@ -4,10 +4,8 @@ None has a bias, and batch normalisation stands behind the ReLU of the convoluti
 at N(0, 0.005), those of `dense` at N(0, 0.01); with `he`, hidden ones start as He et al. (arXiv
 1502.01852) have it, but for the hidden layer of `deep`: nothing normalises what it answers, and the
 squared error on large answers is so steep that momentum kills its units within a few hundred steps.
-`dropout` multiplies the paper's rates of dropout. With `optimism`, all outputs start at about that
-times the mean hidden activation instead of near 0: whoever expects a reward tries a class until it
-disappoints. The softmax of the control does not see what all outputs share. The paper's counts of
-parameters leave out the moving averages of batch normalisation, which are not trained.
+`dropout` multiplies the paper's rates of dropout. The paper's counts of parameters leave out the
+moving averages of batch normalisation, which are not trained.
 """
 
 from typing import Any
@@ -111,7 +109,6 @@ def deep(
     dropout: float = 1.0,
     he: bool = False,
     l2: float = 5e-4,
-    optimism: float = 0.0,
 ) -> keras.Model:
     """Blocks of 3x3 convolutions, each followed by a 2x2 pool, and a layer of `hidden` units.
 
@@ -128,7 +125,7 @@ def deep(
             x = layers.BatchNormalization()(layers.ReLU()(x))
         x = layers.Dropout(rate * dropout)(layers.MaxPooling2D()(x))
     x = _hidden(x, hidden, dropout, False, l2)
-    return keras.Model(inputs, _rewards(x, classes, l2=l2, optimism=optimism), name="deep")
+    return keras.Model(inputs, _rewards(x, classes, l2=l2), name="deep")
 
 
 def _hidden(x: Any, width: int, dropout: float, he: bool, l2: float = 0.0) -> Any:
@@ -137,11 +134,9 @@ def _hidden(x: Any, width: int, dropout: float, he: bool, l2: float = 0.0) -> An
     return layers.Dropout(0.3 * dropout)(x)
 
 
-def _rewards(x: Any, classes: int, std: float = STD, l2: float = 0.0, optimism: float = 0.0) -> Any:
+def _rewards(x: Any, classes: int, std: float = STD, l2: float = 0.0) -> Any:
     """The output q: one float32 estimate of the reward for each class, or logit, linear."""
-    settings = _kernel(False, std, l2)
-    settings["kernel_initializer"].mean = optimism / x.shape[-1]
-    return layers.Dense(classes, dtype="float32", name="q", **settings)(x)
+    return layers.Dense(classes, dtype="float32", name="q", **_kernel(False, std, l2))(x)
 
 
 def _kernel(he: bool, std: float = STD, l2: float = 0.0) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from models.architectures import ARCHITECTURES, build
 from models.architectures.blocks import locally_connected
 from models.architectures.registry import register
 from models.datasets import DATASETS
-from models.scoring import softmax
 from models.size import multiply_adds
 
 ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the sizes of a paper
@@ -178,20 +177,6 @@ def test_a_builder_of_two_words_is_known_by_a_name_that_can_stand_in_a_url(monke
         return None
 
     assert list(known) == ["wide-lenet"]
-
-
-def test_optimism_raises_all_estimates_alike_and_no_softmax_sees_it():
-    images = np.random.default_rng(3).random((8, *MNIST), np.float32)
-    answers = []
-    for optimism in (0.0, 0.5):
-        keras.utils.set_random_seed(2)
-        network = built("deep", MNIST, blocks=((1, 4, 0.0),), he=True, optimism=optimism)
-        answers.append(network.predict(images, verbose=0))
-    plain, optimistic = answers
-    raised = optimistic - plain
-    assert raised.min() > 0.05
-    np.testing.assert_allclose(raised, raised[:, :1].repeat(10, axis=1), atol=1e-4)
-    np.testing.assert_allclose(softmax(optimistic), softmax(plain), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["conv", "loccon", "deep"])
