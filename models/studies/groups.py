@@ -125,7 +125,7 @@ VARIANTS = {
 INGREDIENTS = (
     Group(
         *("cifar10", "vgg", "adam"),
-        conditions=dict.fromkeys(VARIANTS, Budget(images=45_000, epochs=12)),
+        conditions=dict.fromkeys(VARIANTS, Budget(images=45_000, epochs=20)),
         seeds=1,
         rates=(1e-3,),
     ),
