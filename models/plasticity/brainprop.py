@@ -13,7 +13,8 @@ The gradient of every other output is exactly 0. At test the network answers arg
 With `tries` above 1, which the paper does not have, a choice that earns nothing is followed by the
 next best one on the same image, until one is right or so many were made; the losses of those that
 were made add up. Among many classes a right pick is rare at first, and this makes it less so, still
-by reward alone. A network that is right at once tries once.
+by reward alone. A network that is right at once tries once. `reward_weight`, 1 in the paper, is how
+many times the loss of a rewarded choice counts: where failures are many, rewards are to be heard.
 
 The choice of s is a max-Boltzmann controller. It is made as argmax(q + noise), where the noise is 0
 for an image that is not explored, and standard Gumbel noise for one that is: by the Gumbel-max
@@ -23,6 +24,7 @@ training is resumed.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,17 +43,21 @@ def brainprop(
     plain: Learning,
     epsilon: float = 0.02,
     tries: int = 1,
+    reward_weight: float = 1.0,
     metaplastic: Mapping[str, Any] | None = None,
 ) -> Learning:
     """Reward in place of labels; with `metaplastic`, that rule's constants, on such synapses.
 
     `epsilon` is the share of images, 0..1, on which the network explores; `tries`, 1 or more, how
-    many choices it may make on an image until one is rewarded. Raises ValueError.
+    many choices it may make on an image until one is rewarded; `reward_weight`, above 0, how many
+    times the loss of a rewarded choice counts. Raises ValueError.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon: expected a share from 0 to 1, found {epsilon!r}")
     if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
         raise ValueError(f"tries: expected a whole number from 1, found {tries!r}")
+    if not 0 < reward_weight < math.inf:
+        raise ValueError(f"reward_weight: expected a number above 0, found {reward_weight!r}")
 
     def targets(labels: Rows, random: np.random.Generator | None) -> Trials:
         noise = np.zeros_like(labels) if random is None else choice_noise(labels, epsilon, random)
@@ -59,7 +65,7 @@ def brainprop(
 
     rewarded = dataclasses.replace(
         plain,
-        loss=RewardPredictionError(tries),
+        loss=RewardPredictionError(tries, reward_weight),
         outputs="reward estimates",
         accuracy=AnswerAccuracy(name="accuracy"),
         targets=targets,
@@ -79,12 +85,13 @@ class RewardPredictionError(keras.losses.Loss):
 
     Takes trials (N, 2, classes), the reward that each choice would earn and the noise of the
     choice, and outputs q (N, classes); the network hears the rewards of its own choices alone.
-    These are `tries` at most, or as many as there are classes, and none after a rewarded one.
+    These are `tries` at most, or as many as there are classes, and none after a rewarded one,
+    whose loss counts `reward_weight` times.
     """
 
-    def __init__(self, tries: int = 1, **settings: Any) -> None:
+    def __init__(self, tries: int = 1, reward_weight: float = 1.0, **settings: Any) -> None:
         super().__init__(**settings)
-        self.tries = tries
+        self.tries, self.reward_weight = tries, reward_weight
 
     def call(self, trials: Any, q: Any) -> Any:
         """The loss of each image, (N,), summed over its choices."""
@@ -95,10 +102,12 @@ class RewardPredictionError(keras.losses.Loss):
         error = ops.sum(picked * ops.expand_dims(rewards - q, 1), axis=-1)
         earned = ops.sum(picked * ops.expand_dims(rewards, 1), axis=-1)
         made = 1 - (ops.cumsum(earned, axis=-1) - earned)  # 0 once an earlier choice was right
-        return ops.sum(made * ops.square(error), axis=-1) / 2
+        weights = made * (1 + (self.reward_weight - 1) * earned)
+        return ops.sum(weights * ops.square(error), axis=-1) / 2
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "tries": self.tries}
+        own = {"tries": self.tries, "reward_weight": self.reward_weight}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")

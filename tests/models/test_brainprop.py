@@ -122,6 +122,12 @@ def test_a_choice_that_earns_nothing_is_followed_by_the_next_best():
         np.testing.assert_allclose(to_numpy(found), expected / 2, rtol=1e-6)
 
 
+def test_a_rewarded_choice_counts_reward_weight_times_and_others_once():
+    q = np.array([[0.4, 0.3, -0.1, 0.2]], np.float32)
+    found = RewardPredictionError(2, 5.0)(trials(np.array([1]), np.zeros_like(q)), q)
+    np.testing.assert_allclose(to_numpy(found), (0.4**2 + 5 * 0.7**2) / 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("jit_compile", JIT_COMPILE)
 def test_each_choice_that_was_made_moves_its_own_column_and_no_other(jit_compile):
     h, weights, labels, noise = made_batch(n=1)
@@ -240,12 +246,12 @@ def test_a_network_learns_from_reward_alone(jit_compile, metaplastic):
 def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path):
     h, weights, labels, noise = made_batch()
     straight = linear_network(weights)
-    rule = brainprop(Learning(keras.optimizers.SGD(0.1, momentum=0.9)), tries=2)
+    rule = brainprop(Learning(keras.optimizers.SGD(0.1, momentum=0.9)), tries=2, reward_weight=3)
     straight.compile(rule.optimizer, rule.loss, metrics=[rule.accuracy])
     straight.train_on_batch(h, trials(labels, noise))
     straight.save(tmp_path / "half.keras")
     resumed = keras.saving.load_model(tmp_path / "half.keras")
-    assert resumed.loss.tries == 2
+    assert (resumed.loss.tries, resumed.loss.reward_weight) == (2, 3)
     for network in (straight, resumed):
         network.train_on_batch(h, trials(labels, noise))
     np.testing.assert_allclose(resumed.get_weights()[0], straight.get_weights()[0], rtol=1e-6)
@@ -261,6 +267,12 @@ def test_an_epsilon_that_is_no_share_is_refused(epsilon):
 def test_tries_that_are_no_count_are_refused(tries):
     with pytest.raises(ValueError, match="tries: expected a whole number from 1"):
         brainprop(Learning(keras.optimizers.SGD()), tries=tries)
+
+
+@pytest.mark.parametrize("weight", [0, -1.0, float("nan"), float("inf")])
+def test_a_reward_weight_that_is_no_weight_is_refused(weight):
+    with pytest.raises(ValueError, match="reward_weight: expected a number above 0"):
+        brainprop(Learning(keras.optimizers.SGD()), reward_weight=weight)
 
 
 def test_wrong_constants_of_the_metaplastic_synapses_are_refused():
