@@ -20,6 +20,7 @@ def model(made_data, tmp_path_factory):
         "network={maps = 8, hidden = 32, dropout = 0, he = true}",
         "learning_rate=0.02",
         "brainprop.epsilon=0.3",
+        "brainprop.tries=1",
     ):
         settings += ["--set", setting]
     with pytest.MonkeyPatch.context() as patch:
