@@ -6,11 +6,11 @@ from typing import Any
 from models.studies.plan import Budget, Group
 
 # The tries of each constant: a factor of about three from one to the next.
-RATES = {"sgd": (0.01, 0.03, 0.1), "adam": (3e-4, 1e-3, 3e-3)}
+RATES = {"sgd": (0.003, 0.01, 0.03, 0.1, 0.3), "adam": (1e-4, 3e-4, 1e-3, 3e-3, 0.01)}
 STRENGTHS = {
-    "kernel": (0.15, 0.5, 1.5),
-    "consolidating": (1.0, 3.0, 10.0),
-    "pattern": (0.5, 2.0, 8.0),
+    "kernel": (0.05, 0.15, 0.5, 1.5, 5.0),
+    "consolidating": (0.3, 1.0, 3.0, 10.0, 30.0),
+    "pattern": (0.15, 0.5, 2.0, 8.0, 32.0),
 }
 
 # Labels do harm where they can be learned by heart: fewer images, more often.
@@ -58,16 +58,19 @@ REFERENCE = "synaptic intelligence"
 
 # Smaller rates than above, since a network that moves less keeps more: else a rule that only made
 # the steps smaller would seem to keep what a smaller rate keeps as well.
-_RATES = {"sgd": (0.001, 0.003, 0.01, 0.03), "adam": (3e-5, 1e-4, 3e-4, 1e-3)}
-# A consolidating strength that does not disturb one task keeps little of it: larger ones here.
+_RATES = {"sgd": (3e-4, 0.001, 0.003, 0.01, 0.03), "adam": (1e-5, 3e-5, 1e-4, 3e-4, 0.001)}
+# A strength that does not disturb one task keeps little of it: larger ones here.
 _STRENGTHS = {
-    "kernel": (0.05, 0.15, 0.5, 1.5),
-    "consolidating": (6.0, 20.0, 60.0, 200.0),
-    "pattern": (0.12, 0.5, 2.0, 8.0),
+    "kernel": (0.15, 0.5, 1.5, 5.0, 15.0),
+    "consolidating": (6.0, 20.0, 60.0, 200.0, 600.0),
+    "pattern": (0.5, 2.0, 8.0, 32.0, 128.0),
 }
 # Zenke et al. take 0.1, with forty times as many steps a task, in which importance grows. SGD
 # takes the penalty's gradient as it is, and diverges at strengths that Adam scales down.
-_REFERENCE = {"sgd": (1.0, 3.0, 10.0, 30.0), "adam": (30.0, 300.0, 3_000.0, 30_000.0)}
+_REFERENCE = {
+    "sgd": (3.0, 10.0, 30.0, 100.0, 300.0),
+    "adam": (3.0, 30.0, 300.0, 3_000.0, 30_000.0),
+}
 
 # Tries are as long as what is reported: how much a strength keeps depends on how many steps follow.
 _TWO_TASKS, _TEN_TASKS = Budget(images=10_000, epochs=3), Budget(images=15_000, epochs=2)
