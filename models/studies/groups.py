@@ -61,14 +61,14 @@ REFERENCE = "synaptic intelligence"
 _RATES = {"sgd": (3e-4, 0.001, 0.003, 0.01, 0.03), "adam": (1e-5, 3e-5, 1e-4, 3e-4, 0.001)}
 # A strength that does not disturb one task keeps little of it: larger ones here.
 _STRENGTHS = {
-    "kernel": (0.15, 0.5, 1.5, 5.0, 15.0),
+    "kernel": (0.5, 1.5, 5.0, 15.0, 50.0),
     "consolidating": (6.0, 20.0, 60.0, 200.0, 600.0),
     "pattern": (0.5, 2.0, 8.0, 32.0, 128.0),
 }
 # Zenke et al. take 0.1, with forty times as many steps a task, in which importance grows. SGD
 # takes the penalty's gradient as it is, and diverges at strengths that Adam scales down.
 _REFERENCE = {
-    "sgd": (3.0, 10.0, 30.0, 100.0, 300.0),
+    "sgd": (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0),
     "adam": (3.0, 30.0, 300.0, 3_000.0, 30_000.0),
 }
 
