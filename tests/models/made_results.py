@@ -25,7 +25,7 @@ def write_made_results(tables, groups):
 
 def _made(trial):
     random = np.random.default_rng(zlib.crc32(trial.name.encode()))
-    # The middle of three tries is the best.
+    # The middle of the tries is the best.
     off = 0.01 * abs(np.log(trial.learning_rate / (0.03 if trial.optimizer == "sgd" else 1e-3)))
     last = 0.6 + GAINS[trial.rule] - off + 0.001 * trial.seed % 7 + random.normal(0, 0.002)
     accuracies = last * (1 - 0.5 ** np.arange(1, trial.epochs + 1))
