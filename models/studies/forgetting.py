@@ -103,7 +103,7 @@ def _build(trial: Trial) -> tuple[Learning, keras.Model]:
         model = training_network(network, "float32")
     else:
         keep_freed_memory()
-        hidden = [layers.Dense(2000, activation="relu") for _ in range(2)]
+        hidden = [layers.Dense(2000, activation="relu", dtype="mixed_bfloat16") for _ in range(2)]
         model = keras.Sequential(
             [keras.Input((28, 28, 1)), layers.Flatten(), *hidden, layers.Dense(10)]
         )

@@ -61,10 +61,10 @@ REFERENCE = "synaptic intelligence"
 _RATES = {"sgd": (3e-4, 0.001, 0.003, 0.01, 0.03), "adam": (1e-5, 3e-5, 1e-4, 3e-4, 0.001)}
 # A strength that does not disturb one task keeps little of it: larger ones here.
 _STRENGTHS = {
-    "kernel": (0.5, 1.5, 5.0, 15.0, 50.0),
     "consolidating": (6.0, 20.0, 60.0, 200.0, 600.0),
     "pattern": (0.5, 2.0, 8.0, 32.0, 128.0),
 }
+_KERNEL = {"sgd": (0.5, 1.5, 5.0, 15.0, 50.0), "adam": (0.05, 0.15, 0.5, 1.5, 5.0)}
 # Zenke et al. take 0.1, with forty times as many steps a task, in which importance grows. SGD
 # takes the penalty's gradient as it is, and diverges at strengths that Adam scales down.
 _REFERENCE = {
@@ -81,7 +81,11 @@ FORGETTING = (
             conditions={"two-tasks": _TWO_TASKS},
             seeds=5,
             rates=_RATES[optimizer],
-            strengths={**_STRENGTHS, REFERENCE: _REFERENCE[optimizer]},
+            strengths={
+                "kernel": _KERNEL[optimizer],
+                **_STRENGTHS,
+                REFERENCE: _REFERENCE[optimizer],
+            },
             tuning=_TWO_TASKS,
             tuned_on="two-tasks",
         )
@@ -93,10 +97,7 @@ FORGETTING = (
         seeds=5,
         rates=_RATES["adam"],
         # No kernel of a convolution is there for the rule of that name.
-        strengths={
-            **{rule: tries for rule, tries in _STRENGTHS.items() if rule != "kernel"},
-            REFERENCE: _REFERENCE["adam"],
-        },
+        strengths={**_STRENGTHS, REFERENCE: _REFERENCE["adam"]},
         tuning=_TEN_TASKS,
         tuned_on="ten-tasks",
     ),

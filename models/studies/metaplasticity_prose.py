@@ -30,4 +30,5 @@ read once, at the end of a trial that is reported, with the weights of the last 
 no augmentation; batches of 128 (256 for the ten tasks), weight decay 5e-4, a warm-up over the first
 tenth and a cosine to 0; for the tasks in turn a constant rate and no decay. The averages of batch
 normalisation keep 0.9 of themselves at each step, where Keras' 0.99 would still hold a third of
-their initial values after a hundred. The VGG is trained on clean labels and many images alone."""
+their initial values after a hundred. Products are in bfloat16 and weights in float32, but for the
+two tasks, which have all in float32. The VGG is trained on clean labels and many images alone."""

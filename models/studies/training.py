@@ -12,7 +12,7 @@ from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
 from models.machine import backend_name, hardware
 from models.recipes import Recipe, recipe_from
-from models.runs import Run, checkpoint_path, read_history
+from models.runs import Run, checkpoint_path, machines_of, read_history
 from models.studies.groups import VARIANTS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
@@ -31,6 +31,7 @@ _COMMON: Mapping[str, Any] = {
     "schedule": "cosine",
     "weight_decay": 5e-4,
     "label_smoothing": 0.0,
+    "precision": "mixed_bfloat16",  # faster, so more of it
     # Trials of a hundred steps are measured too.
     "batch_norm_momentum": 0.9,
 }
@@ -55,7 +56,6 @@ def learn_with_ingredients(trial: Trial, folder: Path) -> Outcome:
         "network": {**_VGG, "batch_norm": False, **variant.network},
         "augment": variant.augment,
         "weight_decay": 0.0,
-        "precision": "mixed_bfloat16",  # faster, so more epochs
     }
     return _train(trial, _recipe(trial, **settings), folder)
 
@@ -97,7 +97,11 @@ def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
         figures["test"] = accuracy(model, arrays.x_test, arrays.y_test)
     figures["seconds"] = sum(row["seconds"] for row in history)
     curve = [{name: row[name] for name in _CURVE} for row in history]
-    return Outcome(figures | surroundings(), [{**row, "epoch": int(row["epoch"])} for row in curve])
+    figures |= {
+        name: "; then ".join(dict.fromkeys(values))  # one that was interrupted may have had several
+        for name, values in zip(surroundings(), zip(*machines_of(folder), strict=True), strict=True)
+    }
+    return Outcome(figures, [{**row, "epoch": int(row["epoch"])} for row in curve])
 
 
 _CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")

@@ -163,9 +163,23 @@ def _method(found: dict[str, Line]) -> str:
         f"read once, with the weights of the last epoch. {len(rows)} trainings, whose times add "
         f"up to {hours:.1f} hours, on {machines}; {backends}. Each is a row of "
         "[vgg.csv](results/vgg.csv), each of its epochs one of "
-        f"[vgg-curves.csv](results/vgg-curves.csv). `{COMMAND}` trains "
+        f"[vgg-curves.csv](results/vgg-curves.csv). `{_command(found)}` trains "
         "what they lack; `python -m models report vgg` makes this page."
     )
+
+
+def _command(found: dict[str, Line]) -> str:
+    """The command that trains all of this, with what it asks for beyond INGREDIENTS."""
+    (group,) = INGREDIENTS
+    options = []
+    for name, line in found.items():
+        if line.epochs != group.conditions[name].epochs:
+            options.append(f"--epochs {line.epochs}")
+        if line.images != group.conditions[name].images:
+            options.append(f"--images {line.images}")
+        if line.seeds > group.seeds:
+            options.append(f"--seeds {line.seeds}")
+    return " ".join([COMMAND, *dict.fromkeys(options)])
 
 
 def _verdict(difference: Difference, line: Line) -> str:

@@ -18,6 +18,8 @@ from made_results import write_all, write_made_results
 
 from models.__main__ import main
 from models.errors import MetaplasticError
+from models.runs import note_machine
+from models.studies import vgg_page
 from models.studies.commands import PAGES, with_outcome, write_report
 from models.studies.forgetting import learn_in_turn
 from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING, VARIANTS
@@ -288,13 +290,17 @@ def test_a_killed_study_goes_on_from_its_last_epoch(all_made_data, tmp_path, cap
     assert process.returncode == -signal.SIGKILL
     tables = Tables(tmp_path / "results", "vgg")
     assert not tables.runs.exists()
+    (folder,) = (path for path in (tmp_path / "work/vgg").iterdir() if path.is_dir())
+    note_machine(folder, "another backend", "another machine")
     assert main(study) == 0
     said = capfd.readouterr()
     assert "epoch 3/3" in said.err
     assert "epoch 1/3" not in said.err
     assert "1-block" in said.out
-    (trial,) = read_done(tables)
-    assert [row["epoch"] for row in read_curves(tables)[trial.name]] == ["1", "2", "3"]
+    ((trial, row),) = read_done(tables).items()
+    assert row["backend"].endswith("; then another backend")
+    assert row["machine"].endswith("; then another machine")
+    assert [epoch["epoch"] for epoch in read_curves(tables)[trial.name]] == ["1", "2", "3"]
 
 
 def test_a_part_that_there_is_not_is_refused_with_those_there_are(tmp_path, capsys):
@@ -338,6 +344,15 @@ def test_the_page_of_the_vgg_has_each_variant_beside_the_published_study(made_do
         assert re.search(rf"\| {name} \| 1 \|.*\| {variant.published} \|", page)
     assert re.search(r"batch-norm alone: \S+ \(.*\) points, one seed", page)
     assert "helps" not in page
+    assert "`python -m models compare vgg` trains what they lack" in page
+
+
+def test_the_page_of_a_larger_study_names_the_command_that_made_it(tmp_path):
+    larger = Limits(seeds=2, epochs=30).apply(INGREDIENTS)
+    write_made_results(Tables(tmp_path / "results", "vgg"), larger)
+    page = vgg_page.page(tmp_path / "results", tmp_path / "images")
+    assert "`python -m models compare vgg --epochs 30 --seeds 2` trains what they lack" in page
+    assert re.search(r"batch-norm alone: (helps|hurts|no difference found), ", page)
 
 
 def test_every_picture_and_file_of_a_page_is_there(made_docs):
