@@ -17,8 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+from models.studies.groups import STRENGTHS
 from models.studies.results import write_rows
-from models.studies.step_cost import RULES, step_cost
+from models.studies.step_cost import step_cost
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -47,7 +48,7 @@ def rows(steps: int) -> list[dict[str, object]]:
         for base, make in bases.items():
             count = max(round(share * steps), 1)
             times = turns(architecture, shape, knobs, make, count)
-            for rule in RULES:
+            for rule in STRENGTHS:
                 ratios = [step[rule] / step["plain"] for step in times]
                 low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
                 plain = 1e3 * float(np.median([step["plain"] for step in times]))
@@ -74,7 +75,7 @@ def turns(architecture, shape, knobs, make, steps):
     random = np.random.default_rng(0)
     images = random.random((BATCH, *shape), np.float32)
     labels = random.integers(0, 10, BATCH)
-    optimizers = {"plain": make()} | {rule: Metaplastic(make(), rule) for rule in RULES}
+    optimizers = {"plain": make()} | {rule: Metaplastic(make(), rule) for rule in STRENGTHS}
     models = {}
     for name, optimizer in optimizers.items():
         given = (0.5,) * shape[-1], (0.25,) * shape[-1]
