@@ -271,7 +271,7 @@ def _tally(compared: Sequence[Line]) -> str:
 
 def _by_chance(verdicts: Sequence[Line]) -> str:
     """How many 95 % intervals would lie off 0 if no rule did anything."""
-    return f"about {len(verdicts) / 20:.0f}"
+    return f"about {len(verdicts) / 20:.2g}"
 
 
 def _verdict(line: Line) -> str:

@@ -171,15 +171,14 @@ def _method(found: dict[str, Line]) -> str:
 def _command(found: dict[str, Line]) -> str:
     """The command that trains all of this, with what it asks for beyond INGREDIENTS."""
     (group,) = INGREDIENTS
-    options = []
+    options: dict[str, int] = {}
     for name, line in found.items():
-        if line.epochs != group.conditions[name].epochs:
-            options.append(f"--epochs {line.epochs}")
-        if line.images != group.conditions[name].images:
-            options.append(f"--images {line.images}")
-        if line.seeds > group.seeds:
-            options.append(f"--seeds {line.seeds}")
-    return " ".join([COMMAND, *dict.fromkeys(options)])
+        usual = group.conditions[name]
+        if (line.epochs, line.images) != (usual.epochs, usual.images):
+            options |= {"--epochs": line.epochs, "--images": line.images}
+    if (seeds := max(line.seeds for line in found.values())) > group.seeds:
+        options["--seeds"] = seeds
+    return " ".join([COMMAND, *(f"{option} {value}" for option, value in options.items())])
 
 
 def _verdict(difference: Difference, line: Line) -> str:
