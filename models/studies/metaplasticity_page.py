@@ -253,8 +253,8 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
     names = (sorted({row[name] for row in rows}) for name in ("backend", "machine"))
     backends, machines = (" or ".join(found) for found in names)
     return [
-        f"{len(rows)} trainings, whose times add up to {hours:.1f} hours, on {machines}; "
-        f"{backends}. Every training is a row of [metaplasticity.csv]"
+        f"{len(rows)} trainings, side by side, whose times add up to {hours:.1f} hours, on "
+        f"{machines}; {backends}. Every training is a row of [metaplasticity.csv]"
         "(results/metaplasticity.csv) or [forgetting.csv](results/forgetting.csv), its epochs "
         "rows of the files ending in `-curves.csv`."
     ]

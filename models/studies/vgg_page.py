@@ -160,9 +160,9 @@ def _method(found: dict[str, Line]) -> str:
         "L2 5e-4; dropout 0.2 after each block and the hidden layer; augmentation: rotation by up "
         "to 10 degrees, shifts by up to 3 pixels, flips; batch normalisation's averages keep 0.9 "
         "of themselves at each step; products in bfloat16, weights in float32. The test set is "
-        f"read once, with the weights of the last epoch. {len(rows)} trainings, whose times add "
-        f"up to {hours:.1f} hours, on {machines}; {backends}. Each is a row of "
-        "[vgg.csv](results/vgg.csv), each of its epochs one of "
+        f"read once, with the weights of the last epoch. {len(rows)} trainings, side by side, "
+        f"whose times with their pauses add up to {hours:.1f} hours, on {machines}; {backends}. "
+        "Each is a row of [vgg.csv](results/vgg.csv), each of its epochs one of "
         f"[vgg-curves.csv](results/vgg-curves.csv). `{_command(found)}` trains "
         "what they lack; `python -m models report vgg` makes this page."
     )
