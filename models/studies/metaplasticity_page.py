@@ -239,7 +239,8 @@ def _constants(*studies: Done) -> list[str]:
     if not body:
         return []
     return [
-        "A star marks a constant at the edge of what was tried: a better one may lie beyond.",
+        "A star marks a constant at the edge of what was tried: a better one may lie beyond. "
+        "Beyond the least strength lies plain backprop.",
         table(
             ("network", "tries", "learning rate, of those tried", "chosen strengths", "tried"), body
         ),
