@@ -22,6 +22,7 @@ from models.studies.summary import (
     mean_and_deviation,
     percent,
     points,
+    surroundings,
     title,
 )
 
@@ -251,8 +252,7 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     hours = sum(float(row["seconds"]) for row in rows) / 3600
-    names = (sorted({row[name] for row in rows}) for name in ("backend", "machine"))
-    backends, machines = (" or ".join(found) for found in names)
+    backends, machines = surroundings(rows)
     return [
         f"{len(rows)} trainings, side by side, whose times add up to {hours:.1f} hours, on "
         f"{machines}; {backends}. Every training is a row of [metaplasticity.csv]"

@@ -110,6 +110,16 @@ def points(difference: Difference) -> str:
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
+def surroundings(rows: Iterable[Row]) -> tuple[str, str]:
+    """The backends and the machines that trained these rows; some may have had several in turn."""
+    rows = list(rows)
+    backends, machines = (
+        sorted({one for row in rows for one in row[name].split("; then ")})
+        for name in ("backend", "machine")
+    )
+    return " and ".join(backends), " and ".join(machines)
+
+
 def epochs_to(target: float, curve: Sequence[Row]) -> float | None:
     """Epochs until the validation accuracy is `target`, between two of them by a straight line.
 

@@ -16,6 +16,7 @@ from models.studies.summary import (
     mean_and_deviation,
     percent,
     points,
+    surroundings,
 )
 
 COMMAND = "python -m models compare vgg"
@@ -151,8 +152,7 @@ def _method(found: dict[str, Line]) -> str:
     budgets = {f"{line.epochs} epochs on {line.images:,} images" for line in found.values()}
     rows = [row for line in found.values() for row in line.ours.values()]
     hours = sum(float(row["seconds"]) for row in rows) / 3600
-    names = (sorted({row[name] for row in rows}) for name in ("backend", "machine"))
-    backends, machines = (" or ".join(values) for values in names)
+    backends, machines = surroundings(rows)
     rates = {f"{line.learning_rate:g}" for line in found.values()}
     return (
         f"{' or '.join(sorted(budgets))} (a tenth of the training set is the validation split), "
@@ -174,8 +174,10 @@ def _command(found: dict[str, Line]) -> str:
     options: dict[str, int] = {}
     for name, line in found.items():
         usual = group.conditions[name]
-        if (line.epochs, line.images) != (usual.epochs, usual.images):
-            options |= {"--epochs": line.epochs, "--images": line.images}
+        if line.epochs != usual.epochs:
+            options["--epochs"] = line.epochs
+        if line.images != usual.images:
+            options["--images"] = line.images
     if (seeds := max(line.seeds for line in found.values())) > group.seeds:
         options["--seeds"] = seeds
     return " ".join([COMMAND, *(f"{option} {value}" for option, value in options.items())])

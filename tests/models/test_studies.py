@@ -351,7 +351,7 @@ def test_the_page_of_a_larger_study_names_the_command_that_made_it(tmp_path):
     larger = Limits(seeds=2, epochs=30).apply(INGREDIENTS)
     write_made_results(Tables(tmp_path / "results", "vgg"), larger)
     page = vgg_page.page(tmp_path / "results", tmp_path / "images")
-    command = "python -m models compare vgg --epochs 30 --images 45000 --seeds 2"
+    command = "python -m models compare vgg --epochs 30 --seeds 2"
     assert f"`{command}` trains what they lack" in page
     assert re.search(r"batch-norm alone: (helps|hurts|no difference found), ", page)
 
