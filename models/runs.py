@@ -16,6 +16,7 @@ from models.recipes import Recipe, recipe_from
 
 HISTORY = "history.csv"
 BEST = "best.weights.h5"
+THEN = "; then "
 _RUN = "run.json"
 _MACHINES = "machines.json"
 _LOCK = ".lock"
@@ -116,6 +117,12 @@ def machines_of(folder: Path) -> list[tuple[str, str]]:
     if not path.exists():
         return []
     return [(backend, hardware) for backend, hardware in json.loads(path.read_text("utf-8"))]
+
+
+def trained_on(folder: Path) -> tuple[str, str]:
+    """Backend and hardware of a run in words; of one that had several, all, with THEN between."""
+    backends, hardware = zip(*machines_of(folder), strict=True)
+    return THEN.join(dict.fromkeys(backends)), THEN.join(dict.fromkeys(hardware))
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from models.runs import (
     note_machine,
     read_history,
     rounded,
+    trained_on,
 )
 from models.scoring import calibrate, score
 from models.size import multiply_adds
@@ -306,7 +307,7 @@ def _complete(
 
 
 def _training(run: Run, arrays: Arrays, history: History) -> Training:
-    machines = machines_of(run.folder)
+    backend, machine = trained_on(run.folder)
     return Training(
         command=run.command,
         recipe=run.recipe.as_dict(),
@@ -314,8 +315,8 @@ def _training(run: Run, arrays: Arrays, history: History) -> Training:
         epochs=len(history),
         best_epoch=kept_epoch(history, run.recipe.schedule),
         seconds=round(sum(row["seconds"] for row in history), 1),
-        hardware="; then ".join(dict.fromkeys(hardware for _, hardware in machines)),
-        backend="; then ".join(dict.fromkeys(backend for backend, _ in machines)),
+        hardware=machine,
+        backend=backend,
         data_sha256=arrays.sha256(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

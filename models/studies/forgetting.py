@@ -22,13 +22,14 @@ from models.architectures import build
 from models.batches import TrainingBatches
 from models.datasets import Images, Labels, dataset, split
 from models.files import write_whole
+from models.machine import backend_name, hardware
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
 from models.studies.groups import REFERENCE, STRENGTHS, TASKS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
-from models.studies.training import VALIDATION, accuracy, arrays_of, first, prepared, surroundings
+from models.studies.training import VALIDATION, accuracy, arrays_of, first, prepared
 from models.training_network import keep_freed_memory, training_network
 
 BATCH = {"lenet": 128, "784-2000-2000-10": 256}
@@ -76,7 +77,8 @@ def _figures(trial: Trial, model: keras.Model, curve: list[dict[str, Any]]) -> d
     if trial.purpose == "report":
         tests = [accuracy(model, *_images(trial, task, "test")) for task in range(1, last + 1)]
         figures |= {"test_first": tests[0], "test_last": tests[-1], "test": float(np.mean(tests))}
-    return {**figures, "seconds": sum(row["seconds"] for row in curve), **surroundings()}
+    figures["seconds"] = sum(row["seconds"] for row in curve)
+    return {**figures, "backend": backend_name(), "machine": hardware()}
 
 
 def _learn(trial: Trial, number: int, learning: Learning, model: keras.Model) -> None:

@@ -16,13 +16,13 @@ from models.studies.summary import (
     UNMEASURED,
     VERDICTS,
     Line,
+    backends_and_machines,
     epochs_to,
     groups_of,
     lines,
     mean_and_deviation,
     percent,
     points,
-    surroundings,
     title,
 )
 
@@ -98,6 +98,9 @@ def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> li
         )
     if not compared and not kept:
         return [f"{UNMEASURED} `{COMMAND}`"]
+    there = groups_of([*learned, *kept])
+    if missing := [title(group) for group in (*LEARNING, *FORGETTING) if group not in there]:
+        said.append(f"- {UNMEASURED.rstrip('.')}: {'; '.join(missing)}.")
     verdicts = [*compared, *(line for line in kept if line.difference("test"))]
     return [
         "\n".join(said),
@@ -252,7 +255,7 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     hours = sum(float(row["seconds"]) for row in rows) / 3600
-    backends, machines = surroundings(rows)
+    backends, machines = backends_and_machines(rows)
     return [
         f"{len(rows)} trainings, side by side, whose times add up to {hours:.1f} hours, on "
         f"{machines}; {backends}. Every training is a row of [metaplasticity.csv]"

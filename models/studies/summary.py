@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from models.runs import THEN
 from models.statistics import Difference, paired_difference
 from models.studies.plan import PLAIN, Done, Group, chosen
 from models.studies.results import Row, Trial
@@ -110,11 +111,11 @@ def points(difference: Difference) -> str:
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def surroundings(rows: Iterable[Row]) -> tuple[str, str]:
+def backends_and_machines(rows: Iterable[Row]) -> tuple[str, str]:
     """The backends and the machines that trained these rows; some may have had several in turn."""
     rows = list(rows)
     backends, machines = (
-        sorted({one for row in rows for one in row[name].split("; then ")})
+        sorted({one for row in rows for one in row[name].split(THEN)})
         for name in ("backend", "machine")
     )
     return " and ".join(backends), " and ".join(machines)

@@ -10,9 +10,8 @@ import numpy as np
 
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
-from models.machine import backend_name, hardware
 from models.recipes import Recipe, recipe_from
-from models.runs import Run, checkpoint_path, machines_of, read_history
+from models.runs import Run, checkpoint_path, read_history, trained_on
 from models.studies.groups import VARIANTS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
@@ -97,10 +96,7 @@ def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
         figures["test"] = accuracy(model, arrays.x_test, arrays.y_test)
     figures["seconds"] = sum(row["seconds"] for row in history)
     curve = [{name: row[name] for name in _CURVE} for row in history]
-    figures |= {
-        name: "; then ".join(dict.fromkeys(values))  # one that was interrupted may have had several
-        for name, values in zip(surroundings(), zip(*machines_of(folder), strict=True), strict=True)
-    }
+    figures["backend"], figures["machine"] = trained_on(folder)
     return Outcome(figures, [{**row, "epoch": int(row["epoch"])} for row in curve])
 
 
@@ -141,11 +137,6 @@ def accuracy(model: keras.Model, images: Images, labels: Labels) -> float:
     """The share of images whose highest output is their label."""
     outputs = model.predict(scaled(images), batch_size=500, verbose=0)
     return float((np.asarray(outputs).argmax(axis=1) == labels).mean())
-
-
-def surroundings() -> dict[str, str]:
-    """What else a figure may depend on."""
-    return {"backend": backend_name(), "machine": hardware()}
 
 
 def _trained(run: Run) -> keras.Model:

@@ -12,11 +12,11 @@ from models.studies.summary import (
     UNMEASURED,
     VERDICTS,
     Line,
+    backends_and_machines,
     lines,
     mean_and_deviation,
     percent,
     points,
-    surroundings,
 )
 
 COMMAND = "python -m models compare vgg"
@@ -152,7 +152,7 @@ def _method(found: dict[str, Line]) -> str:
     budgets = {f"{line.epochs} epochs on {line.images:,} images" for line in found.values()}
     rows = [row for line in found.values() for row in line.ours.values()]
     hours = sum(float(row["seconds"]) for row in rows) / 3600
-    backends, machines = surroundings(rows)
+    backends, machines = backends_and_machines(rows)
     rates = {f"{line.learning_rate:g}" for line in found.values()}
     return (
         f"{' or '.join(sorted(budgets))} (a tenth of the training set is the validation split), "
