@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from models.studies.plan import PLAIN
 from models.studies.results import Row
@@ -63,8 +63,12 @@ def draw_differences(lines: Sequence[Line], target: Path) -> None:
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 3, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="difference of the test accuracy from plain backprop, percentage points")
+    axes.set(
+        xlabel="difference of the test accuracy from plain backprop, percentage points\n"
+        "(linear to 1, logarithmic beyond)"
+    )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(rules), fontsize="small")
     _save(figure, target)
