@@ -392,7 +392,7 @@ def test_a_larger_study_appears_once_it_is_as_far_as_the_smaller(tmp_path):
 def test_a_constant_at_the_edge_of_what_was_tried_is_marked(made_docs):
     page = (made_docs / "metaplasticity.md").read_text()
     assert re.search(
-        r"\| mnist, lenet, adam \| 3 epochs on 10,000 images \| 0\.001 of 0\.0001,", page
+        r"\| mnist, lenet, adam \| 3 epochs on 10,000 images \| 0\.001 of 0\.0003,", page
     )
     assert re.search(r"\| permuted-mnist, .* \| 0\.001\* of 1e-05,", page)
 
