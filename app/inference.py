@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.records import timed
+from models.contrast import contrasts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,11 +111,18 @@ def _failures() -> tuple[type[Exception], ...]:
 
 @timed("infer")
 def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
-    """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1."""
+    """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1.
+
+    What shows less than any training image, such as a blank one, is not in the distribution,
+    whatever the network answers.
+    """
     if len(pixels) <= BATCH:
-        return interpret(network(pixels), calibration)
-    parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-    return interpret(np.concatenate(parts), calibration)
+        outcome = interpret(network(pixels), calibration)
+    else:
+        parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        outcome = interpret(np.concatenate(parts), calibration)
+    shows = contrasts(pixels) >= calibration.least_contrast
+    return replace(outcome, in_distribution=outcome.in_distribution & shows)
 
 
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:

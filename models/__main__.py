@@ -1,6 +1,7 @@
 """`python -m models`: train, compare, evaluate, export, publish and list models."""
 
 import argparse
+import dataclasses
 import os
 import shlex
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from models.arguments import command_line
-from models.cards import Card, find_models, read_card
+from models.cards import Card, find_models, read_card, write_card
 from models.errors import MetaplasticError
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
@@ -57,6 +58,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             "seed": wanted.seed,
         }
         overrides = {name: value for name, value in named.items() if value is not None}
+        overrides |= {"teachers": list(map(str, wanted.teacher))} if wanted.teacher else {}
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
         load(wanted.dataset)  # without data there is nothing to start
@@ -204,6 +206,8 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         raise MetaplasticError(
             f"no such model in {wanted.shelf}; `python -m models list` shows all"
         )
+    if wanted.corrupted:
+        return _evaluate_corrupted(found)
     rows = []
     holds = True
     for folder, card in found:
@@ -227,6 +231,42 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     return 0 if holds else 1
 
 
+def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
+    from models.corrupted import measure_corrupted
+    from models.corruptions import NAMES
+
+    columns = []
+    for folder, card in found:
+        result = measure_corrupted(folder, card)
+        write_card(folder, dataclasses.replace(card, corrupted=result))
+        shares = (result.accuracy, *(result.by_corruption[name] for name in NAMES))
+        told = "-" if result.wrong_auroc is None else f"{result.wrong_auroc:.3f}"
+        cells = (*(f"{share:.2%}" for share in shares), told)
+        columns.append((f"{card.name} v{card.version}", *cells))
+        print(f"{card.name}: {result.accuracy:.2%}", file=sys.stderr)
+    names = ("corruption", "mean", *NAMES, "AUROC of wrong by energy")
+    header, *rows = zip(names, *columns, strict=True)
+    _print_table(header, rows)
+    return 0
+
+
+def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.calibration import calibrate_again
+
+    rows = []
+    for folder in wanted.folder or [folder for folder, _ in find_models(wanted.shelf)]:
+        card = calibrate_again(folder)
+        fitted = card.calibration
+        rows.append(
+            (
+                *(f"{card.name} v{card.version}", f"{fitted.temperature:.4f}"),
+                *(f"{fitted.energy_threshold:.4f}", f"{fitted.least_contrast:.4f}"),
+            )
+        )
+    _print_table(("model", "temperature", "energy threshold", "least contrast"), rows)
+    return 0
+
+
 def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.export import export_again
 
@@ -237,7 +277,14 @@ def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.publish import publish
 
-    folder = publish(wanted.run, wanted.shelf, control=wanted.control, default=wanted.default)
+    folder = publish(
+        wanted.run,
+        wanted.shelf,
+        control=wanted.control,
+        without=wanted.without,
+        default=wanted.default,
+        docs=wanted.docs,
+    )
     test = read_card(folder).test
     assert test is not None
     low, high = test.interval
@@ -297,6 +344,7 @@ COMMANDS = {
     "report": _report,
     "data": _data,
     "evaluate": _evaluate,
+    "calibrate": _calibrate,
     "export": _export,
     "publish": _publish,
     "list": _list,

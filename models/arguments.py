@@ -30,6 +30,14 @@ def command_line() -> argparse.ArgumentParser:
     train.add_argument("--validation", type=float, help="share of the training set held out")
     train.add_argument("--seed", type=int)
     train.add_argument(
+        "--teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="a run or published model whose soft answers teach too; of several, their mean",
+    )
+    train.add_argument(
         "--set",
         type=_setting,
         action="append",
@@ -85,6 +93,14 @@ def command_line() -> argparse.ArgumentParser:
     evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")
     evaluate.add_argument("--rule")
     evaluate.add_argument("--all", action="store_true", help="every published model")
+    evaluate.add_argument(
+        "--corrupted", action="store_true", help="on spoilt pictures, and put that into the card"
+    )
+
+    calibrate = commands.add_parser(
+        "calibrate", parents=[shelf], help="fit the calibration of published models again"
+    )
+    calibrate.add_argument("folder", type=Path, nargs="*", help="only these models")
 
     export = commands.add_parser("export", help="write model.onnx from model.keras")
     export.add_argument("folder", type=Path)
@@ -92,6 +108,10 @@ def command_line() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", parents=[shelf], help="put a run on the shelf")
     publish.add_argument("run", type=Path)
     publish.add_argument("--control", type=Path, help="folder of the plain twin")
+    publish.add_argument(
+        "--without", type=Path, metavar="RUN", help="the same training without its teachers"
+    )
+    publish.add_argument("--docs", type=Path, default=DOCS, help="where teachers' cards go (docs)")
     publish.add_argument("--default", action=argparse.BooleanOptionalAction)
 
     listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")

@@ -29,16 +29,20 @@ class TrainingBatches(keras.utils.PyDataset):
         augmentations: Mapping[str, float],
         targets: Callable[[Rows, np.random.Generator], Any] = labels_alone,
         loss_weights: Callable[[Any], Any] | None = None,
+        teach: Callable[[Any], Rows] | None = None,
     ) -> None:
         """`targets` and `loss_weights` are the learning rule's: see models/plasticity/learning.py.
 
-        Targets are the one-hot labels (N, classes) unless the rule says otherwise.
+        Targets are the one-hot labels (N, classes) unless the rule says otherwise. `teach` gives
+        a teacher's soft answers (N, classes) to augmented images; with it targets are pairs
+        (N, 2, classes): see models/distillation.py.
         """
         super().__init__()
         self._images, self._labels = images, one_hot(labels, classes)
+        self.classes = classes
         self._batch_size, self._seed = batch_size, seed
         self._augmentations = augmentations
-        self._targets, self._loss_weights = targets, loss_weights
+        self._targets, self._loss_weights, self._teach = targets, loss_weights, teach
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -47,9 +51,13 @@ class TrainingBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         random = np.random.default_rng((self._seed, self._epoch, index))
-        images = augment(scaled(self._images[chosen]), self._augmentations, random)
+        images, labels = augment(
+            scaled(self._images[chosen]), self._labels[chosen], self._augmentations, random
+        )
         # After the augmentation, so that twins by different rules see the same images.
-        targets = self._targets(self._labels[chosen], random)
+        targets = self._targets(labels, random)
+        if self._teach is not None:
+            targets = np.stack([targets, self._teach(images)], axis=1)
         if self._loss_weights is None:
             return images, targets
         return images, targets, keras.ops.convert_to_numpy(self._loss_weights(images))

@@ -52,6 +52,7 @@ class Calibration:
     energy_threshold: float  # an energy score below this: unlike the training data
     energy_temperature: float = 1.0  # the score is T * logsumexp(outputs / T) at this T
     outputs: str = "logits"  # what the rule makes of them: "reward estimates" after brainprop
+    least_contrast: float = 0.0  # an image of less (models/contrast.py): unlike the training data
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,46 @@ class Scores:
 
 @dataclass(frozen=True)
 class Control:
-    """A twin: same network, seed, data order and recipe but for the rule."""
+    """A twin: same network, seed, data order and recipe but for the rule, or for the teachers."""
 
     rule: str
     seed: int
     validation_accuracy: float
     test_accuracy: float
     test_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model whose soft answers another one learned from."""
+
+    name: str
+    version: int
+    sha256: str  # of its model.keras
+    validation_accuracy: float
+    test_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a network was taught by, and what the same training reaches without."""
+
+    teachers: tuple[Teacher, ...]
+    without: Control | None = None  # the same rule and recipe but for the teachers
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """How a model does on test images that were spoilt on purpose: models/corruptions.py."""
+
+    severity: int  # 1 to 5
+    images: int  # of each corruption
+    accuracy: float  # mean over the corruptions
+    by_corruption: Mapping[str, float]  # name -> accuracy
+    # How well the energy score tells wrong answers from right ones on all of these images: the
+    # chance that a wrong one has the lower score. 0.5 is by luck, 1 without fault; None where all
+    # answers are right, or all wrong.
+    wrong_auroc: float | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +145,8 @@ class Card:
     control: Control | None
     training: Training
     files: Mapping[str, str]  # name in the model's folder -> SHA-256 of its bytes
+    distillation: Distillation | None = None  # None: it learned from the labels alone
+    corrupted: Corrupted | None = None  # None: not measured
 
     @property
     def endpoint(self) -> str:
@@ -150,10 +186,12 @@ def write_card(folder: Path, card: Card) -> None:
 
 def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of both model files in `folder`."""
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (KERAS_MODEL, ONNX_MODEL)
-    }
+    return {name: checksum(folder / name) for name in (KERAS_MODEL, ONNX_MODEL)}
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def model_folders(root: Path) -> Iterator[Path]:

@@ -15,12 +15,13 @@ from typing import Any
 
 import keras
 
+from models.build import build_network
 from models.datasets import load, split
 from models.errors import MetaplasticError
 from models.recipes import Recipe, recipe_for
 from models.runs import Run, claimed, find_runs, open_run, read_history, start_run
 from models.statistics import MOST_RUNS, Difference, paired_difference
-from models.train import build_network, fit
+from models.train import fit
 
 BASELINE = "backprop"
 

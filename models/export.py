@@ -100,6 +100,11 @@ def keras_logits(folder: Path, images: Images) -> Logits:
 
 def onnx_logits(folder: Path, images: Images) -> Logits:
     """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
+    return onnx_answers(folder, scaled(images))
+
+
+def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
+    """What `model.onnx` answers for images in 0..1: float32 (N, classes)."""
     # ONNX Runtime reports the use of it to its makers, from its import on, unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -107,7 +112,7 @@ def onnx_logits(folder: Path, images: Images) -> Logits:
     session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
-        session.run(None, {name: scaled(images[start : start + _BATCH])})[0]
+        session.run(None, {name: images[start : start + _BATCH]})[0]
         for start in range(0, len(images), _BATCH)
     ]
     return np.concatenate(parts)

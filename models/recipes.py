@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from models.augmentation import AUGMENTATIONS
+from models.augmentation import AUGMENTATIONS, MIXTURES
 from models.errors import MetaplasticError
 from models.parsing import ParseError, parse
 
@@ -46,6 +46,13 @@ class Recipe:
     network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
     augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
     constants: Mapping[str, Any] = field(default_factory=dict)  # the learning rule's
+    floor: float = 0.0  # share of learning_rate at which the schedule "cosine" ends
+    average: int = 0  # the finished weights are the mean over so many last epochs' ends; 0: none
+    teachers: tuple[str, ...] = ()  # folders of runs or published models: models/distillation.py
+    teacher_weight: float = (
+        0.7  # of the teachers' soft answers in the loss; the labels' is the rest
+    )
+    teacher_temperature: float = 2.0  # at which the teachers answer and are compared with
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained before any time is spent on it."""
@@ -65,8 +72,14 @@ class Recipe:
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         smoothing = self.label_smoothing
         _require("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to below 1")
+        _require("floor", self.floor, 0 <= self.floor <= 1, "from 0 to 1")
+        _require("average", self.average, self.average >= 0, "0 or more")
+        weight, temperature = self.teacher_weight, self.teacher_temperature
+        _require("teacher_weight", weight, 0 <= weight <= 1, "from 0 to 1")
+        _require("teacher_temperature", temperature, temperature > 0, "above 0")
+        known = (*AUGMENTATIONS, *MIXTURES)
         for name in self.augment:
-            _require("augment", name, name in AUGMENTATIONS, ", ".join(AUGMENTATIONS))
+            _require("augment", name, name in known, ", ".join(known))
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON has them; `recipe_from` reads them back."""
@@ -104,9 +117,14 @@ def recipe_for(
     recipe = recipe_from({**settings, "constants": constants[rule]})
     try:
         check_knobs(architecture, recipe.network)
-        LEARNING_RULES[rule](Learning(keras.optimizers.SGD()), **recipe.constants)
+        learning = LEARNING_RULES[rule](Learning(keras.optimizers.SGD()), **recipe.constants)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{dataset} {architecture} {rule}: {error}") from error
+    if learning.outputs != "logits":
+        mixed = [name for name in recipe.augment if name in MIXTURES]
+        _require("augment", ", ".join(mixed), not mixed, "images of one class to learn from reward")
+        taught = recipe.teachers
+        _require("teachers", taught, not taught, "none: reward is all that this rule is told")
     return recipe
 
 

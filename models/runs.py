@@ -139,7 +139,7 @@ def claimed(folder: Path) -> Iterator[None]:
 def finish_run(run: Run) -> None:
     """Drop what only an unfinished run needs."""
     names = (_RUN, _MACHINES, _LOCK)
-    for path in (*run.folder.glob("*.weights.h5"), *(run.folder / name for name in names)):
+    for path in (*run.folder.glob("*.weights.*"), *(run.folder / name for name in names)):
         path.unlink(missing_ok=True)
 
 

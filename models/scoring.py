@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.cards import Calibration, Scores
-from models.datasets import Labels
+from models.contrast import contrasts
+from models.datasets import Images, Labels, scaled
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
 
@@ -39,16 +40,23 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     return round(centre - half, 6), round(centre + half, 6)
 
 
-def calibrate(logits: Logits, labels: Labels, outputs: str = "logits") -> Calibration:
-    """Temperature scaling (Guo et al., ICML 2017) and the energy score's threshold.
+def calibrate(
+    logits: Logits, validation: tuple[Images, Labels], outputs: str = "logits"
+) -> Calibration:
+    """Temperature scaling (Guo et al., ICML 2017), the energy score's threshold, least contrast.
 
     An input whose energy score (Liu et al., NeurIPS 2020) is below the threshold is unlike the
-    data: 95 % of these images are at or above it. Call it with the validation split; `outputs`
-    says what the network answers.
+    data: 95 % of these images are at or above it. `logits` are the answers to the `validation`
+    split; `outputs` says what they are.
 
     The score is taken at the temperature of the probabilities. At 1, which suits logits, all
     classes' estimates of a reward in 0..1 would weigh nearly the same in it.
+
+    Of a blank picture the score says nothing: what a network answers to it no training has shaped,
+    and it may be anything. So one of less contrast than every one of n validation images is unlike
+    the data too. That a further image of the same kind is, happens once in n + 1 times.
     """
+    images, labels = validation
     temperature = round(_fit_temperature(logits.astype(np.float64), labels), 6)
     energies = energy_scores(logits, temperature)
     return Calibration(
@@ -58,7 +66,23 @@ def calibrate(logits: Logits, labels: Labels, outputs: str = "logits") -> Calibr
         energy_threshold=float(np.quantile(energies, 1 - IN_DISTRIBUTION_SHARE)),
         energy_temperature=temperature,
         outputs=outputs,
+        least_contrast=float(contrasts(scaled(images)).min()),
     )
+
+
+def auroc(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve: the chance that a positive has the higher score.
+
+    Of equal scores each counts a half. Raises ValueError unless there are positives and others.
+    """
+    positives = int(positive.sum())
+    others = len(positive) - positives
+    if not positives or not others:
+        raise ValueError(f"auroc: expected positives and others, found {positives} and {others}")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[place]
+    above = ranks[positive].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * others))
 
 
 def expected_calibration_error(probabilities: npt.NDArray[Any], labels: Labels) -> float:

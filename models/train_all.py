@@ -60,7 +60,7 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
 
 def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> int:
     """Of the network as it is built today: an architecture may have changed under its name."""
-    from models.train import build_network
+    from models.build import build_network
 
     run = Run(Path(), dataset, architecture, rule, recipe, "")
     return int(build_network(run).count_params())

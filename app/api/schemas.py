@@ -231,6 +231,11 @@ calibration = Model(
         "outputs": _text(
             "What the network answers: logits, or after brainprop reward estimates.", "logits"
         ),
+        "least_contrast": _number(
+            "An image whose pixels deviate less from their mean, in 0..1: unlike the training "
+            "data.",
+            0.12,
+        ),
     },
 )
 
@@ -253,6 +258,44 @@ control = Model(
         "validation_accuracy": _share("Of the twin.", 0.9938),
         "test_accuracy": _share("Of the twin.", 0.9958),
         "test_interval": _list(fields.Float, "95 %, Wilson.", [0.9943, 0.9969], **_INTERVAL),
+    },
+)
+
+teacher = Model(
+    "Teacher",
+    {
+        "name": _text("Of a model whose soft answers taught this one.", "cifar10-vgg-metaplastic"),
+        "version": _whole("Of that model.", 1),
+        "sha256": _text("Of its model.keras.", "9f86d081884c7d659a2feaa0c55ad015..."),
+        "validation_accuracy": _share("Of the teacher.", 0.9338),
+        "test_accuracy": fields.Float(description="Of the teacher, if known.", example=0.9328),
+    },
+)
+
+distillation = Model(
+    "Distillation",
+    {
+        "teachers": _list(fields.Nested(teacher), "They answered together."),
+        "without": fields.Nested(control, description="The same training without its teachers."),
+    },
+)
+
+corrupted = Model(
+    "Corrupted",
+    {
+        "severity": _whole("Of the corruptions, 1 to 5.", 3),
+        "images": _whole("Test images under each corruption.", 2000),
+        "accuracy": _share("Mean over the corruptions.", 0.83),
+        "by_corruption": fields.Raw(
+            description="Accuracy by corruption.", required=True, example={"fog": 0.91}
+        ),
+        "wrong_auroc": fields.Float(
+            description="The chance that of a wrong and a right answer the wrong one has the "
+            "lower energy score; null where all are the one or the other.",
+            example=0.9,
+            min=0,
+            max=1,
+        ),
     },
 )
 
@@ -301,6 +344,8 @@ card = Model(
             required=True,
             example={"model.onnx": "9f86d081884c7d659a2feaa0c55ad015..."},
         ),
+        "distillation": fields.Nested(distillation, description="What taught it beside labels."),
+        "corrupted": fields.Nested(corrupted, description="On spoilt test images."),
     },
 )
 
@@ -353,6 +398,9 @@ _MODELS = (
     calibration,
     scores,
     control,
+    teacher,
+    distillation,
+    corrupted,
     training,
     card,
     rule,

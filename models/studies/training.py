@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.build import build_network
 from models.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
 from models.recipes import Recipe, recipe_from
@@ -15,7 +16,7 @@ from models.runs import Run, checkpoint_path, read_history, trained_on
 from models.studies.groups import VARIANTS
 from models.studies.plan import PLAIN
 from models.studies.results import Outcome, Trial
-from models.train import build_network, fit
+from models.train import fit
 from models.training_network import training_network
 
 VALIDATION = 0.1  # the share of the training set held out

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
+from models.build import build_learning, build_network
 from models.cards import read_card
+from models.epochs import kept_epoch, patience_is_over
 from models.export import keras_logits, onnx_logits
-from models.recipes import recipe_for
+from models.recipes import recipe_for, recipe_from
 from models.runs import claimed, note_machine, read_history, start_run
-from models.train import build_learning, build_network, kept_epoch, patience_is_over, train
+from models.train import train
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 
@@ -107,7 +109,8 @@ def test_a_schedule_that_ends_at_0_keeps_its_last_epoch_and_any_other_its_best(
         {"epoch": float(epoch), "val_accuracy": accuracy}
         for epoch, accuracy in enumerate(accuracies, start=1)
     ]
-    assert kept_epoch(history, schedule) == kept
+    settings = {"schedule": schedule, "warmup": 0}
+    assert kept_epoch(history, recipe_for("mnist", "lenet", "backprop", settings)) == kept
 
 
 @pytest.mark.usefixtures("on_made_data")
@@ -117,7 +120,7 @@ def test_the_models_weights_are_those_of_the_epoch_that_is_kept(schedule, tmp_pa
     assert main(["train", "mnist", "lenet", *settings]) == 0
     (folder,) = tmp_path.iterdir()
     card, history = read_card(folder), read_history(folder)
-    assert card.training.best_epoch == kept_epoch(history, schedule)
+    assert card.training.best_epoch == kept_epoch(history, recipe_from(card.training.recipe))
     kept = history[card.training.best_epoch - 1]
     assert card.validation.accuracy == pytest.approx(kept["val_accuracy"], abs=1e-6)
 

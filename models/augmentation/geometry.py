@@ -1,16 +1,9 @@
-"""Random changes to training images, on arrays, so that they are the same on every backend.
-
-Each takes images (N, height, width, channels), float32 in 0..1, and a numpy generator, and returns
-new ones of the same shape. Recipes name them with their strengths: `augment = {shift = 2}`.
-"""
-
-from collections.abc import Callable, Mapping
+"""Move, mirror, turn and cover: changes of where things are in an image."""
 
 import numpy as np
 import numpy.typing as npt
 
-Batch = npt.NDArray[np.float32]
-Each = npt.NDArray[np.float64]  # (N,)
+from models.augmentation.types import Batch, Each
 
 
 def shift(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
@@ -60,33 +53,33 @@ def warp(images: Batch, strength: float, random: np.random.Generator) -> Batch:
     scale_y = 1 + 0.15 * strength * random.uniform(-1, 1, n)
     scale_x = 1 + 0.15 * strength * random.uniform(-1, 1, n)
     slant = 0.15 * strength * random.uniform(-1, 1, n)
-    return _transformed(images, angle, scale_y, scale_x, slant)
+    return transformed(images, angle, scale_y, scale_x, slant)
 
 
 def rotate(images: Batch, degrees: float, random: np.random.Generator) -> Batch:
     """Turn each image about its centre by up to `degrees` each way, as `warp` does."""
     n = len(images)
     angle = np.deg2rad(degrees) * random.uniform(-1, 1, n)
-    return _transformed(images, angle, np.ones(n), np.ones(n), np.zeros(n))
+    return transformed(images, angle, np.ones(n), np.ones(n), np.zeros(n))
 
 
-AUGMENTATIONS: dict[str, Callable[[Batch, float, np.random.Generator], Batch]] = {
-    augmentation.__name__: augmentation for augmentation in (warp, rotate, shift, flip, cutout)
-}
+def transformed(
+    images: Batch,
+    angle: Each,
+    scale_y: Each,
+    scale_x: Each,
+    slant: Each,
+    moved_y: Each | float = 0.0,
+    moved_x: Each | float = 0.0,
+) -> Batch:
+    """Rotate by `angle` (radians), scale, slant and move (pixels) each image about its centre.
 
-
-def augment(images: Batch, wanted: Mapping[str, float], random: np.random.Generator) -> Batch:
-    """Apply the augmentations `wanted` (name -> strength), in their order."""
-    for name, strength in wanted.items():
-        images = AUGMENTATIONS[name](images, strength, random)
-    return images
-
-
-def _transformed(images: Batch, angle: Each, scale_y: Each, scale_x: Each, slant: Each) -> Batch:
-    """Rotate by `angle` (radians), scale and slant each image about its centre."""
+    All but `images` are (N,), a value for each. What comes from beyond the border is 0.
+    """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    y, x = y[None] - (height - 1) / 2, x[None] - (width - 1) / 2
+    y = y[None] - (height - 1) / 2 - np.reshape(moved_y, (-1, 1, 1))
+    x = x[None] - (width - 1) / 2 - np.reshape(moved_x, (-1, 1, 1))
     cos, sin = (f(angle)[:, None, None] for f in (np.cos, np.sin))
     source_x = (cos * x - sin * y) / scale_x[:, None, None] + slant[:, None, None] * y
     source_y = (sin * x + cos * y) / scale_y[:, None, None]
