@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.datasets import load
+    from models.distillation import teachers_of
     from models.recipes import recipe_for, recipe_from
     from models.runs import open_run, start_run
     from models.train import train
@@ -61,7 +62,8 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         overrides |= {"teachers": list(map(str, wanted.teacher))} if wanted.teacher else {}
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
-        load(wanted.dataset)  # without data there is nothing to start
+        load(wanted.dataset)  # without data or teachers there is nothing to start
+        teachers_of(recipe, wanted.dataset)
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
         )

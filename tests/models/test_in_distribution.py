@@ -1,13 +1,15 @@
 """After reward learning: what is far from the training images is told from what is like them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from app.inference import interpret
+from app.inference import infer, interpret
 from models.__main__ import main
-from models.cards import read_card
-from models.datasets import load, split
-from models.export import onnx_logits
+from models.cards import find_models, read_card
+from models.datasets import load, scaled, split
+from models.export import onnx_answers, onnx_logits
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,8 @@ def model(made_data, tmp_path_factory):
 def in_distribution(folder, images):
     """The share of these images that the service would say are like the training data."""
     calibration = read_card(folder).calibration
-    return interpret(onnx_logits(folder, images), calibration).in_distribution.mean()
+    outcome = infer(lambda pixels: onnx_answers(folder, pixels), scaled(images), calibration)
+    return outcome.in_distribution.mean()
 
 
 def test_it_learned_them(model):
@@ -71,3 +74,20 @@ def test_what_is_far_from_the_data_is_flagged(model, far_out):
         "shuffled": random.permuted(digits.reshape(len(digits), -1), axis=1).reshape(digits.shape),
     }[far_out]
     assert in_distribution(folder, images) < 0.1
+
+
+PUBLISHED = [
+    pytest.param(folder, card, id=card.name)
+    for folder, card in find_models(Path(__file__).parents[2] / "weights")
+]
+
+
+@pytest.mark.parametrize(("folder", "card"), PUBLISHED)
+def test_no_published_model_calls_a_blank_picture_familiar(folder, card):
+    """A network's answer to one is nothing that training has shaped; some are very sure."""
+    shape = (card.input.height, card.input.width, card.input.channels)
+    blank = np.stack([np.full(shape, level, np.uint8) for level in range(0, 256, 15)])
+    nearly = blank.copy()
+    nearly[:, 0, 0] ^= 8
+    assert in_distribution(folder, blank) == 0
+    assert in_distribution(folder, nearly) == 0

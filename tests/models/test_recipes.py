@@ -47,7 +47,12 @@ def test_a_dot_reaches_into_a_table():
         ({"halve_every": 0}, "halve_every: expected 1 or more, found 0"),
         ({"patience": -1}, "patience: expected 0 or more, found -1"),
         ({"rules": ["backprop"]}, "unknown settings rules"),
-        ({"augment.blur": 1}, "augment: expected warp, rotate, shift, flip, cutout, found 'blur'"),
+        ({"augment.sepia": 1}, "augment: expected warp, rotate, shift, flip, cutout, brightness"),
+        ({"average": -1}, "average: expected 0 or more, found -1"),
+        ({"floor": 2}, "floor: expected from 0 to 1, found 2"),
+        ({"teachers": "a/run"}, "teachers: expected a list, found 'a/run'"),
+        ({"teacher_weight": 1.5}, "teacher_weight: expected from 0 to 1, found 1.5"),
+        ({"teacher_temperature": 0}, "teacher_temperature: expected above 0, found 0"),
         ({"rythm": 1}, "unknown settings rythm"),
         ({"preset": "fast"}, "mnist lenet has no preset 'fast'; it has: none"),
         ({"preset": 3}, "mnist lenet has no preset 3; it has: none"),
@@ -112,7 +117,8 @@ def test_a_card_from_before_there_were_presets_is_of_the_recipe_itself():
 
 @pytest.mark.parametrize(
     ("dataset", "architecture"),
-    [("mnist", "dense"), ("mnist", "conv"), ("mnist", "loccon")]
+    [("mnist", "dense"), ("mnist", "conv")]
+    + [(dataset, "loccon") for dataset in ("mnist", "cifar10", "cifar100")]
     + [(dataset, "deep") for dataset in ("cifar10", "cifar100", "tiny-imagenet")],
 )
 def test_the_brainprop_recipes_are_the_papers_settings(dataset, architecture):

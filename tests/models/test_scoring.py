@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from app.inference import interpret
+from models.contrast import contrasts
+from models.datasets import scaled
 from models.scoring import (
     calibrate,
     energy_scores,
@@ -13,6 +15,10 @@ from models.scoring import (
     softmax,
     wilson_interval,
 )
+
+
+def blank(n):
+    return np.zeros((n, 4, 4, 1), np.uint8)
 
 
 def test_scores_count_each_true_class():
@@ -44,7 +50,7 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
     logits = random.normal(size=(40_000, 5)) * 2
     cumulated = softmax(logits / temperature).cumsum(axis=1)
     labels = (random.random((len(logits), 1)) > cumulated).sum(axis=1)
-    found = calibrate(logits, labels)
+    found = calibrate(logits, (blank(len(labels)), labels))
     assert found.temperature == pytest.approx(temperature, rel=0.05)
     assert found.ece_after <= found.ece_before + 1e-3
     assert found.ece_after < 0.02
@@ -56,16 +62,26 @@ def test_a_confident_guesser_has_the_calibration_error_of_its_mistakes():
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.3)
 
 
+def test_the_least_contrast_is_that_of_the_flattest_validation_image():
+    images = np.zeros((3, 4, 4, 2), np.uint8)
+    images[0, :2, :, 0], images[1, :2] = 204, 255
+    images[2] = 255, 0  # colour alone shows nothing
+    found = contrasts(scaled(images))
+    np.testing.assert_allclose(found, [0.4 / 2**0.5, 0.5, 0], atol=1e-6)
+    fitted = calibrate(np.eye(2, 3, dtype=np.float32), (images[:2], np.arange(2)))
+    assert fitted.least_contrast == pytest.approx(found[:2].min())
+
+
 def test_95_percent_of_the_validation_images_are_in_distribution():
     logits = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
-    found = calibrate(logits, np.arange(2000) % 4)
+    found = calibrate(logits, (blank(2000), np.arange(2000) % 4))
     energies = energy_scores(logits, found.energy_temperature)
     assert (energies >= found.energy_threshold).mean() == pytest.approx(0.95, abs=1e-3)
 
 
 def test_the_service_and_the_card_take_the_same_energy_score():
     outputs = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
-    found = calibrate(outputs, np.arange(50) % 4)
+    found = calibrate(outputs, (blank(50), np.arange(50) % 4))
     np.testing.assert_allclose(
         interpret(outputs, found).energy, energy_scores(outputs, found.temperature), rtol=1e-12
     )
