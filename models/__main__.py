@@ -240,7 +240,8 @@ def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
     columns = []
     for folder, card in found:
         result = measure_corrupted(folder, card)
-        write_card(folder, dataclasses.replace(card, corrupted=result))
+        if card.test is not None:
+            write_card(folder, dataclasses.replace(card, corrupted=result))
         shares = (result.accuracy, *(result.by_corruption[name] for name in NAMES))
         told = "-" if result.wrong_auroc is None else f"{result.wrong_auroc:.3f}"
         cells = (*(f"{share:.2%}" for share in shares), told)

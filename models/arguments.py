@@ -94,7 +94,9 @@ def command_line() -> argparse.ArgumentParser:
     evaluate.add_argument("--rule")
     evaluate.add_argument("--all", action="store_true", help="every published model")
     evaluate.add_argument(
-        "--corrupted", action="store_true", help="on spoilt pictures, and put that into the card"
+        "--corrupted",
+        action="store_true",
+        help="on spoilt pictures; goes into the card of a published model",
     )
 
     calibrate = commands.add_parser(

@@ -6,20 +6,25 @@ import numpy as np
 
 from models.cards import Card, Corrupted
 from models.corruptions import NAMES, SEVERITY, corrupt
-from models.datasets import load, scaled
+from models.datasets import load, scaled, split
 from models.export import onnx_answers
 from models.scoring import auroc, energy_scores
 
-IMAGES = 2_000  # of the test set, its first: thirty thousand answers over all corruptions
+IMAGES = 2_000  # thirty thousand answers over all corruptions
 
 
 def measure_corrupted(folder: Path, card: Card, severity: int = SEVERITY) -> Corrupted:
-    """Classify IMAGES test images under each corruption with the model.onnx in `folder`.
+    """Classify IMAGES images under each corruption with the model.onnx in `folder`.
 
-    Raises DataError where there is no data, CorruptionError for a severity outside 1..5.
+    They are the first of the test set; before publication of the validation split, so that a recipe
+    can be chosen by them. Raises DataError where there is no data, CorruptionError for a severity
+    outside 1..5.
     """
     arrays = load(card.dataset)
-    images, labels = scaled(arrays.x_test[:IMAGES]), arrays.y_test[:IMAGES]
+    chosen = arrays.x_test, arrays.y_test
+    if card.test is None:
+        _, chosen = split(arrays.x_train, arrays.y_train, card.training.recipe["validation"])
+    images, labels = scaled(chosen[0][:IMAGES]), chosen[1][:IMAGES]
     by_corruption, energies, wrong = {}, [], []
     for name in NAMES:
         logits = onnx_answers(folder, corrupt(images, name, severity))

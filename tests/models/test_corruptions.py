@@ -5,6 +5,7 @@ import pytest
 
 from models.__main__ import main
 from models.cards import read_card
+from models.corrupted import measure_corrupted
 from models.corruptions import NAMES, CorruptionError, corrupt
 from models.scoring import auroc
 
@@ -75,3 +76,12 @@ def test_publishing_puts_them_into_the_card_and_evaluate_measures_them_again(
     said = capsys.readouterr().out
     assert "dotted lines" in said
     assert f"{card.corrupted.accuracy:.2%}" in said
+
+
+@pytest.mark.usefixtures("on_made_data")
+def test_a_run_is_measured_on_its_validation_split_and_its_card_stays_as_it_is(runs, capsys):
+    before = read_card(runs["backprop"])
+    assert measure_corrupted(runs["backprop"], before).images == before.validation.images
+    assert main(["evaluate", str(runs["backprop"]), "--corrupted"]) == 0
+    assert "mean" in capsys.readouterr().out
+    assert read_card(runs["backprop"]) == before
