@@ -11,11 +11,11 @@ import numpy as np
 
 from models.augmentation.garments import garment
 from models.augmentation.geometry import cutout, flip, rotate, shift, warp
-from models.augmentation.light import blur, brightness, contrast, noise, shade
+from models.augmentation.light import blur, brightness, contrast, haze, noise, shade
 from models.augmentation.mixing import cutmix, mixup
 from models.augmentation.resolution import jpeg, resample
 from models.augmentation.sent import photographed, written
-from models.augmentation.strokes import thickness
+from models.augmentation.strokes import ruled, thickness
 from models.augmentation.trivial import trivial
 from models.augmentation.types import Augmentation, Batch, Mixture, Rows
 
@@ -23,8 +23,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     augmentation.__name__: augmentation
     for augmentation in (
         *(warp, rotate, shift, flip, cutout),
-        *(brightness, contrast, shade, noise, blur),
-        *(resample, jpeg, thickness),
+        *(brightness, contrast, shade, haze, noise, blur),
+        *(resample, jpeg, thickness, ruled),
         *(trivial, written, photographed, garment),
     )
 }

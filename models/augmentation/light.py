@@ -1,4 +1,4 @@
-"""Change what a camera and its light do: brightness, contrast, shading, noise and blur.
+"""Change what a camera and its light do: brightness, contrast, shading, haze, noise and blur.
 
 The strength is the most that an image gets; how much each one gets is drawn evenly below it.
 """
@@ -24,14 +24,17 @@ def contrast(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 def shade(images: Batch, most: float, random: np.random.Generator) -> Batch:
     """Darken each image towards one side, by up to the share `most` (0..1) at the far corner."""
-    n, (height, width) = len(images), images.shape[1:3]
-    angle, depth = random.uniform(0, 2 * np.pi, n), random.uniform(0, most, n)
-    y, x = np.linspace(-1, 1, height)[None, :, None], np.linspace(-1, 1, width)[None, None, :]
-    across = np.sin(angle)[:, None, None] * y + np.cos(angle)[:, None, None] * x
-    ramp = (1 + across / np.sqrt(2)) / 2  # 0 to 1
-    light = 1 - depth[:, None, None] * ramp
-    shaded: Batch = (images * light[..., None]).astype(np.float32)
+    depth = _each(random.uniform(0, most, len(images)))
+    shaded: Batch = images * (1 - depth * _ramps(images, random))
     return shaded
+
+
+def haze(images: Batch, most: float, random: np.random.Generator) -> Batch:
+    """Blend each image with a light of its own, by up to the share `most` at the far corner."""
+    n = len(images)
+    light = _each(random.uniform(0, 1, n))
+    share = _ramps(images, random) * _each(random.uniform(0, most, n))
+    return images + share * (light - images)
 
 
 def noise(images: Batch, most: float, random: np.random.Generator) -> Batch:
@@ -64,6 +67,16 @@ def gaussian_blur(images: Batch, deviations: Each) -> Batch:
             axis=0,
         )
     return images
+
+
+def _ramps(images: Batch, random: np.random.Generator) -> Batch:
+    """Ramps (N, height, width, 1) between 0 and 1, each in a direction of its own."""
+    height, width = images.shape[1:3]
+    angle = _each(random.uniform(0, 2 * np.pi, len(images)))
+    y = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :, None]
+    ramps: Batch = (1 + (np.sin(angle) * y + np.cos(angle) * x) / np.float32(2**0.5)) / 2
+    return ramps
 
 
 def _each(values: Each) -> Batch:

@@ -6,9 +6,9 @@ Most images of a batch stay as they are, since the data set's own test images ar
 import numpy as np
 
 from models.augmentation.geometry import rotate
-from models.augmentation.light import blur, brightness, contrast, noise, shade
+from models.augmentation.light import blur, brightness, contrast, haze, noise, shade
 from models.augmentation.resolution import jpeg, resample
-from models.augmentation.strokes import thickness
+from models.augmentation.strokes import ruled, thickness
 from models.augmentation.types import Augmentation, Batch
 
 Steps = tuple[tuple[Augmentation, float], ...]  # with their strengths, in the order of the way
@@ -18,7 +18,9 @@ STEPS_OF_EACH = 2
 WRITTEN: Steps = (
     (thickness, 0.8),
     (rotate, 12.0),
+    (ruled, 1.0),
     (shade, 0.6),
+    (haze, 0.9),
     (contrast, 0.7),
     (brightness, 0.3),
     (blur, 1.2),
@@ -29,6 +31,7 @@ WRITTEN: Steps = (
 PHOTOGRAPHED: Steps = (
     (rotate, 8.0),
     (shade, 0.6),
+    (haze, 0.9),
     (contrast, 0.9),
     (brightness, 0.3),
     (blur, 1.2),
@@ -39,7 +42,7 @@ PHOTOGRAPHED: Steps = (
 
 
 def written(images: Batch, share: float, random: np.random.Generator) -> Batch:
-    """Change the share of the images as writing changes: pen, hand, light, camera and file."""
+    """Change the share of the images as writing changes: pen, hand, paper, light and file."""
     return some_of(images, WRITTEN, share, random)
 
 

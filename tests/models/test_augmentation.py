@@ -28,8 +28,8 @@ from models.batches import TrainingBatches
 
 STRENGTHS = {
     **{"warp": 1.0, "rotate": 10, "shift": 3, "flip": 0.5, "cutout": 8},
-    **{"brightness": 0.3, "contrast": 0.5, "shade": 0.5, "noise": 0.2, "blur": 1.0},
-    **{"resample": 0.5, "jpeg": 60, "thickness": 0.8},
+    **{"brightness": 0.3, "contrast": 0.5, "shade": 0.5, "haze": 0.5, "noise": 0.2, "blur": 1.0},
+    **{"resample": 0.5, "jpeg": 60, "thickness": 0.8, "ruled": 0.9},
     **{"trivial": 1.0, "written": 0.5, "photographed": 0.5, "garment": 0.5},
 }
 GREY_ALONE = ("garment",)
