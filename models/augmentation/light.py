@@ -75,8 +75,8 @@ def _ramps(images: Batch, random: np.random.Generator) -> Batch:
     angle = _each(random.uniform(0, 2 * np.pi, len(images)))
     y = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :, None]
-    ramps: Batch = (1 + (np.sin(angle) * y + np.cos(angle) * x) / np.float32(2**0.5)) / 2
-    return ramps
+    ramps = 0.5 + (np.sin(angle) * y + np.cos(angle) * x) / 2**1.5
+    return np.asarray(ramps, np.float32)
 
 
 def _each(values: Each) -> Batch:
