@@ -82,7 +82,9 @@ def command_line() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report", parents=[shelf], help="renew the pages of docs/, all or one, from what is known"
     )
-    report.add_argument("page", nargs="?", choices=("metaplasticity", "vgg", "brainprop"))
+    report.add_argument(
+        "page", nargs="?", choices=("metaplasticity", "vgg", "brainprop", "training")
+    )
     report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
 
     data = commands.add_parser("data", help="download and prepare data sets, and say what is there")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import MetaplasticError
-from models.studies import brainprop_page, metaplasticity_page, vgg_page
+from models.studies import brainprop_page, metaplasticity_page, training_page, vgg_page
 from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING
 from models.studies.plan import Group, Limits
 from models.studies.results import Tables, read_done
@@ -16,7 +16,8 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "vgg": {"vgg": INGREDIENTS},
 }
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
-PAGES = (*_STUDY_PAGES, "brainprop")
+_PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
+PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
 _OUTCOME = "<!-- {study}: python -m models report {study} -->"  # its line in the README follows
 
 Rows = list[tuple[str, ...]]
@@ -65,12 +66,12 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
 def write_report(page: str, docs: Path, shelf: Path) -> Path:
     """Renew one of PAGES in `docs`, and a study's line in the README beside `docs`.
 
-    A study's page is made of `docs`/results; of BrainProp's only the table is, of the models on
-    the shelf and of `docs`/runs.
+    A study's page is made of `docs`/results; of the others only the table is, of the models on the
+    shelf and of `docs`/runs.
     """
     path = docs / f"{page}.md"
-    if page == "brainprop":
-        text = brainprop_page.page(path.read_text(encoding="utf-8"), docs, shelf)
+    if page in _PAGES_OF_CARDS:
+        text = _PAGES_OF_CARDS[page].page(path.read_text(encoding="utf-8"), docs, shelf)
     else:
         text = _STUDY_PAGES[page].page(docs / "results", docs / "images")
         readme = docs.parent / "README.md"
