@@ -47,6 +47,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         card = read_card(wanted.like)
         recipe = recipe_from(card.training.recipe)
         load(card.dataset)
+        teachers_of(recipe, card.dataset)
         run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
     elif wanted.dataset is None or wanted.architecture is None:
         parser.error("train needs a data set and an architecture, --like MODEL or --resume RUN")

@@ -51,28 +51,33 @@ def keep_best(folder: Path, network: keras.Model, trained: keras.Model) -> None:
 
 
 class EpochStarter(keras.callbacks.Callback):
-    """Before each epoch, set all that is random in it by the seed and the epoch alone.
-
-    A resumed training then sees the images and drops the activations that an uninterrupted one
-    would have: Keras saves no state of a Dropout layer's generator.
-    """
+    """Before each epoch, set all that is random in it by the seed and the epoch alone."""
 
     def __init__(self, batches: TrainingBatches, seed: int) -> None:
         super().__init__()
         self._batches, self._seed = batches, seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._batches.start_epoch(epoch)
-        for index, layer in enumerate(self.model.layers):
-            if hasattr(layer, "seed_generator"):
-                (seed,) = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)
-                layer.seed_generator.state.assign([int(seed) >> 1, 0])
-        if keras.backend.backend() == "torch":
-            # Keras' Dropout draws from PyTorch's own generator there, whatever its layer's says.
-            import torch
+        start_epoch(self.model, self._batches, self._seed, epoch)
 
-            (seed,) = np.random.SeedSequence((self._seed, epoch)).generate_state(1)
-            torch.manual_seed(int(seed))
+
+def start_epoch(model: keras.Model, batches: TrainingBatches, seed: int, epoch: int) -> None:
+    """Set the images of an epoch, from 0, and what is dropped in it, by the seed and it alone.
+
+    A resumed training then sees the images and drops the activations that an uninterrupted one
+    would have: Keras saves no state of a Dropout layer's generator.
+    """
+    batches.start_epoch(epoch)
+    for index, layer in enumerate(model.layers):
+        if hasattr(layer, "seed_generator"):
+            (drawn,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1)
+            layer.seed_generator.state.assign([int(drawn) >> 1, 0])
+    if keras.backend.backend() == "torch":
+        # Keras' Dropout draws from PyTorch's own generator there, whatever its layer's says.
+        import torch
+
+        (drawn,) = np.random.SeedSequence((seed, epoch)).generate_state(1)
+        torch.manual_seed(int(drawn))
 
 
 class EpochKeeper(keras.callbacks.Callback):

@@ -18,6 +18,7 @@ from models.epochs import (
     keep_best,
     kept_epoch,
     patience_is_over,
+    start_epoch,
 )
 from models.export import agreement, export, keras_logits, onnx_logits
 from models.interruption import interrupted_between_steps
@@ -98,7 +99,7 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     if recipe.average:
         # Whether the epochs have ended now or in a process before: from their files, by their seed.
         model.set_weights(tail_mean(run.folder, len(history), recipe.average))
-        batches.start_epoch(len(history))
+        start_epoch(model, batches, recipe.seed, len(history))
         measure_batch_norm(model, batches)
         keep_best(run.folder, network, model)
 

@@ -220,12 +220,16 @@ def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     backend, made_data, tmp_path, monkeypatch
 ):
-    """The one with the most that could be lost: exploration, dropout, schedule, two optimizers."""
+    """The one with the most that could be lost.
+
+    That is exploration, dropout, schedule, two optimizers and the weights that are averaged.
+    """
     monkeypatch.setenv("KERAS_BACKEND", backend)
     arguments = ["mnist", "conv", "--rule", "brainprop", "--preset", "fast", "--seed", "3"]
     arguments += ["--epochs", "4", "--batch-size", "50", "--set", "brainprop.epsilon=0.5"]
     arguments += ["--set", "brainprop.metaplastic={rule = 'consolidating', strength = 3}"]
     arguments += ["--set", "network={maps = 4, hidden = 16, he = true}"]
+    arguments += ["--set", "average=3", "--set", "floor=0.1"]
     straight = training_process(
         made_data, [*arguments, "--runs", str(tmp_path / "straight")], stderr=subprocess.PIPE
     )
