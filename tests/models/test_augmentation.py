@@ -268,6 +268,14 @@ def test_a_batch_depends_on_seed_epoch_and_place_alone():
     assert numbers(batches(seed=2)[0]) != numbers(batches()[0])
 
 
+def test_the_order_in_which_batches_are_asked_for_changes_nothing():
+    forwards, backwards = batches(), batches()
+    one = [forwards[place] for place in (0, 1, 2)]
+    other = [backwards[place] for place in (2, 1, 0)][::-1]
+    assert all((a[0] == b[0]).all() for a, b in zip(one, other, strict=True))
+    assert (forwards[1][0] == one[1][0]).all()  # asked for again
+
+
 def test_a_teacher_answers_the_augmented_images_and_its_answers_go_with_their_labels():
     drawn = batches(teach=lambda images: np.repeat(images[:, :1, 0, 0], 10, axis=1))
     images, pairs = drawn[0]
