@@ -1,9 +1,11 @@
 """Logits become calibrated probabilities and an energy, at any size of the logits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from app.inference import interpret, most_probable
+from app.inference import infer, interpret, most_probable
 from models.cards import Calibration
 
 
@@ -44,6 +46,18 @@ def test_a_cards_energy_temperature_is_that_of_the_score() -> None:
 def test_an_energy_below_the_threshold_is_out_of_distribution() -> None:
     logits = np.array([[10.0, 0.0], [1.0, 0.0]], np.float32)
     assert interpret(logits, calibration(threshold=5)).in_distribution.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("images", [2, 40])
+def test_a_picture_that_shows_less_than_any_of_the_training_data_is_unlike_it(images: int) -> None:
+    """However sure the network is."""
+    pixels = np.full((images, 4, 4, 1), 0.5, np.float32)
+    pixels[1, :2] = 0.9  # a contrast of 0.2
+    card = replace(calibration(threshold=5), least_contrast=0.19)
+    sure = lambda given: np.tile(np.float32([10, 0]), (len(given), 1))  # noqa: E731
+    found = infer(sure, pixels, card).in_distribution
+    assert found.tolist() == [place == 1 for place in range(images)]
+    assert infer(sure, pixels, replace(card, least_contrast=0.0)).in_distribution.all()
 
 
 def test_the_most_probable_come_first_and_ties_in_their_order() -> None:
