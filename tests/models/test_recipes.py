@@ -54,8 +54,8 @@ def test_a_dot_reaches_into_a_table():
         ({"teacher_weight": 1.5}, "teacher_weight: expected from 0 to 1, found 1.5"),
         ({"teacher_temperature": 0}, "teacher_temperature: expected above 0, found 0"),
         ({"rythm": 1}, "unknown settings rythm"),
-        ({"preset": "fast"}, "mnist lenet has no preset 'fast'; it has: none"),
-        ({"preset": 3}, "mnist lenet has no preset 3; it has: none"),
+        ({"preset": "fast"}, "mnist lenet has no preset 'fast'; it has: sent"),
+        ({"preset": 3}, "mnist lenet has no preset 3; it has: sent"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_was_expected(overrides, message):

@@ -314,7 +314,7 @@ def made_docs(tmp_path_factory):
     """Pages of made-up rows, in which `consolidating` gains 2 points and `pattern` loses 2."""
     root = tmp_path_factory.mktemp("project")
     write_all(root / "docs/results")
-    for file in ("README.md", "docs/brainprop.md"):
+    for file in ("README.md", "docs/brainprop.md", "docs/training.md"):
         (root / file).write_text((ROOT / file).read_text())
     shutil.copytree(ROOT / "docs/runs", root / "docs/runs")
     for study in ("metaplasticity", "vgg"):
