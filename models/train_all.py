@@ -67,9 +67,14 @@ def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> i
 
 
 def train_planned(planned: Planned, runs: Path) -> Card:
-    """Train a planned model from its start, or go on with its unfinished run."""
+    """Train a planned model from its start, or go on with its unfinished run.
+
+    Raises TeacherError, before anything is begun, where the recipe's teachers are not there.
+    """
+    from models.distillation import teachers_of
     from models.train import train
 
+    teachers_of(planned.recipe, planned.dataset)  # without them there is nothing to start
     if planned.folder is not None:
         run = open_run(planned.folder)
     else:

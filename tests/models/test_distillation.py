@@ -52,6 +52,21 @@ def test_several_teachers_answer_with_their_mean(runs):
     np.testing.assert_allclose(together, np.mean(both, axis=0), atol=1e-6)
 
 
+def test_a_teacher_that_averages_over_the_mirror_image_answers_the_image_alone(tmp_path):
+    command = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
+    assert main([*command, "--set", "mirror=true", "--set", "network.kernels=[4, 6]"]) == 0
+    (folder,) = tmp_path.iterdir()
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
+    answer = teacher(recipe_of(folder, teacher_temperature=1.0), "mnist")
+    pixels = images.astype(np.float32) / 255
+    own, other = answer(pixels), answer(pixels[:, :, ::-1])
+    assert np.abs(own - other).max() > 1e-3
+    together = softmax((np.log(own) + np.log(other)) / 2)
+    temperature = read_card(folder).calibration.temperature
+    served = softmax(onnx_logits(folder, images) / temperature)
+    np.testing.assert_allclose(together, served, atol=1e-4)
+
+
 def test_without_teachers_there_is_none():
     assert teacher(recipe_of(), "mnist") is None
 

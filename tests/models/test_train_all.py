@@ -100,3 +100,11 @@ def test_an_unfinished_run_is_gone_on_with(train_all, tmp_path):
     train_all()
     assert read_card(run.folder).training.command == "begun by hand"
     assert len(trained()) == 2
+
+
+def test_a_recipe_whose_teacher_is_not_there_is_not_begun(train_all, tmp_path, capsys):
+    taught = "[mnist.lenet.presets.taught]\nteachers = ['weights/mnist/vgg/metaplastic/9']\n"
+    (tmp_path / "recipes.toml").write_text(RECIPES + taught)
+    assert main(["train-all", "--preset", "taught"]) == 1
+    assert "weights/mnist/vgg/metaplastic/9 is no teacher" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
