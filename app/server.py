@@ -14,7 +14,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from app import create_app
+from app import create_app, sandbox
 from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder
 from app.errors import RequestError, http_bytes
@@ -144,6 +144,7 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 
 def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
+    sandbox.start()  # while the worker has one thread
     heed_sigterm()
     worker.app.application.extensions["worker"] = worker
     catalogue: Catalogue = worker.app.application.extensions["catalogue"]

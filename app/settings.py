@@ -121,6 +121,15 @@ class Settings:
     max_megapixels: int = _setting(
         50, _whole(1, 178), "million pixels", "the largest image, checked before it is decoded"
     )
+    max_work: int = _setting(
+        2,
+        _whole(1, 3600),
+        "processor seconds",
+        "for decoding and preparing the images of one request",
+    )
+    max_decode_mib: int = _setting(
+        300, _whole(64, 16_384), "MiB", "of memory for decoding one image, beyond an idle worker's"
+    )
     keys: Path | None = _setting(
         None,
         Path,

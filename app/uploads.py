@@ -1,7 +1,6 @@
 """The `read` stage: from an HTTP request to the bytes of its images."""
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +10,8 @@ from urllib.parse import parse_qs
 import flask
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from app import bounded_json
+from app.bounded_json import values_of_files
 from app.errors import RequestError, check_number
 from app.multipart import Part, parts_of
 from app.records import timed
@@ -157,7 +158,7 @@ def _read_form(request: flask.Request) -> str:
 
 def _read_json(request: flask.Request, max_images: int) -> list[Upload]:
     try:
-        content = json.loads(whole_body(request))
+        content = bounded_json.loads(whole_body(request), values_of_files(max_images))
     except (ValueError, RecursionError):
         raise RequestError(400, "bad_json", f"The body is not JSON. {_JSON}") from None
     match content:

@@ -17,6 +17,8 @@ from app.protocols.naming import find_versions
 from app.reloading import Unloaded, new_in, replace_workers
 from app.settings import Settings
 
+_MOST_VALUES = 64  # of a request's JSON; its options are one or two
+
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     """The routes below /v2/repository."""
@@ -75,7 +77,7 @@ def _serve_without(left: frozenset[str], unloaded: Unloaded) -> None:
 
 def _options() -> dict[str, Any]:
     body = read_body(request)
-    return read_object(body, "an object") if body else {}
+    return read_object(body, "an object", _MOST_VALUES) if body else {}
 
 
 def _row(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:

@@ -15,7 +15,7 @@ from app.inference import Outcome, most_probable
 from app.protocols import v2_codec
 from app.protocols.bodies import read_body
 from app.protocols.naming import find_model, find_versions
-from app.protocols.tensors import ask, network_input
+from app.protocols.tensors import ask, most_values, network_input
 from app.settings import Settings
 from app.version import VERSION
 
@@ -59,7 +59,8 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     def infer(name: str, version: str | None = None) -> Response:
         model = find_model(catalogue, name, version)
         length = request.headers.get(v2_codec.HEADER_LENGTH)
-        question = v2_codec.decode(read_body(request), length, INPUT, OUTPUTS)
+        most = most_values(model.card.input, settings.max_images)
+        question = v2_codec.decode(read_body(request), length, INPUT, OUTPUTS, most)
         pixels = network_input(question.images, model.card.input, settings.max_images)
         return _respond(model, question, ask(model, pixels))
 

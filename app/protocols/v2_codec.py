@@ -46,14 +46,19 @@ class Output:
 
 
 def decode(
-    body: bytes, header_length: str | None, inputs: str, outputs: tuple[str, ...]
+    body: bytes,
+    header_length: str | None,
+    inputs: str,
+    outputs: tuple[str, ...],
+    most_values: int,
 ) -> Question:
     """The request in `body`, for a model with one input and the named `outputs`.
 
-    `header_length` is the header's value: how much of the body is JSON. Raises RequestError 400.
+    `header_length` is the header's value: how much of the body is JSON, of which at most
+    `most_values` are read. Raises RequestError 400, or 413 for more.
     """
     head, tail = _split(body, header_length)
-    content = read_object(head, EXPECTED)
+    content = read_object(head, EXPECTED, most_values)
     identifier = content.get("id")
     if identifier is not None and not isinstance(identifier, str):
         raise _bad("id: expected a string.")

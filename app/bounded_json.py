@@ -1,0 +1,37 @@
+"""JSON read within a bound on the values that it may hold.
+
+A list or an object takes two or three bytes to send and a hundred to hold, so that the limit on a
+body's bytes is none on memory. Each value but the outermost stands behind a comma, a bracket, a
+brace or a colon behind a name that does; these are counted before anything is made of them.
+"""
+
+import json
+from typing import Any
+
+from app.errors import RequestError
+
+_OPENING = (b",", b"[", b"{")
+
+
+def loads(text: bytes, most_values: int) -> Any:
+    """The JSON in `text`.
+
+    Raises RequestError 413 `too_many_values` where it may hold more than `most_values` (numbers,
+    texts, lists, objects, and names), ValueError and RecursionError where it is no JSON.
+    """
+    # Of commas in texts a data: URL has one, which the bounds leave room for.
+    values = sum(text.count(sign) for sign in _OPENING)
+    if values > most_values:
+        raise RequestError(
+            413,
+            "too_many_values",
+            f"The JSON holds up to {values} values; a request of the most images that are "
+            f"accepted has at most {most_values}. Send fewer at once.",
+            limit=most_values,
+        )
+    return json.loads(text)
+
+
+def values_of_files(images: int) -> int:
+    """The most values of a request with so many image files in base64."""
+    return 64 + 8 * images
