@@ -366,7 +366,10 @@ def _limit(order: dict[str, Any], room: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds) + 1, most))
     if room:
         _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (room + order["bytes"], most))
+        wanted = room + order["bytes"]
+        if most != resource.RLIM_INFINITY:
+            wanted = min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
 
 
 def _address_space() -> int:

@@ -230,7 +230,7 @@ def request_for(name: str, data: bytes, chance: random.Random) -> tuple[str, dic
 
 
 def send_structures(seed: int, count: int) -> bool:
-    """Print the most expensive file of each format; whether the worker lived and nothing was 5xx."""
+    """Print the most expensive file of each format; whether none was lost or answered with 5xx."""
     good = True
     print("| format | seconds | MiB | answers |\n| --- | --- | --- | --- |")
     for name, make in FORMATS.items():
