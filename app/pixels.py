@@ -26,8 +26,9 @@ def on_paper(image: Image.Image, longest: int) -> tuple[Floats, list[str]]:
 def reduced(image: Image.Image, longest: int, turn: Image.Transpose | None = None) -> Image.Image:
     """`image` turned, as plain "L", "RGB" or "RGBA", with neither side above `longest`."""
     factor = -(-max(image.size) // longest)
-    if factor == 1:
-        return plain(image if turn is None else image.transpose(turn))
+    if factor == 1 or image.width * image.height <= _STRIP:
+        image = plain(image if turn is None else image.transpose(turn))
+        return image.reduce(factor) if factor > 1 else image
     white = _white(image)
     whole = (0, 0, *_turned_size(image.size, turn))
     return _reduce_in_strips(image, factor, factor, whole, lambda strip: plain(strip, white), turn)
@@ -46,12 +47,13 @@ def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.I
 def scaled(
     image: Image.Image, mode: str, size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """`opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`, without the copies."""
+    """`opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`, in strips where large."""
+    bicubic = Image.Resampling.BICUBIC
     left, top, right, bottom = box
     across, down = (right - left) / size[0], (bottom - top) / size[1]
     x, y = int(across / _REDUCING_GAP) or 1, int(down / _REDUCING_GAP) or 1
-    if (x, y) == (1, 1):
-        return opaque(image, mode).resize(size, Image.Resampling.BICUBIC, box)
+    if (x, y) == (1, 1) or image.width * image.height <= _STRIP:
+        return opaque(image, mode).resize(size, bicubic, box, reducing_gap=_REDUCING_GAP)
     beyond = 1.5  # pixels of the result that its edges look at, on each side
     area = (
         max(0, int(left - beyond * across)),
@@ -62,7 +64,7 @@ def scaled(
     white = _white(image)
     image = _reduce_in_strips(image, x, y, area, lambda strip: opaque(strip, mode, white))
     box = (left - area[0]) / x, (top - area[1]) / y, (right - area[0]) / x, (bottom - area[1]) / y
-    return image.resize(size, Image.Resampling.BICUBIC, box)
+    return image.resize(size, bicubic, box)
 
 
 def _reduce_in_strips(

@@ -12,7 +12,6 @@ calls that (another server than ours, a command, a test) it is a new interpreter
 the first picture that needs it. Small files of simple kinds are decoded where they are.
 """
 
-import atexit
 import contextlib
 import ctypes
 import gc
@@ -183,9 +182,11 @@ def _start_apart() -> _Nursery:
     return _Nursery(ours, pid, os.getpid())
 
 
-@atexit.register
 def _give_up() -> None:
-    """End the nursery, and with it its helper."""
+    """End a nursery that does not answer, and with it its helper.
+
+    Where this process ends they end too: their socket is closed then.
+    """
     global _nursery
     nursery, _nursery = _nursery, None
     if nursery is None:

@@ -128,7 +128,10 @@ class Settings:
         "for decoding and preparing the images of one request",
     )
     max_decode_mib: int = _setting(
-        300, _whole(64, 16_384), "MiB", "of memory for decoding one image, beyond an idle worker's"
+        300,
+        _whole(64, 16_384),
+        "MiB",
+        "of memory for decoding one image, in a process beside each worker",
     )
     keys: Path | None = _setting(
         None,

@@ -45,7 +45,7 @@ ERRORS = {
     },
     "415": {
         "message": "The file is not a picture of a known format. Send PNG, JPEG, GIF, WebP, AVIF, "
-        "TIFF, PPM or BMP.",
+        "HEIC, TIFF, PPM or BMP.",
         "code": "not_an_image",
         "index": 0,
         "filename": "notes.txt",

@@ -155,9 +155,17 @@ def child_of(pid: int) -> int:
     raise AssertionError("there is none")
 
 
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only to be noticed by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists():
+    while not ended(pid):
         assert time.monotonic() < deadline
         time.sleep(0.005)  # between two looks
 

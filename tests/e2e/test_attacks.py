@@ -13,6 +13,7 @@ import requests
 
 from tests.app import attacks
 from tests.e2e.conftest import PATIENCE, ROOT, Service, running
+from tests.e2e.test_under_load import wait_until
 
 Start = Callable[..., AbstractContextManager[Service]]
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
@@ -114,4 +115,12 @@ def test_a_worker_takes_its_decoders_with_it(start: Start) -> None:
         decoding = below(worker)[1:]
         assert serves_the_usual(service)
         assert service.stop()[0] == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in decoding)
+    assert wait_until(lambda: all(map(ended, decoding)))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only to be noticed by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
