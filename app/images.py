@@ -117,7 +117,12 @@ class Prepared:
 
 
 def decode(
-    data: bytes, *, max_pixels: int, smallest: tuple[int, int], max_bytes: int | None = None
+    data: bytes,
+    *,
+    max_pixels: int,
+    smallest: tuple[int, int],
+    max_bytes: int | None = None,
+    simple: bool = False,
 ) -> Picture:
     """The first frame of the picture in `data`, in whatever mode its file has.
 
@@ -125,6 +130,7 @@ def decode(
     or an eighth of its size, which is several times faster, but never below 8 times `smallest`.
     `max_pixels` is held against the size that the file claims, before its pixels are read; above
     178 million Pillow's own limit comes first. `max_bytes` is the memory that decoding may take.
+    `simple` files, by `is_simple`, need no look at their structure any more.
 
     A file that ends too early is read if no pixel depends on what is missing.
 
@@ -132,9 +138,9 @@ def decode(
     `too_much_work`.
     """
     kind = _recognise(data)
-    check_structure(kind, data)
-    needed = bytes_per_pixel(kind, data)
-    if max_bytes and needed:
+    if not simple:
+        check_structure(kind, data)
+    if max_bytes and (needed := bytes_per_pixel(kind, data)):
         max_pixels = min(max_pixels, int(max_bytes / needed))
     if kind == "WEBP":
         _check_size(webp_size(data), max_pixels)

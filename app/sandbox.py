@@ -91,7 +91,7 @@ def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Pic
     """
     if is_simple(data):
         smallest = (target.height, target.width)
-        return images.decode(data, max_pixels=limits.pixels, smallest=smallest)
+        return images.decode(data, max_pixels=limits.pixels, smallest=smallest, simple=True)
     size = [target.height, target.width, target.channels]
     order = {
         **{"size": size, "style": target.style, "raw": raw, "pixels": limits.pixels},
