@@ -13,7 +13,6 @@ the first picture that needs it. Small files of simple kinds are decoded where t
 """
 
 import contextlib
-import ctypes
 import gc
 import json
 import logging
@@ -37,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 from app import images
+from app.confinement import confine
 from app.errors import RequestError
 from app.images import Picture
 from app.records import timed
@@ -53,9 +53,6 @@ _SMALLEST_LEFT = 0.01  # seconds; with 0 the timers would be off
 _ENDED, _GREW = 0, 3  # exit statuses of a helper
 _SLOW = {signal.SIGPROF, signal.SIGXCPU, signal.SIGALRM}  # what ends it where its time is over
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # bytes a pixel
-
-# Linux' <sys/prctl.h>
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 @dataclass(frozen=True)
@@ -299,7 +296,7 @@ def _close_all_but(kept: int) -> None:
 
 
 def _help(sock: socket.socket, note: mmap.mmap) -> None:
-    _confine()
+    confine()
     held = _most_held()
     room = _address_space()
     while True:
@@ -345,17 +342,6 @@ def _obey(order: dict[str, Any], file: int) -> dict[str, Any]:
         return {**words, "shape": picture.pixels.shape}
     os.pwrite(file, picture.image.tobytes(), 0)
     return {**words, "mode": picture.image.mode, "image": picture.image.size}
-
-
-def _confine() -> None:
-    """Nothing that a decoder is talked into may reach beyond this process."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        with contextlib.suppress(OSError):  # where memory is short this process is the one to go
-            Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _limit(order: dict[str, Any], room: int) -> None:

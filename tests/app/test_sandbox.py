@@ -233,6 +233,34 @@ print(nursery, open(f"/proc/{nursery}/task/{nursery}/children").read())
         wait_until_gone(pid)
 
 
+@linux
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('/tmp/confined', 'w')",
+        "os.open('/tmp', os.O_RDWR | os.O_TMPFILE)",
+        "socket.socket()",
+        "os.execv(sys.executable, [sys.executable])",
+        "os.kill(os.getppid(), 0)",
+        "os.unlink('/tmp/confined')",
+    ],
+)
+def test_a_decoder_that_is_taken_over_reaches_nothing(attempt: str) -> None:
+    program = f"""
+import os, socket, sys
+from app.confinement import confine
+confine()
+open("README.md").close()
+try:
+    {attempt}
+except PermissionError:
+    print("refused")
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+
+
 def test_several_threads_ask_one_after_the_other(small: bytes) -> None:
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda _: read(small).pixels.tobytes(), range(20)))
