@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from app.images import HEIC_IS_READ
+from app.structure import is_simple
 
 MOST = 32 * 1024 * 1024 - 4096  # bytes of a request's body
 PIXELS = 49_900_000
@@ -324,6 +325,20 @@ def gzipped(chance: random.Random) -> bytes:
             )
 
 
+def simple(chance: random.Random) -> bytes:
+    """What the worker decodes itself: as dear as such a file can be."""
+    packed = zlib.compress(bytes(1 << 20))
+    notes = chance.randint(0, 4) * png_chunk(b"zTXt", b"a\0\0" + packed)
+    notes += chance.randint(0, 80) * png_chunk(b"tEXt", b"a\0" + bytes(chance.randrange(1000)))
+    side, mode = chance.choice((300, 700, 1000)), chance.choice(("L", "RGB", "RGBA", "P"))
+    if mode != "P" and chance.randrange(2):
+        data = saved("JPEG", side, side, mode[:3], quality=chance.choice((5, 20, 50)))
+    else:
+        data = saved("PNG", side, side, mode, compress_level=chance.choice((1, 9)))
+        data = data[:33] + notes + data[33:]
+    return data if is_simple(data) else simple(chance)
+
+
 FORMATS: dict[str, Callable[[random.Random], bytes]] = {
     "JPEG": jpeg,
     "PNG": png,
@@ -333,6 +348,7 @@ FORMATS: dict[str, Callable[[random.Random], bytes]] = {
     "PPM": ppm,
     "WebP": webp,
     "AVIF": lambda chance: boxes(chance, "AVIF", speed=10),
+    "small PNG, JPEG": simple,
     "JSON": json_text,
     "gzip": gzipped,
 }

@@ -111,6 +111,7 @@ JSON = {
         f"V1: {name}": (V1, b'{"instances":[' + _filled(one) + b"0]}")
         for name, one in _FILLINGS.items()
     },
+    "V2: lists in lists": (V2, _v2(b"[" * 1_000_000)),
     "V2: an unknown name": (V2, b'{"x":[' + _filled(b"{},") + b"0]}"),
     "images": ("/predict", b'{"images":[' + _filled(b'"",') + b'""]}'),
     "one image again and again": ("/predict", b"{" + _filled(b'"image":"",') + b'"image":""}'),
