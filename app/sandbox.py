@@ -5,7 +5,7 @@
 The helper decodes one picture at a time, within limits on its processor time, its memory and the
 clock; the system ends it where it passes one of them, and so does a decoder that crashes. The
 nursery, a process of one thread, does nothing but wait for that, tell the worker, and fork the next
-helper, which takes a millisecond or two: a worker with threads of its own could not fork safely.
+helper, which takes a few milliseconds: a worker with threads of its own could not fork safely.
 
 The nursery is forked from the worker by `start`, before the worker has any thread. Where nobody
 calls that (another server than ours, a command, a test) it is a new interpreter that starts with
