@@ -221,7 +221,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
             assert ask(expression)["status"] == "success", expression
     rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
     (group,) = rules["data"]["groups"]
-    assert len(group["rules"]) == 8
+    assert len(group["rules"]) == 9
     _wait_until(
         lambda: all(
             rule["health"] == "ok"
