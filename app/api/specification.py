@@ -69,7 +69,7 @@ ERRORS = {
         "code": "too_busy",
     },
 }
-NOT_READY = {"message": "A model cannot be run; the log says why.", "code": "not_ready"}
+NOT_READY = {"message": "The default model cannot be run; the log says why.", "code": "not_ready"}
 
 
 def arrange(paths: dict[str, Any], order: Iterable[str]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _sample(endpoint: Endpoint) -> Upload | None:
 
 def _passing(model: Model) -> Model:
     """`model`, or one whose session is gone with it where it has none yet."""
-    return model if "problem" in vars(model) else dataclasses.replace(model)
+    return model if model.tried else dataclasses.replace(model)
 
 
 def _add(paths: dict[str, Any], path: str, answer: Any) -> None:
