@@ -13,7 +13,8 @@ from typing import Any
 from prometheus_client.mmap_dict import MmapedDict
 
 _FIRST_SIZE = 64 * 1024  # bytes; prometheus-client doubles it as often as it has to
-_TRY_AGAIN = 30.0  # seconds between two tries to find room, and two log lines on it
+_TRY_AGAIN = 10.0  # seconds between two tries to find room
+_SAY_AGAIN = 60.0  # and between two log lines on it
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,7 @@ class Values:
         self._file: Any = None  # an AllocatedFile, once there is room for one
         self._placed: set[str] = set()  # keys in the file
         self._kept: dict[str, tuple[float, float]] = {}  # the others' values, and their times
-        self._next_try = 0.0
+        self._next_try = self._next_word = 0.0
         _open.append(self)
 
     def read_value(self, key: str) -> tuple[float, float]:
@@ -82,25 +83,31 @@ class Values:
 
     def _file_for(self, key: str) -> Any:
         """The file, with a place for the value of `key`; None where there is no room."""
-        if key in self._placed:
-            return self._file
-        if time.monotonic() < self._next_try:
-            return None
+        if self._kept or key not in self._placed:
+            self._try_to_place(key)
+        return self._file if key in self._placed else None
+
+    def _try_to_place(self, key: str) -> None:
+        """Put the value of `key` into the file, and those that had no room so far."""
+        now = time.monotonic()
+        if now < self._next_try:
+            return
         try:
             self._file = self._file or AllocatedFile(self._filename)
-            self._file.make_room_for(key)
+            for one in (key, *self._kept):
+                self._file.make_room_for(one)
+                self._placed.add(one)
+                if one in self._kept:
+                    self._file.write_value(one, *self._kept.pop(one))
         except OSError as error:
-            self._next_try = time.monotonic() + _TRY_AGAIN
-            _log.warning(
-                "%s: %s. This worker keeps new values of /metrics to itself until there is room.",
-                self._filename,
-                error.strerror,
-            )
-            return None
-        self._placed.add(key)
-        if key in self._kept:
-            self._file.write_value(key, *self._kept.pop(key))
-        return self._file
+            self._next_try = now + _TRY_AGAIN
+            if now >= self._next_word:
+                self._next_word = now + _SAY_AGAIN
+                _log.warning(
+                    "%s: %s. New values of /metrics stay in this worker until there is room.",
+                    self._filename,
+                    error.strerror,
+                )
 
 
 _open: list[Values] = []

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import gunicorn.util
+import numpy.ma  # noqa: F401  np.median would at its first use, when no file may be to be had
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
