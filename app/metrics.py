@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.catalogue import Catalogue
-from app.counting import VARIABLE
+from app.counting import SCRAPES, VARIABLE
 from app.metric_files import AllocatedFile, Values, values_without_room
 from app.records import Record
 
@@ -222,6 +222,6 @@ def _add_to(past: Path, ended: Path) -> None:
 @contextlib.contextmanager
 def _lock(folder: Path, kind: int) -> Iterator[None]:
     """No scrape sees the counts of a dead worker twice, or not at all."""
-    with (folder / "lock").open("w") as file:
+    with (folder / SCRAPES).open("w") as file:
         fcntl.flock(file, kind)
         yield

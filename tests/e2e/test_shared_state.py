@@ -379,6 +379,18 @@ def test_two_models_that_are_unloaded_at_once_are_both_gone(
         assert states == {("mnist-lenet-metaplastic", "READY"), *gone}
 
 
+def test_an_unload_that_cannot_be_noted_down_changes_nothing(
+    start: Start, shelf: Path, keys: Path, small_memory: list[str]
+) -> None:
+    with start(before=small_memory, workers=1, weights=shelf, keys=keys) as service:
+        fill(service)
+        url = f"{service.url}/v2/repository/models/mnist-lenet-backprop/unload"
+        answer = requests.post(url, headers=ADMIN, timeout=PATIENCE)
+        assert answer.status_code == 503
+        assert "Nothing changed" in answer.json()["error"]
+        assert ask(service, "/predict?rule=backprop", **ADMIN) == 200
+
+
 def test_new_workers_that_cannot_start_replace_nobody(start: Start, shelf: Path) -> None:
     """The system has no process for them; when it has, a reload works again."""
     with start(workers=1, weights=shelf) as service:
