@@ -62,6 +62,7 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
+        session._model_bytes = None  # it would keep them for set_providers, which nobody calls
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
