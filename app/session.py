@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import mmap
+import os
 import time
 from pathlib import Path
 
@@ -21,11 +22,12 @@ class ModelBytes:
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises OSError."""
-        data = path.read_bytes()
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        self._memory = mmap.mmap(-1, max(1, len(data)))
-        self._memory[: len(data)] = data
-        self._size = len(data)
+        with path.open("rb") as file:
+            self._size = os.fstat(file.fileno()).st_size
+            self._memory = mmap.mmap(-1, max(1, self._size))
+            with memoryview(self._memory)[: self._size] as view:
+                file.readinto(view)
+                self.sha256 = hashlib.sha256(view).hexdigest()
         self._look_away()
 
     def read(self) -> bytes:
