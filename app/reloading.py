@@ -29,6 +29,7 @@ from app.settings import Settings
 from app.stopping import MOST_PATIENCE
 
 _PATIENCE = MOST_PATIENCE + 10  # seconds for new workers to take over, their models tried before
+_MOST_FILES = 1 << 20
 _TRIAL = 20.0  # seconds that a model has to answer when it is tried
 
 
@@ -199,6 +200,8 @@ def _try_in_turn(models: list[Model]) -> list[str]:
             raise
         if child == 0:
             logging.disable()  # the master says it, once
+            os.closerange(3, theirs)  # the port among them: it is not for this process to keep
+            os.closerange(theirs + 1, _MOST_FILES)
             try:
                 for model in models:
                     problem = dataclasses.replace(model).problem  # its session is gone with it

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.inference import ModelError, Network, open_network
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds until a failed session is tried again
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds until a failed session is tried again
 _log = logging.getLogger("gunicorn.error")
 
 
