@@ -85,6 +85,7 @@ class PatientWorker(Worker):
         self.poller.register(self.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
         self.patience, self.looked = 1.0, time.monotonic()
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
+        self.crammed = False  # no room can be made before one who waits is answered
         while self.alive:
             self._turn()
         self._leave()
@@ -92,7 +93,7 @@ class PatientWorker(Worker):
     def _turn(self) -> None:
         """See who has something to say, and answer one request."""
         self.notify()
-        called = False
+        self.crammed = called = False
         for number, _ in self.poller.poll(0 if self.waiting else self.patience):
             if connection := self.watch.connections.get(number):
                 self._attend(connection)
@@ -179,16 +180,17 @@ class PatientWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         """Take what has come of a request, as far as there is room."""
-        if self.budget.room < _RECEIVED:
+        if self.budget.room < _RECEIVED and not self.crammed:
             self._make_room()
             if connection.closing:
-                return  # it was the one to make room
+                return None  # it was the one to make room
         most = min(_RECEIVED, self.budget.room)
-        # Without room it is tried again when those who wait are answered.
-        open_ended = most <= 0 or self._receive(connection, most)
+        if most <= 0:
+            return self._watch(connection, select.EPOLLIN)
+        open_ended = self._receive(connection, most)
         if connection.received and connection.state in SILENT:
             connection.enter(State.READING, self.settings.read_timeout)
-        self._judge(connection, open_ended)
+        return self._judge(connection, open_ended)
 
     def _judge(self, connection: Connection, open_ended: bool) -> None:
         """Let wait who has sent a whole request. `open_ended`: the rest may still come."""
@@ -212,6 +214,7 @@ class PatientWorker(Worker):
                 self._refuse(connection, TOO_BUSY)
             else:
                 self._close(connection)
+        self.crammed = self.budget.room < _RECEIVED
 
     def _answer(self, connection: Connection) -> None:
         """Have the application answer the request that has come."""
