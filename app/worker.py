@@ -30,8 +30,8 @@ from app.watch import Watch
 LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
 LINGER_REQUESTS = 4  # at most as many times the largest request
 LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said nothing
-ORPHANED = 0.9  # seconds that a worker lives on without the master,
-ORPHANED_ANSWERS = 0.5  # of which for requests that had come
+ORPHANED = 0.6  # seconds that a worker lives on without the master,
+ORPHANED_ANSWERS = 0.3  # of which for requests that had come
 BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
 _RECEIVED = 256 * 1024  # bytes at a time
 _UNSENT = 128 * 1024  # bytes of an answer that the kernel holds, where no limit of ours sees them
