@@ -19,7 +19,7 @@ _MOST_PATH = 256  # bytes; the service's own are shorter
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
-# HTTP/1.0 knows no answer before the answer.
+# In HTTP/1.0 the header is to be ignored (RFC 9110 10.1.1).
 _EXPECTS = re.compile(
     rb"[^\r]* HTTP/1\.[1-9]\r\n(?:.*\r\n)?Expect:[ \t]*100-continue[ \t]*\r\n",
     re.IGNORECASE | re.DOTALL,
@@ -100,7 +100,7 @@ class Connection:
 
     @property
     def path(self) -> str:
-        """What the request asks for, as far as that has come."""
+        """Return what the request asks for, as far as that has come."""
         words = self._bytes(0, min(len(self.received), _MOST_PATH)).split(b"\r\n")[0].split(b" ")
         return words[1].decode("latin-1") if len(words) > 1 else ""
 

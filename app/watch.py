@@ -1,4 +1,4 @@
-"""The connections that a worker looks after while it does something else, and who of them ends."""
+"""The connections that a worker polls, and the choice of those that it ends."""
 
 import select
 from collections.abc import Iterator
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from app.budget import Budget
 from app.connection import Connection, State
 
-_ROOM = 1024 * 1024  # bytes that are freed when there is no room, so that it is rare
+_ROOM = 1024 * 1024  # bytes; more than one read needs, so that connections are rarely sorted
 
 
 class Watch:
-    """Connections by their file descriptor, and the poller that tells which of them are ready."""
+    """A poller and its connections, by file descriptor."""
 
     def __init__(self) -> None:
         self.poller = select.epoll()
         self.connections: dict[int, Connection] = {}
 
     def look(self, connection: Connection, events: int) -> None:
-        """Look for `events` on a connection from now on, and for no others."""
+        """Poll a connection for `events` from now on, and for nothing else."""
         number = connection.sock.fileno()
         if not connection.polled:
             self.poller.register(number, events)
@@ -27,7 +27,7 @@ class Watch:
         connection.polled = events
 
     def forget(self, connection: Connection) -> None:
-        """Look no more after a connection, which is still open."""
+        """Stop polling a connection, which stays open."""
         if connection.polled:
             number = connection.sock.fileno()
             self.poller.unregister(number)
@@ -35,11 +35,14 @@ class Watch:
             connection.polled = 0
 
     def late(self, now: float) -> list[Connection]:
-        """Those whose time is over."""
+        """Return the connections whose deadline has passed."""
         return [one for one in self.connections.values() if one.deadline < now]
 
     def longest_idle(self) -> Connection:
-        """The one that is between two requests for longest, or else the one that is stuck so."""
+        """Return the connection that has been idle longest between two requests.
+
+        If none is idle, return the one that has made no progress for longest.
+        """
 
         def rank(connection: Connection) -> tuple[bool, bool, float]:
             state = connection.state
@@ -50,9 +53,9 @@ class Watch:
     def given_up(self, budget: Budget) -> Iterator[Connection]:
         """Yield connections to end, one at a time, until `budget` has room or none is left.
 
-        First come answers that nobody reads, while they take more than half of the budget: the one
-        without progress for longest first. Then come unfinished requests, the largest first. Whole
-        requests stay: their turn is near.
+        First come answers that nobody reads, while answers take more than half of the budget: the
+        one without progress for longest first. Then come unfinished requests, the largest first.
+        Whole requests stay: their turn is near.
         """
         unread = [c for c in self.connections.values() if c.state is State.WRITING]
         unread.sort(key=lambda connection: -connection.since)

@@ -30,11 +30,11 @@ from app.watch import Watch
 LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
 LINGER_REQUESTS = 4  # at most as many times the largest request
 LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said nothing
-ORPHANED = 0.6  # seconds that a worker lives on without the master,
-ORPHANED_ANSWERS = 0.3  # of which for requests that had come
+ORPHANED = 0.6  # seconds that a worker outlives the master,
+ORPHANED_ANSWERS = 0.3  # of them for answers to requests that have come
 BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
 _RECEIVED = 256 * 1024  # bytes at a time
-_UNSENT = 128 * 1024  # bytes of an answer that the kernel holds, where no limit of ours sees them
+_UNSENT = 128 * 1024  # bytes of an answer that the kernel holds unsent, outside of the budget
 _REFUSALS = 64  # at most, before a request is answered
 
 
@@ -60,11 +60,11 @@ class PatientWorker(Worker):
         self._look_for_master()
 
     def _look_for_master(self, *_: Any) -> None:
-        """Where it is gone, leave the port to its successor at once, and end within a second."""
+        """If the master has ended, free the port at once and end this worker within a second."""
         if os.getppid() == self.ppid:
             return
         self.alive, self.orphaned = False, True
-        signal.setitimer(signal.ITIMER_REAL, ORPHANED)  # SIGALRM ends whatever is being done then
+        signal.setitimer(signal.ITIMER_REAL, ORPHANED)  # SIGALRM kills, whatever is being done
         for listener in self.sockets:
             with contextlib.suppress(OSError):  # another worker has done it
                 listener.shutdown(socket.SHUT_RDWR)
@@ -85,7 +85,7 @@ class PatientWorker(Worker):
         self.poller.register(self.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
         self.patience, self.looked = 1.0, time.monotonic()
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
-        self.crammed = False  # no room can be made before one who waits is answered
+        self.crammed = False  # no room can be made before a waiting request is answered
         while self.alive:
             self._turn()
         self._leave()
@@ -179,7 +179,7 @@ class PatientWorker(Worker):
             return False
 
     def _read(self, connection: Connection) -> None:
-        """Take what has come of a request, as far as there is room."""
+        """Receive more of a request, as far as the budget has room."""
         if self.budget.room < _RECEIVED and not self.crammed:
             self._make_room()
             if connection.closing:
@@ -193,7 +193,7 @@ class PatientWorker(Worker):
         return self._judge(connection, open_ended)
 
     def _judge(self, connection: Connection, open_ended: bool) -> None:
-        """Let wait who has sent a whole request. `open_ended`: the rest may still come."""
+        """Queue a whole request; wait for the rest of another if it is `open_ended`."""
         if connection.complete and connection.too_large:
             large = too_large(self.settings.max_request_mib)
             self._refuse(connection, TOO_CHOPPED if connection.too_chopped else large)

@@ -136,6 +136,7 @@ def test_a_connection_that_keeps_sending_requests_is_read_no_faster_than_answere
             while answers < 1000:
                 answers += client.recv(65536).count(b"HTTP/1.1 200 OK")
             assert ask(service) == 200
+            print(f"\nbefore {before} MiB, peak {memory_mib(worker, 'VmHWM')} MiB")
             assert memory_mib(worker, "VmHWM") < before + 16
         finally:
             over.set()
