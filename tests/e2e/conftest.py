@@ -62,15 +62,14 @@ def environment(**settings: object) -> dict[str, str]:
 def running(
     *, before: Sequence[str] = (), until: str = "/health/ready", **settings: object
 ) -> Iterator[Service]:
-    """A service that is ready, on a port of its own.
+    """A service that is ready, on a port of its own where `settings` name none.
 
     `before` is a command that starts the one behind it; `until` is the path that answers 200 then.
     """
-    port = free_port()
+    port = int(str(settings.setdefault("port", free_port())))
     command = [*before, sys.executable, "wsgi.py"]
     with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
-        variables = environment(port=port, **settings)
-        yield from _running(port, Path(log.name), variables, command, until)
+        yield from _running(port, Path(log.name), environment(**settings), command, until)
 
 
 def _running(
