@@ -278,9 +278,7 @@ def test_a_reload_without_the_shelf_changes_nothing(start: Start, shelf: Path) -
         replace_worker(service)  # nor does a worker need the shelf that is born now
         assert [ask(service, path) for path in paths] == [200] * 3
         away.rename(shelf)
-        workers = service.workers
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not workers & service.workers and answers(service))
+        reload(service)
         assert [ask(service, path) for path in paths] == [200] * 3
 
 
@@ -308,9 +306,7 @@ def test_a_file_that_is_being_written_replaces_nothing_until_it_is_whole(
         (new / "card.json").write_text(json.dumps({**card, "version": int(new.name)}))
         for path in (old, new / "model.onnx"):
             path.write_bytes(data[: len(data) // 2])
-        workers = service.workers
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not workers & service.workers and answers(service))
+        reload(service)
         assert len(service.workers) == 1
         unavailable = get(service, "/health/ready").json()["unavailable"]
         assert sorted(unavailable) == sorted(str(p.relative_to(shelf)) for p in (old.parent, new))
@@ -332,9 +328,8 @@ def test_a_model_for_which_there_was_no_memory_is_tried_again(start: Start, shel
     with start(workers=1, weights=shelf) as service:
         assert ask(service) == 200
         (worker,) = service.workers
-        size = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
         unlimited = resource.prlimit(worker, resource.RLIMIT_AS)
-        resource.prlimit(worker, resource.RLIMIT_AS, (size + 600_000, unlimited[1]))
+        resource.prlimit(worker, resource.RLIMIT_AS, (memory_of(worker) + 600_000, unlimited[1]))
         assert ask(service, "/api/cifar10/lenet") == 503
         resource.prlimit(worker, resource.RLIMIT_AS, unlimited)
         wait_until(lambda: ask(service, "/api/cifar10/lenet") == 200)
@@ -391,20 +386,39 @@ def test_an_unload_that_cannot_be_noted_down_changes_nothing(
         assert ask(service, "/predict?rule=backprop", **ADMIN) == 200
 
 
-def test_new_workers_that_cannot_start_replace_nobody(start: Start, shelf: Path) -> None:
-    """The system has no process for them; when it has, a reload works again."""
+def reload(service: Service) -> None:
+    """SIGHUP, and wait until new workers have taken over."""
+    workers = service.workers
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not workers & service.workers and answers(service))
+
+
+@pytest.mark.parametrize("lacking", ["files", "memory"])
+def test_new_workers_that_cannot_start_replace_nobody(
+    start: Start, shelf: Path, lacking: str
+) -> None:
+    """When the system has again what they need, a reload works."""
     with start(workers=1, weights=shelf) as service:
-        master = service.process.pid
-        workers = service.workers
-        unlimited = resource.prlimit(master, resource.RLIMIT_NOFILE)
-        opened = len(list(Path(f"/proc/{master}/fd").iterdir()))
-        resource.prlimit(master, resource.RLIMIT_NOFILE, (opened, unlimited[1]))
+        reload(service)
+        master, workers = service.process.pid, service.workers
+        if lacking == "files":
+            what, most = resource.RLIMIT_NOFILE, len(list(Path(f"/proc/{master}/fd").iterdir()))
+        else:
+            what, most = resource.RLIMIT_AS, memory_of(master) + 20 * 1024 * 1024
+        unlimited = resource.prlimit(master, what)
+        resource.prlimit(master, what, (most, unlimited[1]))
         service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "the models stay as they were" in service.log.read_text())
-        assert (service.workers, ask(service)) == (workers, 200)
-        resource.prlimit(master, resource.RLIMIT_NOFILE, unlimited)
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not workers & service.workers and answers(service))
+        wait_until(lambda: "new workers could not start" in service.log.read_text())
+        wait_until(lambda: service.workers == workers)
+        assert [ask(service), ready(service)] == [200, 200]
+        resource.prlimit(master, what, unlimited)
+        reload(service)
+        assert ask(service) == 200
+
+
+def memory_of(process: int) -> int:
+    """Bytes that the process may address."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def test_a_dead_worker_is_replaced_when_the_system_has_room_for_it(
