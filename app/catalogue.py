@@ -278,8 +278,6 @@ def _check(model: Model) -> None:
             f"{model.folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
             f"?rule={ALL_RULES} compares all of them. Give it another name."
         )
-    if not card.calibration.temperature > 0:
-        raise ShelfError(f"{model.folder / 'card.json'}: calibration: temperature must be above 0.")
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
