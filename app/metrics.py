@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -31,47 +31,47 @@ REFUSALS = (
     429,
     503,
 )  # answers that a bound gave, and not the request's content
-_REGISTRY = CollectorRegistry()
+REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
 
 REQUESTS = Counter(
-    "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=_REGISTRY
+    "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=REGISTRY
 )
 DURATION = Histogram(
     "metaplastic_request_duration_seconds",
     "From a worker's first look at a request to its answer.",
     ("route", *_MODEL, "status"),
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 STAGE = Histogram(
     "metaplastic_stage_duration_seconds",
     "Of the stages of a request: wait, read, decode, prepare, infer, answer.",
     ("stage", *_MODEL),
     buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 REFUSED = Counter(
     "metaplastic_rejected_requests",
     "Requests refused by a bound: keys, sizes, rates, queues; reason is the error's code.",
     ("reason",),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 PREDICTIONS = Counter(
-    "metaplastic_predictions", "Images by predicted class.", (*_MODEL, "label"), registry=_REGISTRY
+    "metaplastic_predictions", "Images by predicted class.", (*_MODEL, "label"), registry=REGISTRY
 )
 CONFIDENCE = Histogram(
     "metaplastic_prediction_confidence",
     "Calibrated probability of the predicted class.",
     _MODEL,
     buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 UNFAMILIAR = Counter(
     "metaplastic_out_of_distribution",
     "Images unlike the training data.",
     _MODEL,
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 
 
@@ -86,7 +86,7 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
         _of_stage(stage, model, version).observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
-    for answered, outcome in record.answers:
+    for answered, outcome, _ in record.answers:
         name = _name(answered)
         confidence, unfamiliar = _of_model(*name)
         best = outcome.probabilities.argmax(axis=1)
@@ -139,11 +139,20 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
         folder = os.environ.get(VARIABLE)
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         if not folder:  # a single process, as in tests: it has all there is
-            registry.register(_REGISTRY)
+            registry.register(REGISTRY)
             return Response(encode(registry), content_type=kind)
         MultiProcessCollector(registry, folder)
         with _lock(Path(folder), fcntl.LOCK_SH):
             return Response(encode(registry), content_type=kind)
+
+
+def collect() -> list[Metric]:
+    """Return all that has been counted, added up over the workers."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:  # a single process
+        return list(REGISTRY.collect())
+    with _lock(Path(folder), fcntl.LOCK_SH):
+        return list(MultiProcessCollector(CollectorRegistry(), folder).collect())
 
 
 class _Now:
@@ -183,13 +192,18 @@ class _Now:
 
 
 def keep_counts_of(pid: int) -> None:
-    """Add what the dead worker `pid` counted to what all the dead counted, and remove its files."""
+    """Add what the dead worker `pid` counted to what all the dead counted, and remove its files.
+
+    Of times, which are gauges, the latest is kept.
+    """
     folder = Path(os.environ[VARIABLE])
     with _lock(folder, fcntl.LOCK_EX):
         for path in folder.glob(f"*_{pid}.db"):
             past = MmapedDict(str(path.with_name(path.name.replace(f"_{pid}.", "_past."))))
+            latest = path.name.startswith("gauge_max_")
             for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):
-                past.write_value(key, past.read_value(key)[0] + value, 0.0)
+                before = past.read_value(key)[0]
+                past.write_value(key, max(before, value) if latest else before + value, 0.0)
             past.close()
             path.unlink()
 

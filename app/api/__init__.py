@@ -71,6 +71,9 @@ class Api(flask_restx.Api):
 
 def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     """Add every route of the service to `app`, and its documentation."""
+    # Here and not at the head, as in app/__init__.py.
+    from app.protocols import profiling
+
     app.config.update(
         RESTX_MASK_SWAGGER=False,
         ERROR_INCLUDE_MESSAGE=False,
@@ -94,6 +97,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         *datasets.namespaces(catalogue, settings),
         models_api.namespace(catalogue),
         health.namespace(catalogue),
+        profiling.namespace(catalogue, settings),
     ):
         api.add_namespace(namespace)
     api.init_app(app)

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import requests
+import tritonclient.http as triton
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
-from tests.e2e.digits import VERSION
+from tests.e2e.digits import VERSION, as_bytes
 
 Start = Callable[..., AbstractContextManager[Service]]
 DEPLOY = ROOT / "deploy"
@@ -83,6 +84,45 @@ def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
     assert value(after, "metaplastic_predictions_total", **label) == asked * 2 / 3 + 1
     buckets = {**MODEL, "stage": "infer", "le": "+Inf"}
     assert value(after, "metaplastic_stage_duration_seconds_bucket", **buckets) == asked + 1
+
+
+def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
+    """As NVIDIA's performance analyser asks for them before and after it measures."""
+    name, images = MODEL["model"], as_bytes()
+    tensor = triton.InferInput("images", list(images.shape), "UINT8").set_data_from_numpy(images)
+    with start(workers=2) as service, ThreadPoolExecutor(8) as callers:
+        address = f"127.0.0.1:{service.port}"
+        folder = Path(_variables(service)["PROMETHEUS_MULTIPROC_DIR"])
+
+        def ask(_: int) -> None:
+            with triton.InferenceServerClient(address) as client:
+                client.infer(name, [tensor])
+
+        def statistics() -> Any:
+            with triton.InferenceServerClient(address) as client:
+                (found,) = client.get_inference_statistics(name, VERSION)["model_stats"]
+            return found
+
+        began, asked = time.time(), 0
+        while len(list(folder.glob("gauge_max_*.db"))) < 2:  # until either worker has answered
+            list(callers.map(ask, range(20)))
+            asked += 20
+            assert asked < 3000, "only one worker answers"
+        before = statistics()
+        victim = min(service.workers)
+        os.kill(victim, signal.SIGKILL)
+        _wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        after = statistics()
+    assert before == after
+    counts = (before["inference_count"], before["execution_count"])
+    assert counts == (asked * len(images), asked)
+    assert began <= before["last_inference"] / 1000 <= time.time()
+    spent = before["inference_stats"]
+    assert spent.pop("fail") == spent.pop("cache_hit") == spent.pop("cache_miss")
+    assert {part["count"] for part in spent.values()} == {asked}
+    success = spent.pop("success")["ns"]
+    assert 0 < sum(part["ns"] for part in spent.values()) < success
+    assert spent["compute_infer"]["ns"] > 0
 
 
 def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
