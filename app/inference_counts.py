@@ -1,16 +1,17 @@
 """What each model has inferred since the service started: the counts behind /v2/models/.../stats.
 
-Added up over the workers, dead ones included, as all metrics are: see app/metrics.py. A comparison
-counts once for each of its models. An explanation, which asks the network hundreds of times for one
-answer, does not count.
+Added up over the workers, dead ones included, as all metrics are: see app/metrics.py, which also
+counts images and the time that each stage of a request takes. A comparison counts once for each of
+its models; an explanation, which asks the network hundreds of times for one answer, does not count.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import Counter, Gauge
 
@@ -18,24 +19,17 @@ from app.inference import BATCH
 from app.metrics import REGISTRY, collect
 from app.records import Record
 
-# The parts of an inference as Triton names them, and the stages of a request that are in each.
-PARTS = {
-    "queue": ("wait",),
-    "compute_input": ("read", "decode", "prepare"),
-    "compute_infer": ("infer",),
-    "compute_output": ("answer",),
-}
 _MODEL = ("model", "version")
 _REQUESTS = Counter(
     "metaplastic_inference_requests",
-    "Requests for inferences by their outcome: success or fail.",
+    "Requests for inferences by their outcome: success, or fail after the body was read.",
     (*_MODEL, "outcome"),
     registry=REGISTRY,
 )
 _SECONDS = Counter(
     "metaplastic_inference_seconds",
-    "Time of those requests: success and fail in all, and of success each part.",
-    (*_MODEL, "part"),
+    "Time of those requests, that in the queue included.",
+    (*_MODEL, "outcome"),
     registry=REGISTRY,
 )
 _EXECUTIONS = Counter(
@@ -46,7 +40,7 @@ _EXECUTIONS = Counter(
 )
 _LAST = Gauge(
     "metaplastic_last_inference_timestamp_seconds",
-    "When the model last answered, in seconds since 1970.",
+    "When the model last answered, in whole seconds since 1970.",
     _MODEL,
     registry=REGISTRY,
     multiprocess_mode="max",
@@ -55,16 +49,12 @@ _LAST = Gauge(
 
 def observe(record: Record, status: int, seconds: float) -> None:
     """Count a request that took `seconds` in the worker and was answered with `status`."""
-    took = {name: spent for name, (_, spent) in record.stages.items()} | {"wait": record.waited}
-    for model, outcome, inferring in record.answers:
+    for model, outcome in record.answers:
         counted = _of_success(model.card.name, str(model.card.version))
         counted.requests.inc()
-        counted.executions.inc(-(-len(outcome.probabilities) // BATCH))
-        counted.last.set(time.time())
         counted.seconds.inc(record.waited + seconds)
-        took["infer"] = inferring
-        for part, stages in PARTS.items():
-            counted.parts[part].inc(sum(took.get(stage, 0.0) for stage in stages))
+        counted.executions.inc(-(-len(outcome.probabilities) // BATCH))
+        counted.note_time()
     if status >= HTTPStatus.BAD_REQUEST and record.model and "read" in record.stages:
         name = record.model.card.name, str(record.model.card.version)
         _REQUESTS.labels(*name, "fail").inc()
@@ -72,41 +62,48 @@ def observe(record: Record, status: int, seconds: float) -> None:
 
 
 def read_counts() -> Mapping[tuple[str, str], Mapping[str, float]]:
-    """Return what was counted, by model and version: 0 for what never was.
+    """Return what was counted, by model and version: 0.0 for what never was.
 
-    The keys are `images`, `executions`, `last` (seconds since 1970), `success` and `fail`
-    (requests), and of the times, in seconds, `seconds_success`, `seconds_fail` and
-    `seconds_<part>`.
+    The keys are `images`, `executions`, `last` (seconds since 1970), `count <name>` and
+    `seconds <name>`, where a name is an outcome (success, fail) or a stage of a request.
     """
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for metric in collect():
         for sample in metric.samples:
-            labels = sample.labels
-            match sample.name:
-                case "metaplastic_inference_requests_total":
-                    key = labels["outcome"]
-                case "metaplastic_inference_seconds_total":
-                    key = f"seconds_{labels['part']}"
-                case "metaplastic_prediction_confidence_count":
-                    key = "images"
-                case "metaplastic_inference_executions_total":
-                    key = "executions"
-                case "metaplastic_last_inference_timestamp_seconds":
-                    key = "last"
-                case _:
-                    continue
-            found[labels["model"], labels["version"]][key] = sample.value
+            if key := _KEYS.get(sample.name):
+                labels = sample.labels
+                kind = labels.get("outcome") or labels.get("stage", "")
+                found[labels["model"], labels["version"]][f"{key}{kind}"] = sample.value
     return found
 
 
-class _Success(NamedTuple):
+_KEYS = {
+    "metaplastic_inference_requests_total": "count ",
+    "metaplastic_inference_seconds_total": "seconds ",
+    "metaplastic_inference_executions_total": "executions",
+    "metaplastic_last_inference_timestamp_seconds": "last",
+    "metaplastic_prediction_confidence_count": "images",
+    "metaplastic_stage_duration_seconds_count": "count ",
+    "metaplastic_stage_duration_seconds_sum": "seconds ",
+}
+
+
+@dataclass
+class _Success:
     """What counts the answers of one model and version."""
 
     requests: Any
     seconds: Any
-    parts: Mapping[str, Any]
     executions: Any
     last: Any
+    second: int = 0  # in which this process last noted an answer
+
+    def note_time(self) -> None:
+        """Say that the model answers now; once a second is enough."""
+        second = int(time.time())
+        if second != self.second:
+            self.last.set(second)
+            self.second = second
 
 
 @lru_cache(maxsize=4096)
@@ -115,7 +112,6 @@ def _of_success(model: str, version: str) -> _Success:
     return _Success(
         _REQUESTS.labels(*name, "success"),
         _SECONDS.labels(*name, "success"),
-        {part: _SECONDS.labels(*name, part) for part in PARTS},
         _EXECUTIONS.labels(*name),
         _LAST.labels(*name),
     )

@@ -55,7 +55,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
         content["model"] = record.model.card.name
         content["version"] = record.model.card.version
     if record.answers:
-        content["images"] = len(record.answers[0].outcome.probabilities)
+        content["images"] = len(record.answers[0][1].probabilities)
     stages = {name: round(1000 * took, 3) for name, (_, took) in record.stages.items()}
     if stages:
         content["stages"] = {"wait": round(1000 * record.waited, 3), **stages}

@@ -81,12 +81,13 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
     duration.observe(seconds)
-    _of_stage("wait", model, version).observe(record.waited)
+    asked = (model, version) if "read" in record.stages else ("", "")  # and not only looked at
+    _of_stage("wait", *asked).observe(record.waited)
     for stage, (_, took) in record.stages.items():
-        _of_stage(stage, model, version).observe(took)
+        _of_stage(stage, *asked).observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
-    for answered, outcome, _ in record.answers:
+    for answered, outcome in record.answers:
         name = _name(answered)
         confidence, unfamiliar = _of_model(*name)
         best = outcome.probabilities.argmax(axis=1)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from app.catalogue import Model
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Answered(NamedTuple):
-    """What a model made of a request's images."""
-
-    model: Model
-    outcome: Outcome
-    seconds: float  # that this inference took
 
 
 @dataclass(slots=True)
@@ -38,7 +30,7 @@ class Record:
     waited: float  # seconds in the queue, before `started`
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)  # began, and took in all
     model: Model | None = None  # that was asked
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[tuple[Model, Outcome]] = field(default_factory=list)
     code: str = ""  # of the error that it ended with
     caller: str = ""  # the name of the key that was shown
 
@@ -96,9 +88,7 @@ def note_model(model: Model) -> Model:
 def note_answer(model: Model, outcome: Outcome) -> None:
     """Say what `model` made of the request's images."""
     if record := _current.get():
-        _, inferred = record.stages.get("infer", (0.0, 0.0))  # for all models so far
-        before = sum(answered.seconds for answered in record.answers)
-        record.answers.append(Answered(model, outcome, inferred - before))
+        record.answers.append((model, outcome))
 
 
 def note_error(code: str) -> None:

@@ -385,10 +385,10 @@ duration = Model(
 _PARTS = {
     "success": "Requests that were answered.",
     "fail": "Requests that ended with an error once their body was read.",
-    "queue": "Waiting for a worker.",
+    "queue": "Waiting for a worker; this and the following of requests that failed, too.",
     "compute_input": "Reading, decoding and preparing the images.",
     "compute_infer": "Running the network.",
-    "compute_output": "Writing the answer.",
+    "compute_output": "Writing the answer, errors included.",
     "cache_hit": "Always 0: there is no cache.",
     "cache_miss": "Always 0.",
 }
@@ -402,7 +402,9 @@ model_stats = Model(
     {
         "name": _NAME,
         "version": _text("Newer is higher.", "3"),
-        "last_inference": _whole("Milliseconds since 1970; 0 for never.", 1795860000000, min=0),
+        "last_inference": _whole(
+            "Milliseconds since 1970, of a whole second; 0 for never.", 1795860000000, min=0
+        ),
         "inference_count": _whole("Images inferred.", 64, min=0),
         "execution_count": _whole("Runs of the network, on up to 16 images each.", 4, min=0),
         "inference_stats": _object(inference_stats, "Times of requests, and of their parts."),

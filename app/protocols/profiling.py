@@ -95,8 +95,6 @@ def _identity(model: Model) -> tuple[str, str]:
 def _row(model: Model, counts: Mapping[str, float]) -> dict[str, Any]:
     """A model's statistics. Times are whole nanoseconds, but for that of the last inference."""
     name, version = _identity(model)
-    succeeded = counts.get("success", 0)
-    parts = {part: _duration(succeeded, counts, part) for part in inference_counts.PARTS}
     return {
         "name": name,
         "version": version,
@@ -104,21 +102,27 @@ def _row(model: Model, counts: Mapping[str, float]) -> dict[str, Any]:
         "inference_count": int(counts.get("images", 0)),
         "execution_count": int(counts.get("executions", 0)),
         "inference_stats": {
-            "success": _duration(succeeded, counts, "success"),
-            "fail": _duration(counts.get("fail", 0), counts, "fail"),
-            **parts,
-            "cache_hit": _NEVER,  # there is no cache
-            "cache_miss": _NEVER,
+            part: {
+                "count": int(counts.get(f"count {stages[-1]}", 0)),
+                "ns": int(1e9 * sum(counts.get(f"seconds {stage}", 0) for stage in stages)),
+            }
+            for part, stages in _PARTS.items()
         },
         "batch_stats": [],  # not counted by the size of the batch
     }
 
 
-_NEVER = {"count": 0, "ns": 0}
-
-
-def _duration(count: float, counts: Mapping[str, float], part: str) -> dict[str, int]:
-    return {"count": int(count), "ns": int(1e9 * counts.get(f"seconds_{part}", 0))}
+# Triton's names, and the outcome or the stages of a request that each is; the last stage counts.
+_PARTS = {
+    "success": ("success",),
+    "fail": ("fail",),
+    "queue": ("wait",),
+    "compute_input": ("read", "decode", "prepare"),
+    "compute_infer": ("infer",),
+    "compute_output": ("answer",),
+    "cache_hit": ("no cache",),
+    "cache_miss": ("no cache",),
+}
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
