@@ -25,7 +25,8 @@ image; choose a file to classify your own.
 
 To draw a digit, compare networks and see why they answer as they do, open [the demo](demo).
 
-Every error is JSON: `message` for people, `code` for programs.
+Every error is JSON: `message` for people, `code` for programs; below `/v2` and `/v1` it is `error`,
+as clients of those protocols read it.
 """
 
 

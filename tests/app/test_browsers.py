@@ -116,3 +116,15 @@ def test_what_needs_a_key_is_kept_by_no_cache_on_the_way(
                 assert not (expected and "public" in directives)
         with client.get("/static/samples/mnist/seven.png") as answer:
             assert "private" not in answer.headers["Cache-Control"]
+
+
+def test_who_is_refused_for_a_moment_is_not_told_to_wait_for_the_window_to_end(
+    make_client: Make, put_model: Callable[..., Path]
+) -> None:
+    (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
+    client = make_client(rate_limit="2/day")
+    asked = [client.post(f"{LENET}?sample=one") for _ in range(3)]
+    assert [answer.status_code for answer in asked] == [503, 503, 429]
+    moment, again, limited = (int(answer.headers["Retry-After"]) for answer in asked)
+    assert moment == again == 1
+    assert limited > 3600
