@@ -60,10 +60,10 @@ def environment(**settings: object) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(**settings: object) -> Iterator[Service]:
-    """A service that is ready, on a port of its own."""
-    port = free_port()
+    """A service that is ready, on a port of its own where `settings` name none."""
+    port = int(str(settings.setdefault("port", free_port())))
     with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
-        yield from _running(port, Path(log.name), environment(port=port, **settings))
+        yield from _running(port, Path(log.name), environment(**settings))
 
 
 def _running(port: int, log: Path, variables: dict[str, str]) -> Iterator[Service]:
