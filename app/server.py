@@ -19,7 +19,7 @@ from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder
 from app.errors import RequestError, http_bytes
 from app.reloading import reporting_failure, reread
-from app.settings import Settings, StartError
+from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
 from app.worker import PatientWorker
 
@@ -34,6 +34,9 @@ def main() -> None:
     _open_many_connections()
     try:
         settings = Settings.from_environment(os.environ)
+        if takes_cloud_port(os.environ):
+            where = f"{settings.host} port {settings.port}"
+            print(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
         _check_port(settings)
         with counting_folder(_memory_folder()):
             Server(settings, create_app(settings)).run()
@@ -127,7 +130,7 @@ def _report(server: Server) -> None:
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:
     """What was loaded, from where, and the URL."""
-    everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1")  # noqa: S104
+    everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
     host = "localhost" if everywhere else settings.host
     host = f"[{host}]" if ":" in host else host
     lines = [f"Metaplastic: {sum(1 for _ in catalogue)} models from {catalogue.root}"]
@@ -177,7 +180,10 @@ def _check_port(settings: Settings) -> None:
     """Raise StartError where the port cannot be had; gunicorn would try for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.create_server((settings.host, settings.port), family=family).close()
+        # An IPv6 socket on every interface takes IPv4 connections as well, as gunicorn makes it.
+        both = settings.host == "::" and socket.has_dualstack_ipv6()
+        address = settings.host, settings.port
+        socket.create_server(address, family=family, dualstack_ipv6=both).close()
     except OSError as error:
         raise StartError(
             f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}). "

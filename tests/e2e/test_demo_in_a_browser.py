@@ -430,11 +430,11 @@ def test_the_pages_ask_no_other_host_and_break_no_policy(photos: Page, site: Ser
 
 
 @pytest.mark.skipif(
-    "METAPLASTIC_SCREENSHOTS" not in os.environ,
-    reason="METAPLASTIC_SCREENSHOTS names no folder for the README's pictures",
+    "README_SCREENSHOTS" not in os.environ,
+    reason="README_SCREENSHOTS names no folder for the README's pictures",
 )
 def test_the_pictures_of_the_readme_are_taken(tmp_path: Path) -> None:
-    folder = Path(os.environ["METAPLASTIC_SCREENSHOTS"])
+    folder = Path(os.environ["README_SCREENSHOTS"])
     with running() as service:
         for browser in open_browser(tmp_path):
             for name, dark in (("demo", False), ("demo-dark", True)):

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.conftest import PATIENCE, ROOT, Service
+from tests.e2e.conftest import (
+    PATIENCE,
+    ROOT,
+    Service,
+    environment,
+    free_port,
+    running_command,
+)
 
 Start = Callable[..., AbstractContextManager[Service]]
 FailToStart = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -53,6 +61,34 @@ def test_a_bad_setting_is_a_clear_message(fail_to_start: FailToStart) -> None:
     result = fail_to_start(port="abc")
     message = "METAPLASTIC_PORT: expected a whole number from 1 to 65535, found 'abc'\n"
     assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_a_misspelt_setting_stops_the_start(fail_to_start: FailToStart) -> None:
+    result = fail_to_start(prot=8080)
+    message = "METAPLASTIC_PROT: there is no such setting; the nearest is METAPLASTIC_PORT\n"
+    assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
+    port = free_port()
+    variables = environment(host="", port="") | {"PORT": str(port)}
+    with running_command([sys.executable, "wsgi.py"], port, variables) as service:
+        status, output = service.stop()
+    assert status == 0
+    assert f"METAPLASTIC_PORT is not set, PORT is: listening on 0.0.0.0 port {port}.\n" in output
+
+
+def test_every_interface_of_either_protocol_may_be_written_in_brackets(start: Start) -> None:
+    with start(host="[::]", workers=1) as service:  # which is asked at 127.0.0.1
+        answer = requests.get(f"http://[::1]:{service.port}/health/live", timeout=PATIENCE)
+    assert answer.status_code == 200
+
+
+def test_a_port_that_is_taken_on_one_protocol_is_taken(fail_to_start: FailToStart) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = fail_to_start(host="::", port=other.getsockname()[1])
+    assert result.returncode == 2
+    assert result.stderr.startswith("Cannot listen on :: port")
 
 
 def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
