@@ -1,4 +1,7 @@
-"""The service: `python wsgi.py`, or the application `wsgi:app` for any other WSGI server."""
+"""The service: `python wsgi.py`, or the application `wsgi:app` for any other WSGI server.
+
+`gunicorn wsgi:app` reads gunicorn.conf.py beside this file, so that its workers count together.
+"""
 
 if __name__ == "__main__":
     from app.server import main

@@ -16,7 +16,7 @@ from gunicorn.errors import HaltServer
 
 from app import create_app
 from app.catalogue import Catalogue, ShelfError
-from app.counting import counting_folder
+from app.counting import counting_folder, memory_folder
 from app.errors import RequestError, http_bytes
 from app.reloading import reporting_failure, reread
 from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
@@ -38,7 +38,7 @@ def main() -> None:
             where = f"{settings.host} port {settings.port}"
             print(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
         _check_port(settings)
-        with counting_folder(_memory_folder()):
+        with counting_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
         print(error, file=sys.stderr)
@@ -97,7 +97,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "proc_name": "metaplastic",
         "preload_app": True,
         # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
-        "worker_tmp_dir": _memory_folder(),
+        "worker_tmp_dir": memory_folder(),
         "control_socket_disable": True,
         # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
         "forwarded_allow_ips": "",
@@ -105,11 +105,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "post_worker_init": _make_ready,
         "child_exit": _keep_counts,
     }
-
-
-def _memory_folder() -> str | None:
-    folder = "/dev/shm"  # noqa: S108
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def _when_ready(arbiter: Arbiter) -> None:
