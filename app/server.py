@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import resource
+import select
 import socket
 import sys
 from typing import Any
@@ -21,9 +22,12 @@ from app.errors import RequestError, http_bytes
 from app.reloading import reporting_failure, reread
 from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
+from app.threaded import THREADS, ThreadedWorker
 from app.worker import PatientWorker
 
 BAD_CONFIGURATION = 2  # exit status
+HAS_EPOLL = hasattr(select, "epoll")
+_MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
 
 _log = logging.getLogger("gunicorn.error")
 
@@ -37,6 +41,11 @@ def main() -> None:
         if takes_cloud_port(os.environ):
             where = f"{settings.host} port {settings.port}"
             print(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+        if not HAS_EPOLL:
+            print(
+                "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
+                "clients less well: see docs/operations.md."
+            )
         _check_port(settings)
         with counting_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
@@ -89,7 +98,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "worker_class": PatientWorker,
+        "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
+        "threads": 1 if HAS_EPOLL else THREADS,
         "worker_connections": settings.max_connections,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
@@ -168,7 +178,8 @@ def _write_error(connection: Any, status: int, reason: str, message: str) -> Non
 def _open_many_connections() -> None:
     """As many as the system lets this process have, where it starts with fewer."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _check_port(settings: Settings) -> None:

@@ -121,16 +121,21 @@ def _shelf(service: Service) -> str:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None:
-    """Every connection that was made is answered; later ones are refused, not reset."""
+    with start(workers=workers) as service:
+        stop_under_load(service)
+
+
+def stop_under_load(service: Service) -> None:
+    """Check that each connection is answered that was made; later ones are refused, not reset."""
     outcomes: Counter[str] = Counter()
     loaded = threading.Barrier(CLIENTS + 1)
 
-    def ask_until_refused(port: int) -> None:
+    def ask_until_refused() -> None:
         for number in range(100_000):
             if number == 20:
                 loaded.wait(PATIENCE)
             try:
-                client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+                client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
                 client.connect()
             except ConnectionRefusedError:
                 outcomes["refused"] += 1
@@ -143,16 +148,13 @@ def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None
             finally:
                 client.close()
 
-    with start(workers=workers) as service:
-        clients = [
-            threading.Thread(target=ask_until_refused, args=(service.port,)) for _ in range(CLIENTS)
-        ]
-        for client in clients:
-            client.start()
-        loaded.wait(PATIENCE)
-        status, _ = service.stop()
-        for client in clients:
-            client.join(PATIENCE)
+    clients = [threading.Thread(target=ask_until_refused) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    loaded.wait(PATIENCE)
+    status, _ = service.stop()
+    for client in clients:
+        client.join(PATIENCE)
     assert status == 0
     assert outcomes.pop("refused") == CLIENTS
     assert set(outcomes) == {"200"}, outcomes
