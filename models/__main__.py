@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Before TensorFlow is imported: its start-up notices would bury what we print.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before TensorFlow is imported: its notices would bury what we print. Its errors are raised.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from models.arguments import command_line
-from models.cards import Card, find_models, read_card
+from models.cards import Card, ImageInput, find_models, read_card
 from models.errors import MetaplasticError
+from models.quiet import import_keras
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
+WITHOUT_KERAS = ("data", "list")
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_line()
     wanted = parser.parse_args(arguments)
     wanted.arguments = arguments
+    if wanted.command not in WITHOUT_KERAS:
+        import_keras()
     try:
         status: int = COMMANDS[wanted.command](wanted, parser)
     except MetaplasticError as error:
@@ -167,8 +171,17 @@ def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.datasets import load, prepare
+    from models.datasets import DATASETS, load, prepare, whereabouts
 
+    if not wanted.dataset:
+        if wanted.archive:
+            parser.error("data --archive needs the data set's name, tiny-imagenet")
+        known = [
+            (name, _image(each.input), str(len(each.labels)), whereabouts(name))
+            for name, each in DATASETS.items()
+        ]
+        _print_table(("data set", "image", "classes", "where"), known)
+        return 0
     rows = []
     for name in wanted.dataset:
         prepare(name, wanted.archive)
@@ -271,6 +284,10 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for folder in find_runs(wanted.runs):
         print(f"unfinished after {len(read_history(folder))} epochs: {folder}")
     return 0
+
+
+def _image(size: ImageInput) -> str:
+    return f"{size.height}x{size.width}x{size.channels}"
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:

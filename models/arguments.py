@@ -78,7 +78,7 @@ def command_line() -> argparse.ArgumentParser:
     report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
 
     data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
-    data.add_argument("dataset", nargs="+")
+    data.add_argument("dataset", nargs="*", help="none: say what there is")
     data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
