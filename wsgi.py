@@ -9,5 +9,7 @@ if __name__ == "__main__":
     main()
 else:
     from app import create_app
+    from app.logs import escape_commands
 
+    escape_commands()
     app = create_app()

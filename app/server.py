@@ -19,11 +19,13 @@ from app import create_app
 from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder, memory_folder
 from app.errors import RequestError, http_bytes
+from app.logs import escape_commands
 from app.reloading import reporting_failure, reread
 from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
 from app.threaded import THREADS, ThreadedWorker
 from app.worker import PatientWorker
+from models.terminal import say
 
 BAD_CONFIGURATION = 2  # exit status
 HAS_EPOLL = hasattr(select, "epoll")
@@ -34,15 +36,16 @@ _log = logging.getLogger("gunicorn.error")
 
 def main() -> None:
     """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
+    escape_commands()
     gunicorn.util.write_error = _write_error
     _open_many_connections()
     try:
         settings = Settings.from_environment(os.environ)
         if takes_cloud_port(os.environ):
             where = f"{settings.host} port {settings.port}"
-            print(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+            say(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
         if not HAS_EPOLL:
-            print(
+            say(
                 "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
                 "clients less well: see docs/operations.md."
             )
@@ -50,7 +53,7 @@ def main() -> None:
         with counting_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         sys.exit(BAD_CONFIGURATION)
 
 
@@ -125,7 +128,7 @@ def _when_ready(arbiter: Arbiter) -> None:
 def _report(server: Server) -> None:
     """Say what is served, and make it ready to be shared."""
     catalogue: Catalogue = server.application.extensions["catalogue"]
-    print(_announcement(server.settings, catalogue), flush=True)
+    say(_announcement(server.settings, catalogue))
     for problem in catalogue.problems.values():
         _log.error("left out: %s", problem)
     gc.unfreeze()  # the application before a reload is garbage now

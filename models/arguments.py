@@ -5,19 +5,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from models.terminal import ArgumentParser
+
 DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
 RUNS = Path("runs")
 SHELF = Path("weights")
 DOCS = Path("docs")
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> ArgumentParser:
     """The commands and their options; `command` names the one that is called."""
-    parser = argparse.ArgumentParser(prog="python -m models", description=DESCRIPTION)
+    parser = ArgumentParser(prog="python -m models", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
-    shelf = argparse.ArgumentParser(add_help=False)
+    shelf = ArgumentParser(add_help=False)
     shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
-    runs = argparse.ArgumentParser(add_help=False)
+    runs = ArgumentParser(add_help=False)
     runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
 
     train = commands.add_parser("train", parents=[runs], help="train a network")

@@ -1,5 +1,6 @@
 """`python -m models` as a user sees it: what it lists, and nothing that is not its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -71,3 +72,21 @@ def test_a_backend_that_cannot_be_imported_is_still_reported(tmp_path):
     done = run("export", tmp_path, KERAS_BACKEND="nothing")
     assert done.returncode == 1
     assert "nothing" in done.stderr
+
+
+def test_names_of_folders_and_words_of_cards_do_not_command_the_terminal(tmp_path, capsys):
+    published = ROOT / "weights/mnist/lenet/backprop/3"
+    run = tmp_path / "runs" / "\x1b]0;owned\x07"
+    run.mkdir(parents=True)
+    card = json.loads((published / "card.json").read_text())
+    (run / "card.json").write_text(json.dumps({**card, "dataset": "mnist\x1b[2J\n"}))
+    assert main(["list", "--shelf", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr().out
+    assert r"mnist\x1b[2J\n" in told
+    assert r"\x1b]0;owned\x07" in told
+    assert "\x1b" not in told
+    assert len(told.splitlines()) == 3
+    assert main(["evaluate", str(run), "--shelf", str(tmp_path)]) == 1
+    with pytest.raises(SystemExit):
+        main(["publish", "x", "\x1b[2J"])
+    assert "\x1b" not in capsys.readouterr().err
