@@ -9,6 +9,7 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 import warnings
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port, running
 
@@ -350,3 +352,54 @@ def test_only_versions_of_tls_that_are_safe_are_spoken(
             return
         with context.wrap_socket(plain, server_hostname="localhost") as secured:
             assert secured.version() == version.name.replace("_", ".")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up a part of its capabilities")
+def test_the_capabilities_that_compose_leaves_are_enough(
+    service: Service, open_folder: Path
+) -> None:
+    """With another user for the workers, as in the image, and a key that only its owner reads."""
+    compose = [yaml.safe_load((ROOT / f"compose{kind}.yaml").read_text()) for kind in ("", ".tls")]
+    left = [name for each in compose for name in each["services"]["nginx"]["cap_add"]]
+    front = configure(open_folder, service.port, tls=True)
+    text = (open_folder / "nginx.conf").read_text().replace("user root;", "user nobody nogroup;")
+    (open_folder / "nginx.conf").write_text(text)
+    os.chown(open_folder / "tls/tls.key", 12345, 12345)
+    bounds = ",".join(["-all", *(f"+{name.lower()}" for name in left)])
+    command = ["setpriv", f"--bounding-set={bounds}", "--inh-caps=-all", "--no-new-privs"]
+    command += [
+        NGINX,
+        "-p",
+        open_folder,
+        "-c",
+        open_folder / "nginx.conf",
+        "-e",
+        open_folder / "log",
+    ]
+    url = f"https://localhost:{front.tls_port}/predict"
+    with subprocess.Popen(command) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while process.poll() is None and time.monotonic() < deadline:
+                with contextlib.suppress(requests.ConnectionError):
+                    # Large enough to go through a file of the workers.
+                    files = {"file": SEVEN + bytes(1_000_000)}
+                    answer = requests.post(
+                        url, files=files, verify=str(front.certificate), timeout=PATIENCE
+                    )
+                    break
+                time.sleep(0.01)  # between two looks, not in place of one
+            else:
+                pytest.fail((open_folder / "log").read_text())
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert answer.json()["predictions"][0]["label"] == "7"

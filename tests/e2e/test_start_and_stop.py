@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -76,6 +77,16 @@ def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
         status, output = service.stop()
     assert status == 0
     assert f"METAPLASTIC_PORT is not set, PORT is: listening on 0.0.0.0 port {port}.\n" in output
+
+
+def test_the_containers_health_check_asks_at_a_cloud_platforms_port(service: Service) -> None:
+    (command,) = re.findall(
+        r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.M
+    )
+    for port, status in ((service.port, 0), (free_port(), 1)):
+        variables = environment(port="") | {"PORT": str(port)}
+        done = subprocess.run(json.loads(command), env=variables, check=False, capture_output=True)
+        assert done.returncode == status
 
 
 def test_every_interface_of_either_protocol_may_be_written_in_brackets(start: Start) -> None:
