@@ -37,6 +37,13 @@ def test_every_worker_tells_the_sum_of_all(options: tuple[str, ...]) -> None:
     assert status == 0
 
 
+def test_a_rate_limit_holds_for_all_workers() -> None:
+    with gunicorn("-w", "2", rate_limit="10/hour") as service:
+        url = f"{service.url}/api/models"
+        statuses = [requests.get(url, timeout=PATIENCE).status_code for _ in range(20)]
+    assert statuses == [200] * 10 + [429] * 10
+
+
 def test_counts_outlive_a_worker_and_a_reload_and_leave_nothing() -> None:
     with gunicorn("-w", "2") as service:
         folder = counting_folder(service)
