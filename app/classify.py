@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = [
             name
             for name in _names(options.folder, options.out)
-            if plain(_text(name)) not in finished
+            if plain(_printable(name)) not in finished
         ]
         with options.out.open("a", encoding="utf-8", newline="") as file:
             if file.tell() == 0:
@@ -178,7 +178,7 @@ def _classify_all(
             except RequestError as error:
                 skipped += 1
                 progress.clear()
-                say(f"skipped {one_line(_text(name))}: {error.message}", sys.stderr)
+                say(f"skipped {one_line(_printable(name))}: {error.message}", sys.stderr)
         writer.writerows(_rows(pictures, model))
         file.flush()
         progress.show(min(start + BATCH, len(names)))
@@ -209,7 +209,7 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
     for place, picture in enumerate(pictures):
         best = int(outcome.probabilities[place].argmax())
         yield (
-            plain(_text(picture.name)),
+            plain(_printable(picture.name)),
             plain(model.card.labels[best]),
             f"{outcome.probabilities[place, best]:.6f}",
             str(bool(outcome.in_distribution[place])).lower(),
@@ -218,7 +218,7 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _text(name: str) -> str:
+def _printable(name: str) -> str:
     """`name` as text: bytes of it that are none are written in hexadecimal."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
