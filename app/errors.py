@@ -4,6 +4,8 @@ import json
 from http import HTTPStatus
 from typing import Any
 
+from app.headers import DATA_POLICY, SECURITY
+
 RETRY_AFTER = "1"  # seconds, with every 429 and 503
 
 
@@ -51,9 +53,15 @@ def body_for(path: str, error: RequestError) -> dict[str, Any]:
 def http_bytes(error: RequestError, path: str = "") -> bytes:
     """The whole answer, for what ends before it reaches Flask."""
     body = json.dumps(body_for(path, error)) + "\n"
-    retry = f"Retry-After: {RETRY_AFTER}\r\n" if error.status in (429, 503) else ""
-    head = (
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n{retry}"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return (head + body).encode("ascii")
+    headers = {
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Content-Security-Policy": DATA_POLICY,
+        **SECURITY,
+    }
+    if error.status in (429, 503):
+        headers["Retry-After"] = RETRY_AFTER
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+    return f"{status}{lines}\r\n{body}".encode("ascii")

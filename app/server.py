@@ -102,7 +102,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
         "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
+        # Of these two, PatientWorker makes nothing.
         "threads": 1 if HAS_EPOLL else THREADS,
+        "keepalive": settings.keep_alive,
         "worker_connections": settings.max_connections,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,

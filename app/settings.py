@@ -128,11 +128,17 @@ class Settings:
     read_timeout: int = _setting(
         60, _whole(1, 3600), "seconds", "a client that has not sent its request by then is refused"
     )
+    keep_alive: int = _setting(
+        75,
+        _whole(1, 3600),
+        "seconds",
+        "an idle connection stays open for the next request; more than a load balancer's 60",
+    )
     max_waiting: int = _setting(
         8, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
     )
     max_connections: int = _setting(
-        1000, _whole(1, 100_000), "connections a worker", "open, idle or slow; then the oldest ends"
+        1000, _whole(1, 100_000), "connections a worker", "open; of more the longest idle ends"
     )
     max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")

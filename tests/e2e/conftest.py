@@ -60,12 +60,11 @@ def environment(**settings: object) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(**settings: object) -> Iterator[Service]:
-    """A service that is ready, on a port of its own."""
-    port = free_port()
-    with running_command(
-        [sys.executable, "wsgi.py"], port, environment(port=port, **settings)
-    ) as s:
-        yield s
+    """A service that is ready, on a port of its own where `settings` name none."""
+    port = int(str(settings.setdefault("port", free_port())))
+    command = [sys.executable, "wsgi.py"]
+    with running_command(command, port, environment(**settings)) as one:
+        yield one
 
 
 @contextlib.contextmanager

@@ -1,13 +1,18 @@
 """Starting, refusing to start, and stopping without losing anybody."""
 
+import contextlib
 import http.client
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from PIL import Image
 
 from tests.e2e.conftest import (
     PATIENCE,
@@ -199,3 +205,66 @@ def test_sigterm_waits_for_an_upload_that_has_begun(start: Start) -> None:
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert service.process.wait(PATIENCE) == 0
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only until somebody asks how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    """Whether `condition` came true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)  # between two looks, not in place of one
+    return True
+
+
+def test_the_port_of_a_killed_master_is_free_at_once_whoever_is_connected(start: Start) -> None:
+    with start(workers=2) as service, contextlib.ExitStack() as stack:
+        for _ in range(8):  # unfinished uploads, which a worker that stops would wait for
+            client = stack.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), PATIENCE)
+            )
+            head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert b"100 Continue" in client.recv(100)
+            client.sendall(b"some of it")
+        workers = service.workers
+        service.process.kill()
+        service.process.wait()
+        with start(port=service.port) as successor:
+            answer = requests.post(f"{successor.url}/predict?sample=one", timeout=PATIENCE)
+            assert answer.status_code == 200
+            assert not any(map(runs, workers))
+
+
+def test_workers_end_within_a_second_of_their_master_even_while_they_work(start: Start) -> None:
+    picture = io.BytesIO()
+    Image.open(io.BytesIO(SEVEN)).convert("L").resize((1500, 1500)).save(picture, "PNG")
+    files = [("file", picture.getvalue())] * 100
+    with start(workers=2) as service:
+        workers = service.workers
+        used = {worker: cpu_seconds(worker) for worker in workers}
+
+        def ask() -> None:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.post(f"{service.url}/predict", files=files, timeout=PATIENCE)
+
+        client = threading.Thread(target=ask)
+        client.start()
+        assert wait_until(lambda: any(cpu_seconds(w) > used[w] + 0.2 for w in workers))
+        os.kill(service.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(runs, workers)), seconds=1)
+        client.join(PATIENCE)
