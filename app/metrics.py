@@ -1,7 +1,7 @@
 """What Prometheus is told, at GET /metrics: one sum over all workers.
 
 Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
-PROMETHEUS_MULTIPROC_DIR names; app/server.py makes it before this module is imported.
+PROMETHEUS_MULTIPROC_DIR names; app/counting.py makes it before this module is imported.
 """
 
 import fcntl
@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.catalogue import Catalogue
 from app.counting import VARIABLE
+from app.errors import RequestError
 from app.records import Record
 
 REFUSALS = (
@@ -72,6 +73,14 @@ UNFAMILIAR = Counter(
     "Images unlike the training data.",
     _MODEL,
     registry=REGISTRY,
+)
+
+
+_NOT_TOGETHER = RequestError(
+    501,
+    "not_counted_together",
+    "This server has several processes, and each counts for itself. Start `python wsgi.py`, or "
+    "`gunicorn -c gunicorn.conf.py wsgi:app`, or name an empty folder in PROMETHEUS_MULTIPROC_DIR.",
 )
 
 
@@ -139,6 +148,8 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
         registry.register(now)
         folder = os.environ.get(VARIABLE)
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        if not folder and request.environ.get("wsgi.multiprocess"):
+            raise _NOT_TOGETHER
         if not folder:  # a single process, as in tests: it has all there is
             registry.register(REGISTRY)
             return Response(encode(registry), content_type=kind)

@@ -62,15 +62,25 @@ def environment(**settings: object) -> dict[str, str]:
 def running(**settings: object) -> Iterator[Service]:
     """A service that is ready, on a port of its own where `settings` name none."""
     port = int(str(settings.setdefault("port", free_port())))
+    command = [sys.executable, "wsgi.py"]
+    with running_command(command, port, environment(**settings)) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def running_command(command: list[str], port: int, variables: dict[str, str]) -> Iterator[Service]:
+    """The service that a `command` starts on `port`, once it is ready."""
     with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
-        yield from _running(port, Path(log.name), environment(**settings))
+        yield from _running(command, port, Path(log.name), variables)
 
 
-def _running(port: int, log: Path, variables: dict[str, str]) -> Iterator[Service]:
+def _running(
+    command: list[str], port: int, log: Path, variables: dict[str, str]
+) -> Iterator[Service]:
     started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "wsgi.py"],
+            command,
             cwd=ROOT,
             env=variables,
             stdout=output,

@@ -61,7 +61,7 @@ def classified(samples: Any) -> float:
 
 def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
     with start(workers=2) as service:
-        folder = Path(_variables(service)["PROMETHEUS_MULTIPROC_DIR"])
+        folder = counting_folder(service)
         asked = 0
         with ThreadPoolExecutor(8) as callers:
             while len(list(folder.glob("counter_*.db"))) < 2:  # until either worker has counted
@@ -72,7 +72,7 @@ def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
         before = scrape(service)
         victim = min(service.workers)
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
         classify(service, "three")
         after = scrape(service)
         assert not list(folder.glob(f"*_{victim}.db"))
@@ -128,31 +128,31 @@ def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> N
 
 def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
     with start(workers=1) as killed:
-        left = Path(_variables(killed)["PROMETHEUS_MULTIPROC_DIR"])
+        left = counting_folder(killed)
         workers = killed.workers
         for pid in (killed.process.pid, *workers):
             os.kill(pid, signal.SIGKILL)
         killed.process.wait(PATIENCE)
         assert left.exists()
-        _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         with start(workers=1) as other:
             assert not left.exists()
-            assert Path(_variables(other)["PROMETHEUS_MULTIPROC_DIR"]).exists()
+            assert counting_folder(other).exists()
 
 
-def _variables(service: Service) -> dict[str, str]:
-    """What the service's folder for counts is, from what its workers have open."""
+def counting_folder(service: Service) -> Path:
+    """The folder that the service counts in, from what its workers have open."""
     (worker, *_) = service.workers
     for _ in range(2):
         for entry in Path(f"/proc/{worker}/fd").iterdir():
             with contextlib.suppress(OSError):
                 target = entry.readlink()
                 if target.name == "alive" and target.parent.name.startswith("metaplastic-"):
-                    return {"PROMETHEUS_MULTIPROC_DIR": str(target.parent)}
+                    return target.parent
     raise AssertionError("no folder")
 
 
-def _wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline
@@ -252,7 +252,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
                 return response.json()
         return {"status": "starting", "data": {"result": []}}
 
-    _wait_until(lambda: ask('up{job="metaplastic"} == 1')["data"]["result"])
+    wait_until(lambda: ask('up{job="metaplastic"} == 1')["data"]["result"])
     asked = f'metaplastic_predictions_total{{model="{MODEL["model"]}"}}'
     assert sum(float(row["value"][1]) for row in ask(asked)["data"]["result"]) >= 2
     for panel in json.loads((DEPLOY / "grafana/metaplastic.json").read_text())["panels"]:
@@ -263,7 +263,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
     rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
     (group,) = rules["data"]["groups"]
     assert len(group["rules"]) == 8
-    _wait_until(
+    wait_until(
         lambda: all(
             rule["health"] == "ok"
             for rule in requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()["data"][
