@@ -6,8 +6,10 @@
 from typing import Any
 
 from app.counting import count_together
+from app.shared_counts import table
 
 count_together()
+table()  # of rate limits: what is made before the fork is shared by all workers
 
 
 def child_exit(_: Any, worker: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
 _PREFIX = "metaplastic-"
+SCRAPES = "lock"  # between those who read the counts and those who add them up
 _LOCK = "alive"  # locked while the service of a folder runs
 
 
@@ -44,6 +45,7 @@ def counting_folder(memory: str | None) -> Iterator[None]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     owner = os.getpid()
     with (folder / _LOCK).open("w") as lock:
+        (folder / SCRAPES).touch()
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[VARIABLE] = str(folder)
         try:

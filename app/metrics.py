@@ -1,27 +1,29 @@
 """What Prometheus is told, at GET /metrics: one sum over all workers.
 
 Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
-PROMETHEUS_MULTIPROC_DIR names; app/counting.py makes it before this module is imported.
+PROMETHEUS_MULTIPROC_DIR names; app/counting.py makes it before this module is imported. Where the
+folder is full, counting goes on: see app/metric_files.py.
 """
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, request
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.catalogue import Catalogue
-from app.counting import VARIABLE
+from app.counting import SCRAPES, VARIABLE
 from app.errors import RequestError
+from app.metric_files import AllocatedFile, Values, values_without_room
 from app.records import Record
 
 REFUSALS = (
@@ -32,6 +34,7 @@ REFUSALS = (
     429,
     503,
 )  # answers that a bound gave, and not the request's content
+vars(values)["MmapedDict"] = Values  # prometheus-client has no setting for this
 REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
 
@@ -140,7 +143,7 @@ def _of_label(model: str, version: str, label: str) -> Any:
 
 def register_metrics(app: Flask, catalogue: Catalogue) -> None:
     """Add the route /metrics."""
-    now = _Now(catalogue, lambda: app.extensions.get("worker"))
+    now = _Now(catalogue, app.extensions)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -170,19 +173,30 @@ def collect() -> list[Metric]:
 class _Now:
     """What is true at the moment of a scrape, as the worker that is asked knows it."""
 
-    def __init__(self, catalogue: Catalogue, worker: Callable[[], Any]) -> None:
+    def __init__(self, catalogue: Catalogue, extensions: Mapping[str, Any]) -> None:
         self.catalogue = catalogue
-        self.worker = worker  # that answers; None where the server is not ours
+        self.extensions = extensions  # the application's
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         queue = GaugeMetricFamily(
             "metaplastic_queue_depth",
             "Connections that wait for a free worker, and requests that wait in the asked one.",
         )
-        if worker := self.worker():
+        if worker := self.extensions.get("worker"):  # none where the server is not ours
             # gunicorn's own measure; -1 on systems that do not tell.
             queue.add_metric([], max(0, worker.listener.get_backlog()) + len(worker.waiting))
         yield queue
+        yield GaugeMetricFamily(
+            "metaplastic_metrics_without_room",
+            "Values that the asked worker alone knows, since the folder of all has no room.",
+            values_without_room(),
+        )
+        counts = self.extensions.get("rate_limit_counts")
+        yield CounterMetricFamily(
+            "metaplastic_rate_limit_counts_forgotten",
+            "Callers' counts that made room for others' before their time was over.",
+            counts.forgotten if counts else 0,
+        )
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",
             "1 for each model and version that is served; default: its rule's newest.",
@@ -206,23 +220,32 @@ class _Now:
 def keep_counts_of(pid: int) -> None:
     """Add what the dead worker `pid` counted to what all the dead counted, and remove its files.
 
-    Of times, which are gauges, the latest is kept.
+    Of times, which are gauges, the latest is kept. Where there is no room, the files stay, and are
+    read with the others'.
     """
     folder = Path(os.environ[VARIABLE])
-    with _lock(folder, fcntl.LOCK_EX):
+    with contextlib.suppress(OSError), _lock(folder, fcntl.LOCK_EX):
         for path in folder.glob(f"*_{pid}.db"):
-            past = MmapedDict(str(path.with_name(path.name.replace(f"_{pid}.", "_past."))))
-            latest = path.name.startswith("gauge_max_")
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):
-                before = past.read_value(key)[0]
-                past.write_value(key, max(before, value) if latest else before + value, 0.0)
-            past.close()
-            path.unlink()
+            _add_to(path.with_name(path.name.replace(f"_{pid}.", "_past.")), path)
 
 
-@contextmanager
+def _add_to(past: Path, ended: Path) -> None:
+    """Add the values of the file `ended` to `past`'s, and remove it. Raises OSError: no room."""
+    latest = past.name.startswith("gauge_max_")
+    file: Any = AllocatedFile(str(past))
+    with contextlib.closing(file):
+        found = list(file.read_all_values_from_file(str(ended)))
+        for key, *_ in found:
+            file.make_room_for(key)
+        for key, value, *_ in found:
+            before = file.read_value(key)[0]
+            file.write_value(key, max(before, value) if latest else before + value, 0.0)
+    ended.unlink()
+
+
+@contextlib.contextmanager
 def _lock(folder: Path, kind: int) -> Iterator[None]:
     """No scrape sees the counts of a dead worker twice, or not at all."""
-    with (folder / "lock").open("w") as file:
+    with (folder / SCRAPES).open("w") as file:
         fcntl.flock(file, kind)
         yield

@@ -7,9 +7,11 @@ import resource
 import select
 import socket
 import sys
+import time
 from typing import Any
 
 import gunicorn.util
+import numpy.ma  # noqa: F401  np.median would at its first use, when no file may be to be had
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -20,7 +22,7 @@ from app.catalogue import Catalogue, ShelfError
 from app.counting import counting_folder, memory_folder
 from app.errors import RequestError, http_bytes
 from app.logs import escape_commands
-from app.reloading import reporting_failure, reread
+from app.reloading import Progress, mended, reread
 from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
 from app.threaded import THREADS, ThreadedWorker
@@ -30,6 +32,7 @@ from models.terminal import say
 BAD_CONFIGURATION = 2  # exit status
 HAS_EPOLL = hasattr(select, "epoll")
 _MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
+_LONGEST_PAUSE = 600.0  # seconds between two looks at models that were left out
 
 _log = logging.getLogger("gunicorn.error")
 
@@ -67,7 +70,13 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings, application: Flask) -> None:
         self.settings = settings
-        self.application = application
+        self.application = self.former = application
+        self.progress = Progress()
+        self.answered: set[str] = set()  # models that have answered: see app/reloading.py
+        self.served = False  # whether a worker has ever taken requests
+        self.must_answer = False  # whether workers to come end where the default model cannot run
+        self.pause = 0.0  # seconds between two looks at the models that were left out
+        self.next_look = 0.0
         super().__init__()
 
     def load_config(self) -> None:
@@ -77,16 +86,42 @@ class Server(BaseApplication):
     def load(self) -> Flask:
         return self.application
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the workers to come serve."""
+        found: Catalogue = self.application.extensions["catalogue"]
+        return found
+
     def reload(self) -> None:
-        """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
-        try:
-            with reporting_failure():
-                application = reread(self.settings, self.application.extensions["catalogue"])
-        except StartError as error:
-            _log.error("the models stay as they were: %s", error)
-            return
-        self.application = self.callable = application
-        _report(self)
+        """Take the shelf as it is now, for the workers to come; the settings stay.
+
+        Raises StartError where it cannot be served; what is served stays then.
+        """
+        application = reread(self.settings, self.catalogue, self.answered)
+        self.former, self.application = self.application, application
+        self.callable = application
+        if self.catalogue.passing != self.former.extensions["catalogue"].passing:
+            self.pause = 0.0
+        _share()
+
+    def restore(self) -> None:
+        """Go back to what was served before the last reload."""
+        self.application = self.callable = self.former
+
+    def report(self) -> None:
+        """Say what is served."""
+        self.former = self.application  # frees the one before
+        say(_announcement(self.settings, self.catalogue))
+        for problem in self.catalogue.left_out.values():
+            _log.error("left out: %s", problem)
+
+    def mended(self) -> bool:
+        """Whether a model that was left out could be served now; looked at from time to time."""
+        if not self.catalogue.passing or time.monotonic() < self.next_look:
+            return False
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE) or 1.0
+        self.next_look = time.monotonic() + self.pause
+        return mended(self.catalogue, self.answered)
 
     def run(self) -> None:
         try:
@@ -124,15 +159,12 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 def _when_ready(arbiter: Arbiter) -> None:
     """The port is open and the workers are about to be forked."""
-    _report(arbiter.app)
+    arbiter.app.report()
+    _share()
 
 
-def _report(server: Server) -> None:
-    """Say what is served, and make it ready to be shared."""
-    catalogue: Catalogue = server.application.extensions["catalogue"]
-    say(_announcement(server.settings, catalogue))
-    for problem in catalogue.problems.values():
-        _log.error("left out: %s", problem)
+def _share() -> None:
+    """Make what is in memory ready to be shared with the workers."""
     gc.unfreeze()  # the application before a reload is garbage now
     gc.collect()
     gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
@@ -159,11 +191,14 @@ def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
     heed_sigterm()
     worker.app.application.extensions["worker"] = worker
-    catalogue: Catalogue = worker.app.application.extensions["catalogue"]
+    server: Server = worker.app
     try:
-        catalogue.open_first_sessions()
+        server.catalogue.open_first_sessions()
     except ShelfError as error:
-        worker.log.error("%s", error)
+        if not server.served:
+            worker.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    if server.must_answer and server.catalogue.default.find().problem:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 

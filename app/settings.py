@@ -149,7 +149,7 @@ class Settings:
         None,
         Path,
         "file",
-        "the keys that callers need, from `python -m app.new_key`; read again when it changes",
+        "the keys that callers need, from `python -m app.new_key`; read with every request",
         shown="none: anybody may ask",
     )
     rate_limit: str = _setting(

@@ -70,7 +70,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     },
 }
 NOT_READY: dict[str, Any] = {
-    "message": "A model cannot be run; the log says why.",
+    "message": "The default model cannot be run; the log says why.",
     "code": "not_ready",
 }
 
@@ -140,7 +140,7 @@ def _sample(endpoint: Endpoint) -> Upload | None:
 
 def _passing(model: Model) -> Model:
     """`model`, or one whose session is gone with it where it has none yet."""
-    return model if "problem" in vars(model) else dataclasses.replace(model)
+    return model if model.tried else dataclasses.replace(model)
 
 
 def _add(paths: dict[str, Any], path: str, answer: Any) -> None:

@@ -92,7 +92,7 @@ def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> N
     tensor = triton.InferInput("images", list(images.shape), "UINT8").set_data_from_numpy(images)
     with start(workers=2) as service, ThreadPoolExecutor(8) as callers:
         address = f"127.0.0.1:{service.port}"
-        folder = Path(_variables(service)["PROMETHEUS_MULTIPROC_DIR"])
+        folder = counting_folder(service)
 
         def ask(_: int) -> None:
             with triton.InferenceServerClient(address) as client:
@@ -111,7 +111,7 @@ def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> N
         before = statistics()
         victim = min(service.workers)
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
         after = statistics()
     assert before == after
     counts = (before["inference_count"], before["execution_count"])
@@ -262,7 +262,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
             assert ask(expression)["status"] == "success", expression
     rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
     (group,) = rules["data"]["groups"]
-    assert len(group["rules"]) == 8
+    assert len(group["rules"]) == 9
     wait_until(
         lambda: all(
             rule["health"] == "ok"

@@ -144,7 +144,7 @@ def test_a_reload_that_fails_is_no_success_and_changes_nothing(
 ) -> None:
     keys = tmp_path / "keys"
     good = keys.read_text()
-    keys.write_text("no line of keys\n")  # which a reload stumbles over, and the workers pass over
+    keys.write_text(good + "no line of keys\n")  # over which a reload stumbles
     with pytest.raises(InferenceServerException, match="The models stay") as caught:
         client.unload_model(OTHER, headers=ADMIN)
     assert caught.value.status() == "503"
