@@ -95,7 +95,7 @@ class Metaplastic(Wrapper):
     def build(self, variables: list[keras.Variable]) -> None:
         self._refuse_averages()
         super().build(variables)
-        if self.rule == "pattern":
+        if self.rule == "pattern" or self.strength == 0:  # not even rounded
             scaled = []
         elif self.rule == "kernel":
             scaled = convolution_kernels(variables)
@@ -121,8 +121,6 @@ class Metaplastic(Wrapper):
 
     def _to_scale(self, grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
         """The variables whose steps are scaled, each once though it may come with two gradients."""
-        if self.strength == 0:  # not even rounded
-            return []
         found = {}
         for gradient, variable in zip(grads, variables, strict=True):
             key = self._var_key(variable)
