@@ -11,15 +11,15 @@ TESTS = Path(__file__).parent
 
 
 EVERYWHERE = [
-    *("test_synaptic_intelligence.py", "test_brainprop.py", "test_locally_connected.py"),
-    "test_mirror.py",
+    *("test_metaplastic.py", "test_synaptic_intelligence.py", "test_optimizer_contract.py"),
+    *("test_brainprop.py", "test_locally_connected.py", "test_mirror.py"),
 ]
 
 
 @pytest.mark.parametrize(
     ("backend", "modules"),
     [
-        ("jax", [*EVERYWHERE, "test_metaplastic.py"]),
+        ("jax", EVERYWHERE),
         ("torch", [*EVERYWHERE, "test_training_network.py"]),
     ],
 )
