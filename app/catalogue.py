@@ -346,8 +346,6 @@ def _check(card: Card, folder: Path) -> None:
             f"{folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
             f"?rule={ALL_RULES} compares all of them. Give it another name."
         )
-    if not card.calibration.temperature > 0:
-        raise ShelfError(f"{folder / 'card.json'}: calibration: temperature must be above 0.")
 
 
 def _by_endpoint(models: list[Model]) -> dict[str, list[Model]]:

@@ -46,8 +46,12 @@ def check_number(images: int, limit: int) -> None:
 
 def body_for(path: str, error: RequestError) -> dict[str, Any]:
     """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
-    standard = path == "/v2" or path.startswith(("/v1/", "/v2/"))
-    return {"error": error.message} if standard else error.body()
+    return {"error": error.message} if is_standard(path) else error.body()
+
+
+def is_standard(path: str) -> bool:
+    """Return whether `path` is one of the standard protocols'."""
+    return path == "/v2" or path.startswith(("/v1/", "/v2/"))
 
 
 def http_bytes(error: RequestError, path: str = "") -> bytes:

@@ -74,11 +74,13 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
                 raise
             return logits
 
-        answered = network(np.zeros((1, *image), np.float32)).shape
+        answered = network(np.zeros((1, *image), np.float32))
     except unusable as error:
         raise ModelError(f"ONNX Runtime cannot run it: {error}") from error
-    if answered != (1, classes):
-        raise ModelError(f"it answers {answered} for one image of {classes} classes")
+    if answered.shape != (1, classes):
+        raise ModelError(f"it answers {answered.shape} for one image of {classes} classes")
+    if not np.isfinite(answered).all():
+        raise ModelError("it answers NaN or infinity for an empty image")
     _return_freed_memory()
     return network
 

@@ -6,12 +6,13 @@ Otherwise the workers of this service share a table in memory.
 
 import ipaddress
 from collections.abc import Callable
+from http import HTTPStatus
 
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
 
-from app.errors import RequestError
+from app.errors import RETRY_AFTER, RequestError
 from app.keys import is_open
 from app.records import current_record
 from app.settings import Settings
@@ -23,6 +24,8 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
 
     `refuse` makes an answer of an error.
     """
+    # Registered before the limiter, so that it runs after it.
+    app.after_request(_say_when_to_retry)
     limiter = Limiter(
         _caller,
         app=app,
@@ -42,6 +45,18 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
         return refuse(RequestError(429, "rate_limited", message))
 
     app.register_error_handler(RateLimitExceeded, too_many)
+
+
+def _say_when_to_retry(response: Response) -> Response:
+    """Flask-Limiter tells everybody to wait until the window ends; only 429 and 503 have to."""
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        seconds = response.headers.get("Retry-After", RETRY_AFTER)
+        response.headers["Retry-After"] = max(seconds, RETRY_AFTER, key=int)
+    elif response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    else:
+        response.headers.pop("Retry-After", None)
+    return response
 
 
 def _caller() -> str:

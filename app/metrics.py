@@ -1,7 +1,7 @@
 """What Prometheus is told, at GET /metrics: one sum over all workers.
 
 Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
-PROMETHEUS_MULTIPROC_DIR names; app/server.py makes it before this module is imported. Where the
+PROMETHEUS_MULTIPROC_DIR names; app/counting.py makes it before this module is imported. Where the
 folder is full, counting goes on: see app/metric_files.py.
 """
 
@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.catalogue import Catalogue
 from app.counting import SCRAPES, VARIABLE
+from app.errors import RequestError
 from app.metric_files import AllocatedFile, Values, values_without_room
 from app.records import Record
 
@@ -34,47 +35,55 @@ REFUSALS = (
     503,
 )  # answers that a bound gave, and not the request's content
 vars(values)["MmapedDict"] = Values  # prometheus-client has no setting for this
-_REGISTRY = CollectorRegistry()
+REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
 
 REQUESTS = Counter(
-    "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=_REGISTRY
+    "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=REGISTRY
 )
 DURATION = Histogram(
     "metaplastic_request_duration_seconds",
     "From a worker's first look at a request to its answer.",
     ("route", *_MODEL, "status"),
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 STAGE = Histogram(
     "metaplastic_stage_duration_seconds",
     "Of the stages of a request: wait, read, decode, prepare, infer, answer.",
     ("stage", *_MODEL),
     buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 REFUSED = Counter(
     "metaplastic_rejected_requests",
     "Requests refused by a bound: keys, sizes, rates, queues; reason is the error's code.",
     ("reason",),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 PREDICTIONS = Counter(
-    "metaplastic_predictions", "Images by predicted class.", (*_MODEL, "label"), registry=_REGISTRY
+    "metaplastic_predictions", "Images by predicted class.", (*_MODEL, "label"), registry=REGISTRY
 )
 CONFIDENCE = Histogram(
     "metaplastic_prediction_confidence",
     "Calibrated probability of the predicted class.",
     _MODEL,
     buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
-    registry=_REGISTRY,
+    registry=REGISTRY,
 )
 UNFAMILIAR = Counter(
     "metaplastic_out_of_distribution",
     "Images unlike the training data.",
     _MODEL,
-    registry=_REGISTRY,
+    registry=REGISTRY,
+)
+
+
+_NOT_TOGETHER = RequestError(
+    501,
+    "not_counted_together",
+    "This server has several processes, and each counts for itself. Start `python wsgi.py`, or "
+    "`gunicorn -c gunicorn.conf.py wsgi:app`, or name an empty folder in PROMETHEUS_MULTIPROC_DIR.",
 )
 
 
@@ -84,9 +93,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
     duration.observe(seconds)
-    _of_stage("wait", model, version).observe(record.waited)
+    asked = (model, version) if "read" in record.stages else ("", "")  # and not only looked at
+    _of_stage("wait", *asked).observe(record.waited)
     for stage, (_, took) in record.stages.items():
-        _of_stage(stage, model, version).observe(took)
+        _of_stage(stage, *asked).observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
     for answered, outcome in record.answers:
@@ -141,12 +151,23 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
         registry.register(now)
         folder = os.environ.get(VARIABLE)
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        if not folder and request.environ.get("wsgi.multiprocess"):
+            raise _NOT_TOGETHER
         if not folder:  # a single process, as in tests: it has all there is
-            registry.register(_REGISTRY)
+            registry.register(REGISTRY)
             return Response(encode(registry), content_type=kind)
         MultiProcessCollector(registry, folder)
         with _lock(Path(folder), fcntl.LOCK_SH):
             return Response(encode(registry), content_type=kind)
+
+
+def collect() -> list[Metric]:
+    """Return all that has been counted, added up over the workers."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:  # a single process
+        return list(REGISTRY.collect())
+    with _lock(Path(folder), fcntl.LOCK_SH):
+        return list(MultiProcessCollector(CollectorRegistry(), folder).collect())
 
 
 class _Now:
@@ -199,7 +220,8 @@ class _Now:
 def keep_counts_of(pid: int) -> None:
     """Add what the dead worker `pid` counted to what all the dead counted, and remove its files.
 
-    Where there is no room for that, the files stay, and are read with the others'.
+    Of times, which are gauges, the latest is kept. Where there is no room, the files stay, and are
+    read with the others'.
     """
     folder = Path(os.environ[VARIABLE])
     with contextlib.suppress(OSError), _lock(folder, fcntl.LOCK_EX):
@@ -209,13 +231,15 @@ def keep_counts_of(pid: int) -> None:
 
 def _add_to(past: Path, ended: Path) -> None:
     """Add the values of the file `ended` to `past`'s, and remove it. Raises OSError: no room."""
+    latest = past.name.startswith("gauge_max_")
     file: Any = AllocatedFile(str(past))
     with contextlib.closing(file):
         found = list(file.read_all_values_from_file(str(ended)))
         for key, *_ in found:
             file.make_room_for(key)
         for key, value, *_ in found:
-            file.write_value(key, file.read_value(key)[0] + value, 0.0)
+            before = file.read_value(key)[0]
+            file.write_value(key, max(before, value) if latest else before + value, 0.0)
     ended.unlink()
 
 

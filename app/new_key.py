@@ -5,18 +5,18 @@
 Its line for the file of keys goes to FILE, or to stderr.
 """
 
-import argparse
 import os
 import secrets
 import sys
 from pathlib import Path
 
 from app.keys import ADMIN, LINE, USER, hash_of
+from models.terminal import ArgumentParser
 
 
 def main() -> None:
     """Make a key."""
-    parser = argparse.ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
+    parser = ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
     parser.add_argument("name", help="whose key it is: for logs and limits")
     parser.add_argument("--admin", action="store_true", help="it may load and unload models")
     parser.add_argument("--file", type=Path, help="append its line to this file")

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import resource
+import select
 import socket
 import sys
 import time
@@ -18,14 +19,19 @@ from gunicorn.errors import HaltServer
 
 from app import create_app
 from app.catalogue import Catalogue, ShelfError
-from app.counting import counting_folder
+from app.counting import counting_folder, memory_folder
 from app.errors import RequestError, http_bytes
+from app.logs import escape_commands
 from app.reloading import Progress, mended, reread
-from app.settings import Settings, StartError
+from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
+from app.threaded import THREADS, ThreadedWorker
 from app.worker import PatientWorker
+from models.terminal import say
 
 BAD_CONFIGURATION = 2  # exit status
+HAS_EPOLL = hasattr(select, "epoll")
+_MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
 _LONGEST_PAUSE = 600.0  # seconds between two looks at models that were left out
 
 _log = logging.getLogger("gunicorn.error")
@@ -33,15 +39,24 @@ _log = logging.getLogger("gunicorn.error")
 
 def main() -> None:
     """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
+    escape_commands()
     gunicorn.util.write_error = _write_error
     _open_many_connections()
     try:
         settings = Settings.from_environment(os.environ)
+        if takes_cloud_port(os.environ):
+            where = f"{settings.host} port {settings.port}"
+            say(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+        if not HAS_EPOLL:
+            say(
+                "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
+                "clients less well: see docs/operations.md."
+            )
         _check_port(settings)
-        with counting_folder(_memory_folder()):
+        with counting_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         sys.exit(BAD_CONFIGURATION)
 
 
@@ -96,7 +111,7 @@ class Server(BaseApplication):
     def report(self) -> None:
         """Say what is served."""
         self.former = self.application  # frees the one before
-        print(_announcement(self.settings, self.catalogue), flush=True)
+        say(_announcement(self.settings, self.catalogue))
         for problem in self.catalogue.left_out.values():
             _log.error("left out: %s", problem)
 
@@ -121,7 +136,10 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "worker_class": PatientWorker,
+        "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
+        # Of these two, PatientWorker makes nothing.
+        "threads": 1 if HAS_EPOLL else THREADS,
+        "keepalive": settings.keep_alive,
         "worker_connections": settings.max_connections,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
@@ -129,7 +147,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "proc_name": "metaplastic",
         "preload_app": True,
         # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
-        "worker_tmp_dir": _memory_folder(),
+        "worker_tmp_dir": memory_folder(),
         "control_socket_disable": True,
         # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
         "forwarded_allow_ips": "",
@@ -137,11 +155,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "post_worker_init": _make_ready,
         "child_exit": _keep_counts,
     }
-
-
-def _memory_folder() -> str | None:
-    folder = "/dev/shm"  # noqa: S108
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def _when_ready(arbiter: Arbiter) -> None:
@@ -159,7 +172,7 @@ def _share() -> None:
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:
     """What was loaded, from where, and the URL."""
-    everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1")  # noqa: S104
+    everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
     host = "localhost" if everywhere else settings.host
     host = f"[{host}]" if ":" in host else host
     lines = [f"Metaplastic: {sum(1 for _ in catalogue)} models from {catalogue.root}"]
@@ -205,14 +218,18 @@ def _write_error(connection: Any, status: int, reason: str, message: str) -> Non
 def _open_many_connections() -> None:
     """As many as the system lets this process have, where it starts with fewer."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _check_port(settings: Settings) -> None:
     """Raise StartError where the port cannot be had; gunicorn would try for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.create_server((settings.host, settings.port), family=family).close()
+        # An IPv6 socket on every interface takes IPv4 connections as well, as gunicorn makes it.
+        both = settings.host == "::" and socket.has_dualstack_ipv6()
+        address = settings.host, settings.port
+        socket.create_server(address, family=family, dualstack_ipv6=both).close()
     except OSError as error:
         raise StartError(
             f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}). "

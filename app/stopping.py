@@ -7,6 +7,7 @@ wait, so the port first stops to take new ones, the workers answer what waits, a
 import contextlib
 import signal
 import socket
+import sys
 import time
 from typing import Any
 
@@ -158,6 +159,8 @@ def refuse_new_connections(listener: socket.socket) -> None:
     Those already made stay. A caller who tries again after a second finds the port closed. Where
     the system cannot do it, the few who connect in the last moment are reset.
     """
+    if sys.platform != "linux":
+        return
     with contextlib.suppress(OSError):
         if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _FARTHER_THAN_ANYTHING)

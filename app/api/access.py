@@ -3,7 +3,8 @@
 from typing import Any
 
 from app.api import schemas
-from app.api.specification import ERRORS
+from app.api.specification import ERRORS, in_shape
+from app.errors import is_standard
 from app.keys import HEADER, is_open
 from app.settings import Settings
 
@@ -25,16 +26,16 @@ def security(settings: Settings) -> dict[str, Any]:
 def describe(specification: dict[str, Any], settings: Settings) -> None:
     """Add to each operation the answers that keys and rate limits can give."""
     statuses = [401, 503] * bool(settings.keys) + [429] * bool(settings.rate_limit)
-    reference = {"$ref": f"#/definitions/{schemas.error.name}"}
     for path, operations in specification["paths"].items():
         if not statuses or is_open(path, "GET"):
             continue
+        shape = schemas.protocol_error if is_standard(path) else schemas.error
         for operation in operations.values():
             if isinstance(operation, dict) and "responses" in operation:
                 for status in statuses:
                     described = {
                         "description": _TEXTS[status],
-                        "schema": reference,
-                        "examples": {"application/json": ERRORS[str(status)]},
+                        "schema": {"$ref": f"#/definitions/{shape.name}"},
+                        "examples": {"application/json": in_shape(path, ERRORS[str(status)])},
                     }
                     operation["responses"].setdefault(str(status), described)

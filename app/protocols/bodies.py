@@ -1,9 +1,9 @@
 """A request's body as bytes and as JSON."""
 
-import json
 from typing import Any
 
 from app.errors import RequestError
+from app.json_bodies import read_json
 from app.records import timed
 from app.uploads import whole_body
 
@@ -13,10 +13,7 @@ read_body = timed("read")(whole_body)
 @timed("decode")
 def read_object(text: bytes, expected: str) -> dict[str, Any]:
     """The JSON object in `text`. Raises RequestError 400 that says what was `expected`."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RequestError(400, "bad_json", f"The body is not JSON. Expected {expected}.") from None
+    content = read_json(text, f"Expected {expected}.")
     if not isinstance(content, dict):
         raise RequestError(400, "bad_json", f"The body is no JSON object. Expected {expected}.")
     return content

@@ -68,12 +68,21 @@ def running(
     """
     port = int(str(settings.setdefault("port", free_port())))
     command = [*before, sys.executable, "wsgi.py"]
+    with running_command(command, port, environment(**settings), until) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def running_command(
+    command: list[str], port: int, variables: dict[str, str], until: str = "/health/ready"
+) -> Iterator[Service]:
+    """The service that a `command` starts on `port`, once the path `until` answers 200."""
     with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
-        yield from _running(port, Path(log.name), environment(**settings), command, until)
+        yield from _running(command, port, Path(log.name), variables, until)
 
 
 def _running(
-    port: int, log: Path, variables: dict[str, str], command: list[str], until: str
+    command: list[str], port: int, log: Path, variables: dict[str, str], until: str
 ) -> Iterator[Service]:
     started = time.perf_counter()
     with log.open("w") as output:

@@ -5,10 +5,12 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +22,14 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.e2e.conftest import PATIENCE, ROOT, Service
+from tests.e2e.conftest import (
+    PATIENCE,
+    ROOT,
+    Service,
+    environment,
+    free_port,
+    running_command,
+)
 
 Start = Callable[..., AbstractContextManager[Service]]
 FailToStart = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -61,6 +70,44 @@ def test_a_bad_setting_is_a_clear_message(fail_to_start: FailToStart) -> None:
     assert (result.returncode, result.stderr) == (2, message)
 
 
+def test_a_misspelt_setting_stops_the_start(fail_to_start: FailToStart) -> None:
+    result = fail_to_start(prot=8080)
+    message = "METAPLASTIC_PROT: there is no such setting; the nearest is METAPLASTIC_PORT\n"
+    assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
+    port = free_port()
+    variables = environment(host="", port="") | {"PORT": str(port)}
+    with running_command([sys.executable, "wsgi.py"], port, variables) as service:
+        status, output = service.stop()
+    assert status == 0
+    assert f"METAPLASTIC_PORT is not set, PORT is: listening on 0.0.0.0 port {port}.\n" in output
+
+
+def test_the_containers_health_check_asks_at_a_cloud_platforms_port(service: Service) -> None:
+    (command,) = re.findall(
+        r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.M
+    )
+    for port, status in ((service.port, 0), (free_port(), 1)):
+        variables = environment(port="") | {"PORT": str(port)}
+        done = subprocess.run(json.loads(command), env=variables, check=False, capture_output=True)
+        assert done.returncode == status
+
+
+def test_every_interface_of_either_protocol_may_be_written_in_brackets(start: Start) -> None:
+    with start(host="[::]", workers=1) as service:  # which is asked at 127.0.0.1
+        answer = requests.get(f"http://[::1]:{service.port}/health/live", timeout=PATIENCE)
+    assert answer.status_code == 200
+
+
+def test_a_port_that_is_taken_on_one_protocol_is_taken(fail_to_start: FailToStart) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = fail_to_start(host="::", port=other.getsockname()[1])
+    assert result.returncode == 2
+    assert result.stderr.startswith("Cannot listen on :: port")
+
+
 def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
     result = fail_to_start(weights=tmp_path)
     assert result.returncode == 2
@@ -91,16 +138,21 @@ def _shelf(service: Service) -> str:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None:
-    """Every connection that was made is answered; later ones are refused, not reset."""
+    with start(workers=workers) as service:
+        stop_under_load(service)
+
+
+def stop_under_load(service: Service) -> None:
+    """Check that each connection is answered that was made; later ones are refused, not reset."""
     outcomes: Counter[str] = Counter()
     loaded = threading.Barrier(CLIENTS + 1)
 
-    def ask_until_refused(port: int) -> None:
+    def ask_until_refused() -> None:
         for number in range(100_000):
             if number == 20:
                 loaded.wait(PATIENCE)
             try:
-                client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+                client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
                 client.connect()
             except ConnectionRefusedError:
                 outcomes["refused"] += 1
@@ -113,16 +165,13 @@ def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None
             finally:
                 client.close()
 
-    with start(workers=workers) as service:
-        clients = [
-            threading.Thread(target=ask_until_refused, args=(service.port,)) for _ in range(CLIENTS)
-        ]
-        for client in clients:
-            client.start()
-        loaded.wait(PATIENCE)
-        status, _ = service.stop()
-        for client in clients:
-            client.join(PATIENCE)
+    clients = [threading.Thread(target=ask_until_refused) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    loaded.wait(PATIENCE)
+    status, _ = service.stop()
+    for client in clients:
+        client.join(PATIENCE)
     assert status == 0
     assert outcomes.pop("refused") == CLIENTS
     assert set(outcomes) == {"200"}, outcomes
