@@ -113,6 +113,8 @@ def _pixels(
     sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings
 ) -> NDArray[np.float32]:
     """What was sent by row or by column, as the network takes it. Raises RequestError."""
+    if signature == "":  # as the model's metadata and TensorFlow Serving's clients have it
+        signature = None
     if signature is not None and signature not in list(INPUTS):
         known = ", ".join(INPUTS)
         raise _bad(f"There is no signature {str(signature)[:40]!r}; there are: {known}.")
