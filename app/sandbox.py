@@ -12,6 +12,7 @@ calls that (another server than ours, a command, a test) it is a new interpreter
 the first picture that needs it. Small files of simple kinds are decoded where they are.
 """
 
+import atexit
 import contextlib
 import gc
 import json
@@ -180,10 +181,7 @@ def _start_apart() -> _Nursery:
 
 
 def _give_up() -> None:
-    """End a nursery that does not answer, and with it its helper.
-
-    Where this process ends they end too: their socket is closed then.
-    """
+    """End a nursery that does not answer, and with it its helper."""
     global _nursery
     nursery, _nursery = _nursery, None
     if nursery is None:
@@ -193,6 +191,13 @@ def _give_up() -> None:
         with contextlib.suppress(OSError):
             os.kill(nursery.pid, signal.SIGKILL)
             os.waitpid(nursery.pid, 0)
+
+
+@atexit.register
+def _leave() -> None:
+    """Close the way to the nursery, which ends then, and with it its helper."""
+    if _nursery:
+        _nursery.sock.close()
 
 
 @contextlib.contextmanager
