@@ -41,5 +41,5 @@ USER 10001:10001
 EXPOSE 5000
 STOPSIGNAL SIGTERM
 # Ready, not merely alive; past any proxy that the variables of the container name.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ.get('METAPLASTIC_PORT') or 5000}/health/ready\", timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ.get('METAPLASTIC_PORT') or os.environ.get('PORT') or 5000}/health/ready\", timeout=4)"]
 CMD ["python", "wsgi.py"]

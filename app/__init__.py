@@ -11,9 +11,7 @@ from app.api import register_api
 from app.catalogue import Catalogue, load_catalogue
 from app.compression import read_compressed_bodies
 from app.demo import blueprint
-from app.multipart import MOST_PARTS
 from app.settings import Settings
-from app.uploads import Request
 
 
 class Service(Flask):
@@ -21,8 +19,6 @@ class Service(Flask):
 
     None is one here.
     """
-
-    request_class = Request
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
@@ -45,7 +41,6 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     catalogue = catalogue or load_catalogue(settings)
     app = Service(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
-    app.config["MAX_FORM_PARTS"] = MOST_PARTS
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
     observe_requests(app, catalogue, settings)

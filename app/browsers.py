@@ -3,22 +3,20 @@
 from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
 
-from app.keys import HEADER
+from app.headers import DATA_POLICY, SECURITY
+from app.keys import HEADER, is_open
 from app.settings import Settings
 
-_ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
 # Swagger UI's page has its settings in a script of its own, and styles.
 _PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_DATA = "default-src 'none'; frame-ancestors 'none'"
-_EXPOSED = "X-Request-ID, Retry-After, Inference-Header-Content-Length"
+_EXPOSED = (
+    "X-Request-ID, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    "Inference-Header-Content-Length"
+)
 _ACCEPTED = f"Content-Type, Authorization, {HEADER}, X-Request-ID, Inference-Header-Content-Length"
 _DAY = "86400"  # seconds
 
@@ -29,13 +27,17 @@ def instruct_browsers(app: Flask, settings: Settings) -> None:
 
     def add_headers(response: Response) -> Response:
         headers = response.headers
-        for name, value in _ALWAYS.items():
+        for name, value in SECURITY.items():
             headers.setdefault(name, value)
         if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
             page = response.mimetype == "text/html"
-            headers.add("Content-Security-Policy", _PAGE if page else _DATA)
+            headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
         if request.is_secure:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        if settings.keys and not is_open(request.path, request.method):
+            # What a key was shown for is not for the next caller of a cache on the way.
+            response.cache_control.public = False
+            response.cache_control.private = True
         if origins:
             _allow(headers, origins)
         return response

@@ -1,20 +1,17 @@
 """The shelf as the service sees it: its endpoints, their models, and each model's session."""
 
-import hashlib
-import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 from app.errors import RequestError
-from app.inference import ModelError, Network, open_network
+from app.inference import Network
+from app.session import ModelBytes, Session
 from app.settings import Settings, StartError
 from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
-
-_log = logging.getLogger("gunicorn.error")
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
 COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
@@ -23,15 +20,25 @@ _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a
 
 
 class ShelfError(StartError):
-    """Models that cannot be served: names the path, and what to do."""
+    """Models that cannot be served: names the path, and what to do.
+
+    `passing`: the reason may be gone later, as where a file is being written. `endpoint` is the
+    model's, where its card can be read.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False, endpoint: str = "") -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.endpoint = endpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A published model: its card and the folder that it lies in."""
+    """A published model: its card, the folder that it lies in, and `model.onnx` as it was read."""
 
     card: Card
     folder: Path
+    content: ModelBytes
 
     @property
     def vouched_for(self) -> bool:
@@ -42,34 +49,37 @@ class Model:
     def network(self) -> Network:
         """Opened when first asked for: in a worker, not in its parent, and only where it is used.
 
-        Raises RequestError 503 where `model.onnx` is not a model that fits its card.
+        Raises RequestError 503 where `model.onnx` is not a model that fits its card, or cannot be
+        run for the moment.
         """
-        if self.problem:
+        network = self._session.open()
+        if network is None:
             message = f"{self.card.name} version {self.card.version} cannot be run here."
             raise RequestError(503, "model_unavailable", f"{message} The log says why.")
-        return self._opened
+        return network
 
-    @cached_property
+    @property
     def problem(self) -> str:
-        """Why the model cannot be run, "" where it can; found out when it is opened."""
-        try:
-            _ = self._opened
-        except ModelError as error:
-            problem = f"{self.folder / ONNX_MODEL}: {error}"
-            _log.error("left out: %s", problem)
-            return problem
-        return ""
-
-    @cached_property
-    def _opened(self) -> Network:
-        target = self.card.input
-        image = (target.height, target.width, target.channels)
-        return open_network(self.folder / ONNX_MODEL, image, len(self.card.labels))
+        """Why the model cannot be run now, "" where it can; found out by opening it."""
+        self._session.open()
+        return self._session.problem
 
     @property
     def known_problem(self) -> str:
         """The problem that has been found already, without opening the model to look for one."""
-        return str(self.__dict__.get("problem", ""))
+        return self._session.problem
+
+    @property
+    def tried(self) -> bool:
+        """Whether its session has been asked for."""
+        return self._session.tried
+
+    @cached_property
+    def _session(self) -> Session:
+        target = self.card.input
+        image = (target.height, target.width, target.channels)
+        path = self.folder / ONNX_MODEL
+        return Session(self.content, image, len(self.card.labels), str(path))
 
 
 @dataclass(frozen=True)
@@ -133,12 +143,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that is served: endpoints by name (`mnist/lenet`), and the one that /predict asks."""
+    """All that is served: endpoints by name (`mnist/lenet`), and the one that /predict asks.
+
+    Where that one is on the shelf and none of its models can be used, `default` is another, for
+    the documentation's sake, and `default_left_out` says what is wrong.
+    """
 
     root: Path
     endpoints: Mapping[str, Endpoint]
     default: Endpoint
     left_out: Mapping[str, str]  # folder below the root -> what is wrong with its model
+    passing: tuple[Path, ...] = ()  # of these folders, those that may be found mended later
+    default_left_out: str = ""
 
     def __iter__(self) -> Iterator[Model]:
         for endpoint in self.endpoints.values():
@@ -163,6 +179,11 @@ class Catalogue:
                 _ = model.problem
         if all(model.known_problem for model in self):
             raise ShelfError("\n".join(self.problems.values()))
+
+    @property
+    def default_problem(self) -> str:
+        """Why the default model cannot answer now, "" where it can."""
+        return self.default_left_out or self.default.find().problem
 
     @property
     def problems(self) -> dict[str, str]:
@@ -199,44 +220,70 @@ def load_catalogue(
     settings: Settings,
     skip: Callable[[Model], bool] = lambda _: False,
     broken: Mapping[Path, str] = MappingProxyType({}),
+    served: Iterable[Model] = (),
 ) -> Catalogue:
     """The models at or below `settings.weights`, checked but for their sessions.
 
     A model with a broken card, a missing or changed `model.onnx`, or the name and version of
     another is left out; so is one in a folder that `broken` knows to hold one that cannot be run,
-    with what is wrong. Those to `skip` are not looked for. Raises ShelfError for a missing or empty
-    folder, and where no model is left.
+    with what is wrong. Where one of the `served` came from that folder, it stays in its place; it
+    is the same object as before where nothing has changed. Those to `skip` are not looked for.
+    Raises ShelfError for a missing or empty folder, and where no model is left.
     """
     root = settings.weights
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise ShelfError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+    former = {model.folder: model for model in served}
     models: dict[tuple[str, int], Model] = {}
-    left_out: dict[str, str] = {}
+    errors: dict[Path, ShelfError] = {}
     for folder in model_folders(root):
         try:
             if folder in broken:
-                raise ShelfError(broken[folder])
-            model = _load(folder)
-            identity = model.card.name, model.card.version
-            if other := models.get(identity):
-                raise ShelfError(
-                    f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
-                    "Name one of them with METAPLASTIC_WEIGHTS, or remove one."
-                )
-            models[identity] = model
+                raise ShelfError(broken[folder], passing=True)
+            model = load_model(folder, former.get(folder))
         except ShelfError as error:
-            left_out[_below(root, folder)] = str(error)
-    if not models and not left_out:
+            errors[folder] = error
+            if folder not in former:
+                continue
+            model = former[folder]
+        identity = model.card.name, model.card.version
+        if other := models.get(identity):
+            errors[folder] = ShelfError(
+                f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
+                "Name one of them with METAPLASTIC_WEIGHTS, or remove one."
+            )
+        else:
+            models[identity] = model
+    if not models and not errors:
         raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
+    left_out = {_below(root, folder): str(error) for folder, error in errors.items()}
     models = {identity: model for identity, model in models.items() if not skip(model)}
     if not models:
         problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
         raise ShelfError("\n".join(problems))
     groups = _by_endpoint(list(models.values()))
     endpoints = {name: _endpoint(group) for name, group in groups.items()}
-    default = endpoints.get(settings.model) or next(iter(endpoints.values()))
-    return Catalogue(root, endpoints, default, left_out)
+    default = endpoints.get(settings.model)
+    return Catalogue(
+        root,
+        endpoints,
+        default or next(iter(endpoints.values())),
+        left_out,
+        tuple(folder for folder, error in errors.items() if error.passing),
+        "" if default else _problem_of(settings.model, errors),
+    )
+
+
+def _problem_of(endpoint: str, errors: Mapping[Path, ShelfError]) -> str:
+    """What is wrong with the models of an endpoint that are left out, "" where there are none."""
+    found = [
+        str(error)
+        for folder, error in errors.items()
+        # Of a card that cannot be read, the folders of the shelf say what it was.
+        if endpoint == (error.endpoint or "/".join(folder.resolve().parts[-4:-2]))
+    ]
+    return "\n".join(found)
 
 
 _ADVICE = (
@@ -249,48 +296,55 @@ def _below(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _load(folder: Path) -> Model:
-    """The model in `folder`, checked but for its session. Raises ShelfError."""
+def load_model(folder: Path, former: Model | None = None) -> Model:
+    """The model in `folder`, checked but for its session; `former` again if it is still that one.
+
+    Raises ShelfError.
+    """
     try:
-        model = Model(read_card(folder), folder)
+        card = read_card(folder)
     except CardError as error:
-        raise ShelfError(f"{error}. Publish the model again, or remove its folder.") from error
-    _check(model)
-    return model
+        message = f"{error}. Publish the model again, or remove its folder."
+        raise ShelfError(message, passing=True) from error
+    _check(card, folder)
+    path = folder / ONNX_MODEL
+    try:
+        content = ModelBytes(path)
+    except OSError as error:
+        raise ShelfError(
+            f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN",
+            passing=True,
+            endpoint=card.endpoint,
+        ) from error
+    model = Model(card, folder, content)
+    if model.vouched_for and card.files[ONNX_MODEL] != content.sha256:
+        raise ShelfError(
+            f"{path}: is not the file that its card describes (SHA-256 differs). "
+            "Publish the model again.",
+            passing=True,
+            endpoint=card.endpoint,
+        )
+    unchanged = former and former.card == card and former.content.sha256 == content.sha256
+    return former if former and unchanged else model
 
 
-def _check(model: Model) -> None:
-    """Raise ShelfError where the files beside the card are not those that it describes."""
-    card, path = model.card, model.folder / ONNX_MODEL
+def _check(card: Card, folder: Path) -> None:
+    """Raise ShelfError where a card cannot be served."""
     for word in (card.dataset, card.architecture, card.rule):
         if not _NAME.fullmatch(word):
             raise ShelfError(
-                f"{model.folder / 'card.json'}: {word!r} cannot stand in a URL; "
+                f"{folder / 'card.json'}: {word!r} cannot stand in a URL; "
                 "names are lower-case letters and digits, joined by hyphens."
             )
     if card.architecture == COMPARE:
         raise ShelfError(
-            f"{model.folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
+            f"{folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
             f"/api/{card.dataset}/{COMPARE} asks all of them. Give it another name."
         )
     if card.rule == ALL_RULES:
         raise ShelfError(
-            f"{model.folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
+            f"{folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
             f"?rule={ALL_RULES} compares all of them. Give it another name."
-        )
-    if not card.calibration.temperature > 0:
-        raise ShelfError(f"{model.folder / 'card.json'}: calibration: temperature must be above 0.")
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ShelfError(
-            f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN"
-        ) from error
-    if model.vouched_for and card.files[ONNX_MODEL] != found:
-        raise ShelfError(
-            f"{path}: is not the file that its card describes (SHA-256 differs). "
-            "Publish the model again."
         )
 
 

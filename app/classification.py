@@ -1,12 +1,11 @@
 """One classification, from uploaded bytes to the answer: decode, prepare, infer, answer."""
 
-import time
 from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app import images
+from app import images, sandbox
 from app.catalogue import Model
 from app.errors import RequestError
 from app.inference import Outcome, infer, most_probable
@@ -89,18 +88,18 @@ def decode_and_prepare(
     for the first image that cannot be used.
     """
     steps = []
-    deadline = time.monotonic() + settings.max_seconds
+    limit = sandbox.work_done() + settings.max_work
     pixels = np.empty((len(uploads), target.height, target.width, target.channels), np.float32)
     for index, upload in enumerate(uploads):
         try:
-            if time.monotonic() > deadline:
+            left = limit - sandbox.work_done()
+            if left <= 0:
                 raise _too_much_work(settings)
-            image = images.decode(
-                upload.data,
-                max_pixels=settings.max_pixels,
-                smallest=(target.height, target.width),
+            limits = sandbox.Limits(
+                settings.max_pixels, left, settings.max_seconds, settings.max_decode_mib
             )
-            prepared = images.prepare(image, target, raw=raw)
+            picture = sandbox.decode(upload.data, target, limits, raw=raw)
+            prepared = images.prepare(picture, target, raw=raw)
         except RequestError as error:
             raise _locate(error, index, upload, len(uploads)) from error
         pixels[index] = prepared.pixels
@@ -109,12 +108,11 @@ def decode_and_prepare(
 
 
 def _too_much_work(settings: Settings) -> RequestError:
-    """Before the master takes the worker for a dead one."""
     message = (
-        f"The images before this one took more than the {settings.max_seconds:g} seconds that a "
-        "request may have. Send fewer at once, or smaller ones."
+        f"The images before this one took the {settings.max_work} seconds of work that a request "
+        "may cost. Send fewer at once, or smaller ones."
     )
-    return RequestError(413, "too_much_work", message, limit=settings.max_seconds)
+    return RequestError(413, "too_much_work", message, limit=settings.max_work)
 
 
 def _locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:

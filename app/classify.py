@@ -15,10 +15,11 @@ import io
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,21 @@ from app.catalogue import Model, load_catalogue
 from app.classification import decode_and_prepare
 from app.errors import RequestError
 from app.inference import BATCH, infer
+from app.logs import escape_commands
 from app.settings import MEBIBYTE, Settings, StartError
 from app.uploads import Upload
+from models.terminal import ArgumentParser, one_line, say
 
 COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
+_FORMULA = ("=", "+", "-", "@")
+_MARKED = ("\t", "\r", "\n", "'")
 DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
-RISKY = ("=", "+", "-", "@", "\t", "\r", "'")  # what spreadsheets take for a formula, and our mark
 _BAR = 24  # characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
+    escape_commands()
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment(os.environ)
@@ -52,25 +57,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         with options.out.open("a", encoding="utf-8", newline="") as file:
             if file.tell() == 0:
-                csv.writer(file).writerow(COLUMNS)
+                table(file).writerow(COLUMNS)
             skipped = _classify_all(options.folder, names, model, settings, file)
     except (StartError, RequestError) as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         return UNUSABLE
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        say(f"{error.filename}: {error.strerror}", sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
     before = f" ({len(finished)} were done before)" if finished else ""
-    print(f"{len(names) - skipped} classified{before}, {skipped} skipped: {options.out}")
+    say(f"{len(names) - skipped} classified{before}, {skipped} skipped: {options.out}")
     return SKIPPED if skipped else DONE
 
 
 def plain(text: str) -> str:
-    """`text` as a spreadsheet shows it and does not run it: formulas get an apostrophe first."""
-    return f"'{text}" if text.startswith(RISKY) else text
+    """Return `text` as a spreadsheet shows it and does not run it: with an apostrophe first.
+
+    That is where its first visible character would begin a formula, a full-width one included;
+    where it begins with the end of a line or a tab, which a spreadsheet may drop; and where it
+    begins with an apostrophe, so that none is taken for ours.
+    """
+    visible = next(
+        (character for character in text if not character.isspace() and character.isprintable()), ""
+    )
+    formula = unicodedata.normalize("NFKC", visible) in _FORMULA
+    return f"'{text}" if formula or text.startswith(_MARKED) else text
+
+
+def table(file: IO[str]) -> Any:
+    """A writer of CSV: every cell in quotes, for spreadsheets that also divide at `;` or tabs."""
+    return csv.writer(file, quoting=csv.QUOTE_ALL)
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,7 @@ class Picture:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m app.classify",
         description="Classify the pictures of a folder.",
         epilog="The models are those of METAPLASTIC_WEIGHTS, by default of the folder weights/.",
@@ -123,7 +142,8 @@ def _finish_rows(out: Path, model: Model) -> set[str]:
     """
     if not out.exists() or out.stat().st_size == 0:
         return set()
-    text = out.read_text(encoding="utf-8", errors="surrogateescape")
+    with out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text = file.read()  # with each end of a line as it is: names may have some
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if tuple(rows[0]) != COLUMNS:
         raise StartError(f"{out} is not a table of this command's. Name another file with --out.")
@@ -140,7 +160,7 @@ def _finish_rows(out: Path, model: Model) -> set[str]:
     if len(whole) != len(rows) - 1:
         partial = out.with_name(f".{out.name}.partial")
         with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *whole])
+            table(file).writerows([COLUMNS, *whole])
         partial.replace(out)
     return {row[0] for row in whole}
 
@@ -149,7 +169,7 @@ def _classify_all(
     folder: Path, names: list[str], model: Model, settings: Settings, file: IO[str]
 ) -> int:
     """Append an answer for each of `names` to `file`; how many had to be skipped."""
-    writer, progress, skipped = csv.writer(file), Progress(len(names)), 0
+    writer, progress, skipped = table(file), Progress(len(names)), 0
     for start in range(0, len(names), BATCH):
         pictures = []
         for name in names[start : start + BATCH]:
@@ -158,7 +178,7 @@ def _classify_all(
             except RequestError as error:
                 skipped += 1
                 progress.clear()
-                print(f"skipped {_printable(name)}: {error.message}", file=sys.stderr)
+                say(f"skipped {one_line(_printable(name))}: {error.message}", sys.stderr)
         writer.writerows(_rows(pictures, model))
         file.flush()
         progress.show(min(start + BATCH, len(names)))

@@ -18,6 +18,10 @@ _WITH_HEADER, _WITHOUT = (
 )  # the standard's deflate, and old browsers'
 _ENCODINGS = ("gzip", "x-gzip", "deflate")
 
+# gzip files may be joined. Programs that compress in parallel make blocks of 64 KiB and more; an
+# empty one takes 20 bytes to send, and more time to read than a block of pixels.
+MOST_MEMBERS = 1_000
+
 
 def read_compressed_bodies(app: Flask) -> None:
     """Have every route of `app` see the decoded body of a request with a Content-Encoding."""
@@ -25,7 +29,9 @@ def read_compressed_bodies(app: Flask) -> None:
 
 
 def _decode_body() -> None:
-    """Raises RequestError 400 for a broken body, 415 for another encoding; werkzeug's own 413."""
+    """Raises RequestError 400 for a broken body, 413 for one in too many parts, 415 for another
+    encoding; werkzeug's own 413 for too many bytes.
+    """
     environment = request.environ
     encoding = environment.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if encoding in ("", "identity"):
@@ -49,15 +55,16 @@ def _decode_body() -> None:
 def decode(stream: Any, encoding: str, limit: int) -> bytes:
     """What the compressed `stream` holds, at most `limit` bytes.
 
-    Raises RequestEntityTooLarge as soon as there are more, zlib.error where it is broken or ends
-    early.
+    Raises RequestEntityTooLarge as soon as there are more, RequestError 413 for more than
+    MOST_MEMBERS joined files, zlib.error where it is broken or ends early.
     """
     data = stream.read(_CHUNK)
     decoder = zlib.decompressobj(_window(data, encoding))
-    parts, size = [], 0
+    parts, size, members = [], 0, 1
     while True:
         part = decoder.decompress(data, limit + 1 - size)
-        parts.append(part)
+        if part:
+            parts.append(part)
         size += len(part)
         if size > limit:
             raise RequestEntityTooLarge
@@ -67,7 +74,11 @@ def decode(stream: Any, encoding: str, limit: int) -> bytes:
         if decoder.eof:
             if encoding == "deflate":
                 raise zlib.error("more than one stream")
-            decoder = zlib.decompressobj(_GZIP)  # gzip files may be joined
+            members += 1
+            if members > MOST_MEMBERS:
+                message = f"The body is more than {MOST_MEMBERS} gzip files joined. Send one."
+                raise RequestError(413, "too_many_members", message, limit=MOST_MEMBERS)
+            decoder = zlib.decompressobj(_GZIP)
     if not decoder.eof:
         raise zlib.error("ends early")
     return b"".join(parts)

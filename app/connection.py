@@ -1,4 +1,4 @@
-"""One client's connection: what it has sent so far, and whether that is a whole request.
+"""One client's connection: what it has sent so far, whether that is a whole request, its answer.
 
 gunicorn's parser, which reads and judges every request, takes a Connection for a socket on which
 all has come already. What is looked for here is only where the request ends.
@@ -7,57 +7,86 @@ all has come already. What is looked for here is only where the request ends.
 import contextlib
 import re
 import socket
+import time
 from enum import Enum, auto
 
+from app.budget import Budget
+
 MOST_HEAD = 64 * 1024  # bytes of a request's line and headers, or of a chunked body's trailers
-_RECEIVE = 256 * 1024
 MOST_CHUNKS = 50_000  # each costs gunicorn some microseconds, however small it is
 _MOST_DIGITS = 15  # of a length; Python takes its time to read thousands
 _MOST_PATH = 256  # bytes; the service's own are shorter
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
-_EXPECTS = re.compile(rb"\r\nExpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
+# In HTTP/1.0 the header is to be ignored (RFC 9110 10.1.1).
+_EXPECTS = re.compile(
+    rb"[^\r]* HTTP/1\.[1-9]\r\n(?:.*\r\n)?Expect:[ \t]*100-continue[ \t]*\r\n",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class State(Enum):
     """What is done with a connection."""
 
+    NEW = auto()  # until its first request begins
+    IDLE = auto()  # between two requests
     READING = auto()  # until a whole request has come
     WAITING = auto()  # for the worker, with a whole request
     WRITING = auto()  # the rest of an answer
     LINGERING = auto()  # what the client still sends is thrown away, lest it miss its answer
 
 
-class Connection:
-    """A client's socket, which never blocks, and the bytes that came from it.
+SILENT = (State.NEW, State.IDLE)
 
-    `limit` is the most bytes that a request's body may have.
+
+class Connection:
+    """A client's socket, which never blocks, and the bytes that came from it or go to it.
+
+    `limit` is the most bytes that a request's body may have. What the connection holds counts
+    in `budget`.
     """
 
-    def __init__(self, sock: socket.socket, address: tuple[str, int], limit: int) -> None:
+    def __init__(
+        self, sock: socket.socket, address: tuple[str, int], limit: int, budget: Budget
+    ) -> None:
         self.sock = sock
         self.address = address
         self.limit = limit
-        self.state = State.READING
-        self.deadline = 0.0  # for its state, on the monotonic clock
+        self.budget = budget
+        self.state = State.NEW
+        self.since = 0.0  # on the monotonic clock: when the state began, or its last progress
+        self.deadline = 0.0  # for the state, on the same clock
         self.polled = 0  # for what the worker's poller looks
         self.discarded = 0  # bytes thrown away
         self.closing = False  # once the answer is sent
+        self.lingers = True  # before it is closed
         self.received = bytearray()
-        self.output: list[bytes] = []
+        self._parts: list[bytes] = []  # of the answer that is being made
+        self._output = b""
+        self._sent = 0  # bytes of the output
         self._begin()
 
-    def receive(self) -> bool:
-        """Take what has come. False: the client has ended. Raises OSError: it is gone."""
+    def enter(self, state: State, seconds: float) -> None:
+        """Begin `state`, which may last so many seconds."""
+        self.state = state
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
+
+    def receive(self, most: int) -> bool:
+        """Take what has come, at most so many bytes.
+
+        False: the client has ended. Raises OSError: it is gone.
+        """
         try:
-            data = self.sock.recv(_RECEIVE)
+            data = self.sock.recv(most)
         except BlockingIOError:
             return True
         if self.state is State.LINGERING:
             self.discarded += len(data)
         else:
             self.received += data
+            self.budget.received += len(data)
         return bool(data)
 
     @property
@@ -71,14 +100,31 @@ class Connection:
 
     @property
     def path(self) -> str:
-        """What the request asks for, as far as that has come."""
+        """Return what the request asks for, as far as that has come."""
         words = self._bytes(0, min(len(self.received), _MOST_PATH)).split(b"\r\n")[0].split(b" ")
         return words[1].decode("latin-1") if len(words) > 1 else ""
 
-    def next_request(self) -> None:
-        """Forget the request that was answered; what came behind it stays."""
+    @property
+    def all_taken(self) -> bool:
+        """Whether a whole request has come, and nothing behind it."""
+        return self.complete and not self.too_large and self.end == len(self.received)
+
+    def take_body(self) -> bytes:
+        """The body as it came; the request is forgotten."""
+        body = self._bytes(self.head, self.end)
+        self.forget_request()
+        return body
+
+    def forget_request(self) -> None:
+        """Free the request that is, or is to be, answered; what came behind it stays."""
+        self.budget.received -= self.end
         del self.received[: self.end]
-        self.state = State.READING
+        self._begin()
+
+    def forget_all(self) -> None:
+        """Free all that has come."""
+        self.budget.received -= len(self.received)
+        self.received.clear()
         self._begin()
 
     def _begin(self) -> None:
@@ -88,18 +134,47 @@ class Connection:
         self.chunked = False  # its body comes in chunks
         self.too_large = False  # its body goes on beyond the limit, and is not waited for
         self.too_chopped = False  # its chunks are too many; it is too large then
-        self._chunks = 0  # whole ones that have come
+        self._chunks = 0  # that have begun
         self._searched = 0  # up to here nothing needs to be looked at again
         self._taken = 0  # by gunicorn
-
-    @property
-    def body(self) -> bytes:
-        """As it came: of a chunked one with what stands between the chunks."""
-        return self._bytes(self.head, self.end)
 
     def _bytes(self, start: int, end: int) -> bytes:
         with memoryview(self.received) as view:
             return bytes(view[start:end])
+
+    def answer(self, *parts: bytes) -> None:
+        """Make `parts` the answer, in place of what there may be of one."""
+        self._parts = list(parts)
+
+    def flush(self) -> bool:
+        """Send the answer, or as much of it as the client takes.
+
+        True: all of it is sent. Raises OSError: the client is gone.
+        """
+        if self._parts:
+            self._output = b"".join(self._parts)
+            self._parts.clear()
+            self.budget.going_out += len(self._output)
+        try:
+            sent = self.sock.send(memoryview(self._output)[self._sent :])
+        except BlockingIOError:
+            return False
+        self._sent += sent
+        if self._sent < len(self._output):
+            self.since = time.monotonic()
+            return False
+        self._forget_answer()
+        return True
+
+    def _forget_answer(self) -> None:
+        self.budget.going_out -= len(self._output)
+        self._output, self._sent = b"", 0
+
+    def close(self) -> None:
+        """End the connection, and free what it holds."""
+        self.forget_all()
+        self._forget_answer()
+        self.sock.close()
 
     # What gunicorn does with a socket.
 
@@ -111,7 +186,7 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Keep a part of the answer, which is sent as a whole."""
-        self.output.append(data)
+        self._parts.append(data)
 
     def getsockopt(self, *arguments: int) -> int | bytes:
         """What the system knows of the socket."""
@@ -142,7 +217,7 @@ class Connection:
         else:
             self.end = self.head + int(length or b"0")
         body_follows = len(data) == self.head and (self.chunked or self.end > self.head)
-        if body_follows and not self.closing and _EXPECTS.search(head):
+        if body_follows and not self.closing and _EXPECTS.match(head):
             with contextlib.suppress(OSError):  # the client is gone, as will be seen
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -167,15 +242,12 @@ class Connection:
                 elif len(data) - line > MOST_HEAD:
                     self._give_up()
                 return None
-            following = line + 2 + size + 2
+            self._searched = line + 2 + size + 2
             self._chunks += 1
             self.too_chopped = self._chunks > MOST_CHUNKS
-            if following - self.head > self.limit or self.too_chopped:
+            if self._searched - self.head > self.limit or self.too_chopped:
                 self.too_large, self.end = True, self.head
                 return None
-            if following > len(data):
-                return None
-            self._searched = following
 
     def _give_up(self) -> None:
         """Let gunicorn have what there is, and say what is wrong with it."""

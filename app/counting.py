@@ -1,16 +1,36 @@
 """Where the workers count for /metrics: a folder in memory, for as long as the service runs."""
 
+import atexit
 import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
 _PREFIX = "metaplastic-"
+SCRAPES = "lock"  # between those who read the counts and those who add them up
 _LOCK = "alive"  # locked while the service of a folder runs
+
+
+def memory_folder() -> str | None:
+    """A folder that lies in memory; None where there is none that may be written to."""
+    folder = "/dev/shm"  # noqa: S108
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def count_together() -> None:
+    """Have this process and those that it forks count in one folder, until this one ends.
+
+    To be called before prometheus-client is imported. A folder that the variable names is left as
+    it is.
+    """
+    if not os.environ.get(VARIABLE):
+        until_the_end = ExitStack()
+        until_the_end.enter_context(counting_folder(memory_folder()))
+        atexit.register(until_the_end.close)
 
 
 @contextmanager
@@ -25,6 +45,7 @@ def counting_folder(memory: str | None) -> Iterator[None]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     owner = os.getpid()
     with (folder / _LOCK).open("w") as lock:
+        (folder / SCRAPES).touch()
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[VARIABLE] = str(folder)
         try:

@@ -4,6 +4,8 @@ import json
 from http import HTTPStatus
 from typing import Any
 
+from app.headers import DATA_POLICY, SECURITY
+
 RETRY_AFTER = "1"  # seconds, with every 429 and 503
 
 
@@ -44,16 +46,26 @@ def check_number(images: int, limit: int) -> None:
 
 def body_for(path: str, error: RequestError) -> dict[str, Any]:
     """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
-    standard = path == "/v2" or path.startswith(("/v1/", "/v2/"))
-    return {"error": error.message} if standard else error.body()
+    return {"error": error.message} if is_standard(path) else error.body()
+
+
+def is_standard(path: str) -> bool:
+    """Return whether `path` is one of the standard protocols'."""
+    return path == "/v2" or path.startswith(("/v1/", "/v2/"))
 
 
 def http_bytes(error: RequestError, path: str = "") -> bytes:
     """The whole answer, for what ends before it reaches Flask."""
     body = json.dumps(body_for(path, error)) + "\n"
-    retry = f"Retry-After: {RETRY_AFTER}\r\n" if error.status in (429, 503) else ""
-    head = (
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n{retry}"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return (head + body).encode("ascii")
+    headers = {
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Content-Security-Policy": DATA_POLICY,
+        **SECURITY,
+    }
+    if error.status in (429, 503):
+        headers["Retry-After"] = RETRY_AFTER
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+    return f"{status}{lines}\r\n{body}".encode("ascii")

@@ -16,8 +16,6 @@ from app.records import timed
 from models.contrast import contrasts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from models.cards import Calibration
 
 
@@ -41,8 +39,8 @@ BATCH = 16
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Network:
-    """The network in the ONNX file `model`, tried on an empty image of (height, width, channels).
+def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Network:
+    """The network of the ONNX file `model`, tried on an empty image of (height, width, channels).
 
     To be called in the process that uses it: it has a session of its own. Raises ModelError.
     """
@@ -63,8 +61,9 @@ def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Netw
     options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(
-            str(model), sess_options=options, providers=["CPUExecutionProvider"]
+            model, sess_options=options, providers=["CPUExecutionProvider"]
         )
+        session._model_bytes = None  # it would keep them for set_providers, which nobody calls
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,11 +75,13 @@ def open_network(model: Path, image: tuple[int, int, int], classes: int) -> Netw
                 raise
             return logits
 
-        answered = network(np.zeros((1, *image), np.float32)).shape
+        answered = network(np.zeros((1, *image), np.float32))
     except unusable as error:
         raise ModelError(f"ONNX Runtime cannot run it: {error}") from error
-    if answered != (1, classes):
-        raise ModelError(f"it answers {answered} for one image of {classes} classes")
+    if answered.shape != (1, classes):
+        raise ModelError(f"it answers {answered.shape} for one image of {classes} classes")
+    if not np.isfinite(answered).all():
+        raise ModelError("it answers NaN or infinity for an empty image")
     _return_freed_memory()
     return network
 
@@ -101,7 +102,6 @@ def _failures() -> tuple[type[Exception], ...]:
         state.InvalidArgument,
         state.InvalidGraph,
         state.InvalidProtobuf,
-        state.NoSuchFile,
         state.NotImplemented,
         state.RuntimeException,
         MemoryError,

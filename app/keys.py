@@ -1,7 +1,10 @@
 """API keys: who may ask, and who may load models.
 
 A file of keys has a line for each, `name role sha256`, which app/new_key.py makes. A key is 256
-random bits, so that its plain SHA-256 gives nothing away. The file is read again when it changes.
+random bits, so that its plain SHA-256 gives nothing away.
+
+The file is read with every request that needs a key. It is small, and no process, old or new, can
+go by keys of before: a line that is gone from the file is refused from the next request on.
 """
 
 import hashlib
@@ -40,16 +43,20 @@ class Key:
 
 
 class KeyFile:
-    """The keys of a file, read again when it changes; a broken change leaves the old ones."""
+    """The keys of a file as it is now: an empty or missing file has none, a bad line is no key."""
 
     def __init__(self, path: Path) -> None:
         """Raise KeyFileError where the file cannot be used."""
         self.path = path
-        self._state = _state(path)
         self._keys = read_keys(path)
+        self._content: bytes | None = None  # that was parsed last
+        self._readable = True
 
     def find(self, given: str) -> Key | None:
-        """The key that was `given`; all are compared, and each in the same time."""
+        """The key that was `given`; all are compared, and each in the same time.
+
+        Raises RequestError 503 where the file cannot be read.
+        """
         found = None
         digest = hash_of(given)
         for key in self._current():
@@ -58,14 +65,30 @@ class KeyFile:
         return found
 
     def _current(self) -> tuple[Key, ...]:
-        state = _state(self.path)
-        if state != self._state:
-            self._state = state  # tried once, whatever comes of it
-            try:
-                self._keys = read_keys(self.path)
-            except KeyFileError as error:
-                _log.error("%s The keys of before stay valid.", error)
+        content = self._read()
+        if content != self._content:
+            self._content = content
+            self._keys, problems = parse_keys(content, self.path)
+            for problem in problems:
+                _log.error("%s The other lines hold.", problem)
+            if not self._keys:
+                _log.error("METAPLASTIC_KEYS: %s has no key: nobody is let in.", self.path)
         return self._keys
+
+    def _read(self) -> bytes:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                content = file.readall()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            if self._readable:
+                self._readable = False
+                _log.error("METAPLASTIC_KEYS: %s cannot be read (%s).", self.path, error.strerror)
+            message = "The keys cannot be read now; the log says why. Try again."
+            raise RequestError(503, "keys_unreadable", message) from error
+        self._readable = True
+        return content
 
 
 def require_keys(app: Flask, path: Path) -> None:
@@ -115,40 +138,40 @@ def _shown() -> Key:
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """The keys of the file `path`. Raises KeyFileError."""
+    """The keys of the file `path`. Raises KeyFileError where it has none, or a bad line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or "is not UTF-8"
-        raise KeyFileError(f"METAPLASTIC_KEYS: {path} cannot be read ({problem}).") from error
-    keys = []
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        match = LINE.fullmatch(text)
-        if not match:
-            raise KeyFileError(
-                f"METAPLASTIC_KEYS: {path} line {number}: expected `name role sha256`, as "
-                "`python -m app.new_key NAME` makes it."
-            )
-        keys.append(Key(**match.groupdict()))
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"METAPLASTIC_KEYS: {path} cannot be read ({error.strerror})."
+        raise KeyFileError(message) from error
+    keys, problems = parse_keys(content, path)
+    if problems:
+        raise KeyFileError("\n".join(problems))
     if not keys:
         raise KeyFileError(
             f"METAPLASTIC_KEYS: {path} has no key. Make one: python -m app.new_key NAME"
         )
-    return tuple(keys)
+    return keys
+
+
+def parse_keys(content: bytes, path: Path) -> tuple[tuple[Key, ...], list[str]]:
+    """The keys of the file `path`, which has this content, and what is wrong with its other lines.
+
+    The content is UTF-8, with or without a byte order mark.
+    """
+    keys, problems = [], []
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if match := LINE.fullmatch(text):
+            keys.append(Key(**match.groupdict()))
+        elif text:
+            problems.append(
+                f"METAPLASTIC_KEYS: {path} line {number}: expected `name role sha256`, as "
+                "`python -m app.new_key NAME` makes it."
+            )
+    return tuple(keys), problems
 
 
 def hash_of(key: str) -> str:
     """What stands in the file for `key`."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file does; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

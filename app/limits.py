@@ -1,22 +1,22 @@
 """Rate limits per key, or per address where no key is asked for, through Flask-Limiter.
 
 The counts are in Redis where METAPLASTIC_REDIS names one, so that several machines share them.
-Otherwise the workers of this service share a small database in memory.
+Otherwise the workers of this service share a table in memory.
 """
 
-import os
+import ipaddress
 from collections.abc import Callable
-from pathlib import Path
+from http import HTTPStatus
 
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
 
-from app.counting import VARIABLE
-from app.errors import RequestError
+from app.errors import RETRY_AFTER, RequestError
 from app.keys import is_open
 from app.records import current_record
 from app.settings import Settings
+from app.shared_counts import SCHEME, table
 
 
 def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError], Response]) -> None:
@@ -24,21 +24,20 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
 
     `refuse` makes an answer of an error.
     """
+    # Registered before the limiter, so that it runs after it.
+    app.after_request(_say_when_to_retry)
     limiter = Limiter(
         _caller,
         app=app,
         # All routes together count, not each for itself.
         application_limits=[settings.rate_limit],
         application_limits_per_method=False,
-        storage_uri=_storage(settings),
-        storage_options={"socket_connect_timeout": 1, "socket_timeout": 1}
-        if settings.redis
-        else {},
-        # Where Redis is away, each worker counts for itself until it is back.
-        in_memory_fallback=[settings.rate_limit] if settings.redis else [],
+        storage_uri=f"{SCHEME}://",
+        storage_options={"redis": settings.redis},
         headers_enabled=True,
         key_prefix="metaplastic",
     )
+    app.extensions["rate_limit_counts"] = table()
     limiter.request_filter(lambda: is_open(request.path, request.method))
 
     def too_many(error: RateLimitExceeded) -> Response:
@@ -48,17 +47,36 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
     app.register_error_handler(RateLimitExceeded, too_many)
 
 
+def _say_when_to_retry(response: Response) -> Response:
+    """Flask-Limiter tells everybody to wait until the window ends; only 429 and 503 have to."""
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        seconds = response.headers.get("Retry-After", RETRY_AFTER)
+        response.headers["Retry-After"] = max(seconds, RETRY_AFTER, key=int)
+    elif response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    else:
+        response.headers.pop("Retry-After", None)
+    return response
+
+
 def _caller() -> str:
     record = current_record()
-    return f"key:{record.caller}" if record and record.caller else get_remote_address()
+    if record and record.caller:
+        return f"key:{record.caller}"
+    return network_of(get_remote_address())
 
 
-def _storage(settings: Settings) -> str:
-    if settings.redis:
-        return settings.redis
-    folder = os.environ.get(VARIABLE)
-    if not folder:
-        return "memory://"  # another server than ours: each process counts for itself
-    from app import shared_counts
+def network_of(address: str) -> str:
+    """What is counted as one caller: an IPv4 address, or the /64 that an IPv6 address is in.
 
-    return f"{shared_counts.SCHEME}://{Path(folder) / 'limits.db'}"
+    A customer of a provider has at least a whole /64. What is no address is itself.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

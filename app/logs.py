@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +13,26 @@ from flask import Response, request
 
 from app.records import Record
 from app.settings import Settings
+from models.terminal import one_line, printable
 
 Writer = Callable[[Record, Response, float, str], None]
+
+
+def escape_commands() -> None:
+    """Have everything that is logged from now on be safe on a terminal."""
+    logging.setLogRecordFactory(_Entry)
+
+
+class _Entry(logging.LogRecord):
+    """One whose message and trace command no terminal, whatever a caller put into them."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        if self.exc_info:
+            self.exc_text = printable(logging.Formatter().formatException(self.exc_info))
+
+    def getMessage(self) -> str:  # noqa: N802  (logging's name)
+        return printable(super().getMessage())
 
 
 def request_writer(settings: Settings) -> Writer:
@@ -72,8 +91,8 @@ def _plain(content: dict[str, Any]) -> str:
         str(content["status"]),
         f"{content['milliseconds']:8.1f} ms",
         content["method"],
-        content["path"].encode("unicode_escape").decode(),  # no control characters in a terminal
+        content["path"],
         content.get("model", ""),
         content.get("code", ""),
     ]
-    return " ".join(word for word in shown if word)
+    return one_line(" ".join(word for word in shown if word))

@@ -5,18 +5,18 @@
 Its line for the file of keys goes to FILE, or to stderr.
 """
 
-import argparse
 import os
 import secrets
 import sys
 from pathlib import Path
 
 from app.keys import ADMIN, LINE, USER, hash_of
+from models.terminal import ArgumentParser
 
 
 def main() -> None:
     """Make a key."""
-    parser = argparse.ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
+    parser = ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
     parser.add_argument("name", help="whose key it is: for logs and limits")
     parser.add_argument("--admin", action="store_true", help="it may load and unload models")
     parser.add_argument("--file", type=Path, help="append its line to this file")
@@ -26,12 +26,24 @@ def main() -> None:
     if not LINE.fullmatch(line):
         parser.error("a name has 1 to 64 letters, digits, and . _ @ -")
     if given.file:
-        descriptor = os.open(given.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(line + "\n")
+        try:
+            _append(line, given.file)
+        except OSError as error:
+            parser.error(f"{given.file}: {error.strerror}")
     else:
         print(line, file=sys.stderr)
     print(key)
+
+
+def _append(line: str, path: Path) -> None:
+    """Add `line` to the file `path`, below a last line that nobody has ended. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(f"{line}\n".encode())
 
 
 if __name__ == "__main__":

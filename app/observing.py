@@ -8,7 +8,7 @@ import time
 
 from flask import Flask, Response, request
 
-from app import logs, metrics, tracing
+from app import inference_counts, logs, metrics, tracing
 from app.catalogue import Catalogue
 from app.records import begin_record, end_record
 from app.settings import Settings
@@ -41,6 +41,7 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
         response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
         metrics.observe(record, route, status, seconds)
+        inference_counts.observe(record, status, seconds)
         trace = export_span(record, route, status, seconds) if export_span else ""
         if status >= 400 or not request.path.startswith(_QUIET):
             write_line(record, response, seconds, trace)

@@ -11,13 +11,16 @@ import numpy as np
 from PIL import Image
 
 from app.ink import Floats, Ink, box, find_ink, luma
-from app.pixels import eight_bits, grey_bytes, has_alpha, on_paper, to_array, unit
+from app.pixels import eight_bits, grey_bytes, has_alpha, on_paper, opaque, scaled, to_array, unit
 from models.cards import ImageInput, Style
 
 Steps = list[str]
 
 # Looking for content happens at no more than this many times the network's size.
 WORKING = 12
+
+# Styles that look at every pixel of a picture of any size.
+LOOK_AT_ALL: tuple[Style, ...] = ("photo",)
 
 # MNIST's digits fill 20 of 28 pixels, and their strokes are 2 to 3 of the 20 wide.
 DIGIT_SHARE = 20 / 28
@@ -32,14 +35,20 @@ UNCHANGED = "already as in the data set: unchanged"
 INVERTED = "inverted (dark ink on light paper)"
 
 
+def looked_at(target: ImageInput) -> int:
+    """The most pixels a side that a style other than those of LOOK_AT_ALL looks at."""
+    return WORKING * max(target.width, target.height)
+
+
 def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     """Colours converted and the size forced; nothing else."""
     steps: Steps = []
     mode = "L" if target.channels == 1 else "RGB"
     image = eight_bits(image)
-    if has_alpha(image):  # not straight to `mode`: Pillow warns of some palettes
+    if has_alpha(image) and image.mode != "RGBA":  # not straight to `mode`: Pillow warns of some
         image = image.convert("RGBA")
-    image = image.convert(mode)
+    if image.mode != mode:
+        image = image.convert(mode)
     if image.size != (target.width, target.height):
         image = image.resize((target.width, target.height), Image.Resampling.BILINEAR)
         steps.append(f"resized to {target.width}x{target.height}")
@@ -52,7 +61,7 @@ def digit(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
         exact = _as_in_mnist(image)
         if exact is not None:
             return exact
-    pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
+    pixels, steps = on_paper(image, looked_at(target))
     ink = find_ink(pixels, tidy=True)
     steps += _ink_steps(ink)
     strength = ink.strength[box(ink.strength > 0.25)]
@@ -76,7 +85,7 @@ def garment(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
         exact = _as_in_fashion_mnist(image)
         if exact is not None:
             return exact
-    pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
+    pixels, steps = on_paper(image, looked_at(target))
     # A sandal is many marks, and none of them dust.
     ink = find_ink(pixels, tidy=False)
     steps += _ink_steps(ink)
@@ -97,24 +106,17 @@ def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
 
     The data sets' own pictures were made so that objects fill the frame, hence no borders.
     """
-    steps: Steps = []
-    if has_alpha(image):
-        rgba = eight_bits(image).convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(rgba, mask=rgba.getchannel("A"))
-        steps.append("flattened transparency onto white")
-    image = eight_bits(image).convert("L" if target.channels == 1 else "RGB")
+    steps: Steps = ["flattened transparency onto white"] if has_alpha(image) else []
+    mode = "L" if target.channels == 1 else "RGB"
     size = target.width, target.height
     if image.size == size:
-        return to_array(image), [*steps, UNCHANGED]
+        return to_array(opaque(image, mode)), [*steps, UNCHANGED]
     across = min(image.width, _kept(image.width, image.height * size[0] / size[1]))
     down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
     left, top = (image.width - across) / 2, (image.height - down) / 2
     if (across, down) != image.size:
         steps.append(f"cropped to the middle {round(across)}x{round(down)}")
-    image = image.resize(
-        size, Image.Resampling.BICUBIC, (left, top, left + across, top + down), reducing_gap=3.0
-    )
+    image = scaled(image, mode, size, (left, top, left + across, top + down))
     return to_array(image), [*steps, f"resized to {size[0]}x{size[1]}"]
 
 

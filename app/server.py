@@ -4,41 +4,59 @@ import gc
 import logging
 import os
 import resource
+import select
 import socket
 import sys
+import time
 from typing import Any
 
 import gunicorn.util
+import numpy.ma  # noqa: F401  np.median would at its first use, when no file may be to be had
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from app import create_app
+from app import create_app, sandbox
 from app.catalogue import Catalogue, ShelfError
-from app.counting import counting_folder
+from app.counting import counting_folder, memory_folder
 from app.errors import RequestError, http_bytes
-from app.reloading import reporting_failure, reread
-from app.settings import Settings, StartError
+from app.logs import escape_commands
+from app.reloading import Progress, mended, reread
+from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.stopping import GracefulArbiter, heed_sigterm
+from app.threaded import THREADS, ThreadedWorker
 from app.worker import PatientWorker
+from models.terminal import say
 
 BAD_CONFIGURATION = 2  # exit status
+HAS_EPOLL = hasattr(select, "epoll")
+_MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
+_LONGEST_PAUSE = 600.0  # seconds between two looks at models that were left out
 
 _log = logging.getLogger("gunicorn.error")
 
 
 def main() -> None:
     """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
+    escape_commands()
     gunicorn.util.write_error = _write_error
     _open_many_connections()
     try:
         settings = Settings.from_environment(os.environ)
+        if takes_cloud_port(os.environ):
+            where = f"{settings.host} port {settings.port}"
+            say(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+        if not HAS_EPOLL:
+            say(
+                "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
+                "clients less well: see docs/operations.md."
+            )
         _check_port(settings)
-        with counting_folder(_memory_folder()):
+        with counting_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         sys.exit(BAD_CONFIGURATION)
 
 
@@ -52,7 +70,13 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings, application: Flask) -> None:
         self.settings = settings
-        self.application = application
+        self.application = self.former = application
+        self.progress = Progress()
+        self.answered: set[str] = set()  # models that have answered: see app/reloading.py
+        self.served = False  # whether a worker has ever taken requests
+        self.must_answer = False  # whether workers to come end where the default model cannot run
+        self.pause = 0.0  # seconds between two looks at the models that were left out
+        self.next_look = 0.0
         super().__init__()
 
     def load_config(self) -> None:
@@ -62,16 +86,42 @@ class Server(BaseApplication):
     def load(self) -> Flask:
         return self.application
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the workers to come serve."""
+        found: Catalogue = self.application.extensions["catalogue"]
+        return found
+
     def reload(self) -> None:
-        """On SIGHUP: the shelf as it is now, for the workers to come; the settings stay."""
-        try:
-            with reporting_failure():
-                application = reread(self.settings, self.application.extensions["catalogue"])
-        except StartError as error:
-            _log.error("the models stay as they were: %s", error)
-            return
-        self.application = self.callable = application
-        _report(self)
+        """Take the shelf as it is now, for the workers to come; the settings stay.
+
+        Raises StartError where it cannot be served; what is served stays then.
+        """
+        application = reread(self.settings, self.catalogue, self.answered)
+        self.former, self.application = self.application, application
+        self.callable = application
+        if self.catalogue.passing != self.former.extensions["catalogue"].passing:
+            self.pause = 0.0
+        _share()
+
+    def restore(self) -> None:
+        """Go back to what was served before the last reload."""
+        self.application = self.callable = self.former
+
+    def report(self) -> None:
+        """Say what is served."""
+        self.former = self.application  # frees the one before
+        say(_announcement(self.settings, self.catalogue))
+        for problem in self.catalogue.left_out.values():
+            _log.error("left out: %s", problem)
+
+    def mended(self) -> bool:
+        """Whether a model that was left out could be served now; looked at from time to time."""
+        if not self.catalogue.passing or time.monotonic() < self.next_look:
+            return False
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE) or 1.0
+        self.next_look = time.monotonic() + self.pause
+        return mended(self.catalogue, self.answered)
 
     def run(self) -> None:
         try:
@@ -86,7 +136,10 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "worker_class": PatientWorker,
+        "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
+        # Of these two, PatientWorker makes nothing.
+        "threads": 1 if HAS_EPOLL else THREADS,
+        "keepalive": settings.keep_alive,
         "worker_connections": settings.max_connections,
         "timeout": settings.timeout,
         "graceful_timeout": settings.graceful_timeout,
@@ -94,7 +147,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "proc_name": "metaplastic",
         "preload_app": True,
         # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
-        "worker_tmp_dir": _memory_folder(),
+        "worker_tmp_dir": memory_folder(),
         "control_socket_disable": True,
         # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
         "forwarded_allow_ips": "",
@@ -104,22 +157,14 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _memory_folder() -> str | None:
-    folder = "/dev/shm"  # noqa: S108
-    return folder if os.access(folder, os.W_OK) else None
-
-
 def _when_ready(arbiter: Arbiter) -> None:
     """The port is open and the workers are about to be forked."""
-    _report(arbiter.app)
+    arbiter.app.report()
+    _share()
 
 
-def _report(server: Server) -> None:
-    """Say what is served, and make it ready to be shared."""
-    catalogue: Catalogue = server.application.extensions["catalogue"]
-    print(_announcement(server.settings, catalogue), flush=True)
-    for problem in catalogue.problems.values():
-        _log.error("left out: %s", problem)
+def _share() -> None:
+    """Make what is in memory ready to be shared with the workers."""
     gc.unfreeze()  # the application before a reload is garbage now
     gc.collect()
     gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
@@ -127,7 +172,7 @@ def _report(server: Server) -> None:
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:
     """What was loaded, from where, and the URL."""
-    everywhere = settings.host in ("0.0.0.0", "::", "127.0.0.1")  # noqa: S104
+    everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
     host = "localhost" if everywhere else settings.host
     host = f"[{host}]" if ":" in host else host
     lines = [f"Metaplastic: {sum(1 for _ in catalogue)} models from {catalogue.root}"]
@@ -144,13 +189,17 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 
 def _make_ready(worker: Any) -> None:
     """In a new worker, before it accepts its first request."""
+    sandbox.start()  # while the worker has one thread
     heed_sigterm()
     worker.app.application.extensions["worker"] = worker
-    catalogue: Catalogue = worker.app.application.extensions["catalogue"]
+    server: Server = worker.app
     try:
-        catalogue.open_first_sessions()
+        server.catalogue.open_first_sessions()
     except ShelfError as error:
-        worker.log.error("%s", error)
+        if not server.served:
+            worker.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    if server.must_answer and server.catalogue.default.find().problem:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
@@ -170,14 +219,18 @@ def _write_error(connection: Any, status: int, reason: str, message: str) -> Non
 def _open_many_connections() -> None:
     """As many as the system lets this process have, where it starts with fewer."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _check_port(settings: Settings) -> None:
     """Raise StartError where the port cannot be had; gunicorn would try for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.create_server((settings.host, settings.port), family=family).close()
+        # An IPv6 socket on every interface takes IPv4 connections as well, as gunicorn makes it.
+        both = settings.host == "::" and socket.has_dualstack_ipv6()
+        address = settings.host, settings.port
+        socket.create_server(address, family=family, dualstack_ipv6=both).close()
     except OSError as error:
         raise StartError(
             f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}). "

@@ -6,13 +6,20 @@ which markdown_table makes the README's table.
 
 # ruff: noqa: RUF009  (the calls in the dataclass make fields, as dataclasses.field does)
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
 PREFIX = "METAPLASTIC_"
+# Variables with our prefix that are not the service's: `python -m models` reads them.
+_NOT_OURS = frozenset({"METAPLASTIC_DATA"})
+# What Kubernetes sets in a pod for a Service that is called metaplastic, or metaplastic-...
+_SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
+CLOUD_PORT = "PORT"
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 MEBIBYTE = 1024 * 1024
 MEGAPIXEL = 1_000_000
 
@@ -62,6 +69,12 @@ def _matching(pattern: str, description: str) -> Callable[[str], str]:
     return parse
 
 
+def _host(text: str) -> str:
+    # A URL has brackets around an IPv6 address, and people copy them.
+    address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return _matching(r"[0-9A-Za-z.:_-]+", "an address or a host name")(address)
+
+
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in text.split(","))
     if not all(re.fullmatch(r"\*|https?://[^\s/,]+", origin) for origin in origins):
@@ -80,11 +93,16 @@ class Settings:
 
     host: str = _setting(
         "127.0.0.1",
-        _matching(r"[0-9A-Za-z.:_-]+", "an address or a host name"),
+        _host,
         "address",
         "where to listen; 0.0.0.0 is every network interface (the container sets it)",
     )
-    port: int = _setting(5000, _whole(1, 65535), "TCP port", "where to listen")
+    port: int = _setting(
+        5000,
+        _whole(1, 65535),
+        "TCP port",
+        "where to listen; without it, `PORT` is used, on 0.0.0.0 unless METAPLASTIC_HOST says else",
+    )
     weights: Path = _setting(
         _BUNDLED_SHELF,
         Path,
@@ -110,22 +128,40 @@ class Settings:
     read_timeout: int = _setting(
         60, _whole(1, 3600), "seconds", "a client that has not sent its request by then is refused"
     )
+    keep_alive: int = _setting(
+        75,
+        _whole(1, 3600),
+        "seconds",
+        "an idle connection stays open for the next request; more than a load balancer's 60",
+    )
     max_waiting: int = _setting(
         8, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
     )
     max_connections: int = _setting(
-        1000, _whole(1, 100_000), "connections a worker", "open, idle or slow; then the oldest ends"
+        1000, _whole(1, 100_000), "connections a worker", "open; of more the longest idle ends"
     )
     max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")
     max_megapixels: int = _setting(
         50, _whole(1, 178), "million pixels", "the largest image, checked before it is decoded"
     )
+    max_work: int = _setting(
+        2,
+        _whole(1, 3600),
+        "processor seconds",
+        "for decoding and preparing the images of one request",
+    )
+    max_decode_mib: int = _setting(
+        300,
+        _whole(64, 16_384),
+        "MiB",
+        "of memory for decoding one image, in a process beside each worker",
+    )
     keys: Path | None = _setting(
         None,
         Path,
         "file",
-        "the keys that callers need, from `python -m app.new_key`; read again when it changes",
+        "the keys that callers need, from `python -m app.new_key`; read with every request",
         shown="none: anybody may ask",
     )
     rate_limit: str = _setting(
@@ -160,20 +196,28 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from variables; an empty variable counts as absent.
 
-        Raises SettingsError with a line for each variable that cannot be used.
+        PORT, which cloud platforms set, stands for METAPLASTIC_PORT where that is absent; such a
+        platform asks from outside, so that 0.0.0.0 then stands for an absent METAPLASTIC_HOST.
+
+        Raises SettingsError with a line for each variable that cannot be used, and for each that
+        begins like ours and is unknown.
         """
-        values, problems = {}, []
+        given = {name: text.strip() for name, text in environment.items() if text.strip()}
+        values, problems = {}, _unknown(given)
         for entry in fields(cls):
             name = PREFIX + entry.name.upper()
-            text = environment.get(name, "").strip()
-            if not text:
+            if entry.name == "port" and name not in given:
+                name = CLOUD_PORT
+            if name not in given:
                 continue
             try:
-                values[entry.name] = entry.metadata["parse"](text)
+                values[entry.name] = entry.metadata["parse"](given[name])
             except ValueError as error:
-                problems.append(f"{name}: expected {error}, found {text!r}")
+                problems.append(f"{name}: expected {error}, found {given[name]!r}")
         if problems:
             raise SettingsError("\n".join(problems))
+        if takes_cloud_port(given):
+            values.setdefault("host", EVERYWHERE)
         return cls(**values)
 
     @property
@@ -210,6 +254,39 @@ VARIABLES = tuple(
     )
     for entry in fields(Settings)
 )
+
+
+def takes_cloud_port(environment: Mapping[str, str]) -> bool:
+    """Whether PORT says where to listen: it is set, and METAPLASTIC_PORT is not."""
+    given = (environment.get(name, "").strip() for name in (CLOUD_PORT, f"{PREFIX}PORT"))
+    return [bool(text) for text in given] == [True, False]
+
+
+def _unknown(names: Iterable[str]) -> list[str]:
+    """What is wrong with those of `names` that begin like ours and are no setting."""
+    known = {variable.name for variable in VARIABLES}
+    unknown = sorted(
+        name for name in names if name.upper().startswith(PREFIX) and name not in known | _NOT_OURS
+    )
+    links = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
+    problems = [
+        f"{name}: there is no such setting; the nearest is {_nearest(name, known)}"
+        for name in unknown
+        if name not in links
+    ]
+    if links:
+        problems.append(
+            f"{', '.join(links)}: Kubernetes sets these for a Service whose name begins with "
+            "metaplastic. Set `enableServiceLinks: false` in the pod's spec."
+        )
+    return problems
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The name in `known` that is most like `name`; all begin alike, so the rest is compared."""
+    rests = [other.removeprefix(PREFIX) for other in known]
+    (nearest,) = difflib.get_close_matches(name[len(PREFIX) :].upper(), rests, n=1, cutoff=0)
+    return PREFIX + nearest
 
 
 def markdown_table() -> str:

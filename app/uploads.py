@@ -1,40 +1,25 @@
 """The `read` stage: from an HTTP request to the bytes of its images."""
 
 import base64
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
-from typing import IO, Any
-from urllib.parse import parse_qs
+from typing import Any
+from urllib.parse import parse_qsl
 
 import flask
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import RequestError, check_number
-from app.multipart import Part, parts_of
+from app.json_bodies import read_json, values_of_files
+from app.multipart import Part, read_form
 from app.records import timed
 
 FILE = "file"
 SAMPLE = "sample"
 _FORM_BYTES = 64 * 1024  # of a form that carries no file: a sample's name needs no more
-
-
-class Request(flask.Request):
-    """A request that keeps its uploads in memory.
-
-    They are bounded by the request's limit, and a read-only machine has no place for the
-    temporary files that werkzeug would make.
-    """
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return BytesIO()
+_MOST_NAME = 255  # characters of a file name in an answer, as most file systems allow
+_LOOKS_LIKE_JSON = re.compile(rb"\s*[{\[]")
 
 
 @dataclass(frozen=True)
@@ -42,7 +27,7 @@ class Upload:
     """One image as it was sent."""
 
     data: bytes
-    filename: str | None  # as the caller wrote it: for messages and answers only
+    filename: str | None  # as the caller wrote it, cut: for messages and answers only
 
 
 @timed("read")
@@ -86,14 +71,18 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
     """The images in the body, and the sample that it names."""
     kind = request.mimetype
     if kind == "multipart/form-data":
-        return _read_multipart(request)
+        body = whole_body(request)
+        return _read_fields(request, read_form(request.content_type or "", body) if body else [])
     if kind == "application/json":
-        return _read_json(request, max_images), ""
+        return _read_json(whole_body(request), max_images), ""
     if kind.startswith("image/") or kind == "application/octet-stream":
         data = whole_body(request)
         return [Upload(data, None)] if data else [], ""
     if kind == "application/x-www-form-urlencoded":
-        return [], _read_form(request)
+        body = whole_body(request)
+        if _LOOKS_LIKE_JSON.match(body):  # what `curl -d` sends: curl calls it a form
+            return _read_json(body, max_images), ""
+        return _read_fields(request, _read_urlencoded(request, body))
     if kind or request.stream.read(1):
         raise _unsupported(request)
     return [], ""
@@ -108,10 +97,10 @@ def whole_body(request: flask.Request) -> bytes:
     return data
 
 
-def _read_multipart(request: flask.Request) -> tuple[list[Upload], str]:
-    fields = _form_of(request)
+def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Upload], str]:
+    """The images in the fields of a form, and the sample that it names."""
     if wrong := [field.name for field in fields if field.name not in (FILE, SAMPLE)]:
-        wrong = list(dict.fromkeys(wrong))[:5]
+        wrong = [name[:_MOST_NAME] for name in dict.fromkeys(wrong)][:5]
         raise RequestError(
             400,
             "unknown_field",
@@ -128,38 +117,27 @@ def _read_multipart(request: flask.Request) -> tuple[list[Upload], str]:
             f"The field `file` must be a file and `sample` a name: in curl an @ makes the "
             f"difference. {_how(request)}",
         )
-    files = [Upload(field.data, field.filename or None) for field in fields if field.name == FILE]
+    files = [
+        Upload(field.data, (field.filename or "")[:_MOST_NAME] or None)
+        for field in fields
+        if field.name == FILE
+    ]
     samples = [field.data for field in fields if field.name == SAMPLE]
     return files, samples[0].decode(errors="replace") if samples else ""
 
 
-def _form_of(request: flask.Request) -> list[Part]:
-    """The fields of a form. Raises RequestEntityTooLarge."""
-    parts = parts_of(request.content_type or "", whole_body(request))
-    if parts is not None:
-        return parts
-    files = request.files.items(multi=True)
-    return [
-        *(Part(name, None, value.encode()) for name, value in request.form.items(multi=True)),
-        *(Part(name, file.filename or "", file.read()) for name, file in files),
-    ]
-
-
-def _read_form(request: flask.Request) -> str:
-    """The sample that a form without a file names."""
-    body = request.stream.read(_FORM_BYTES + 1)
+def _read_urlencoded(request: flask.Request, body: bytes) -> list[Part]:
+    """The fields of a form that can carry no file."""
     try:
-        return parse_qs(body.decode() if len(body) <= _FORM_BYTES else "").get(SAMPLE, [""])[0]
+        pairs = parse_qsl(body.decode() if len(body) <= _FORM_BYTES else "")
     except UnicodeDecodeError:
         # What `curl --data-binary @image.png` sends: curl calls it a form.
         raise _unsupported(request) from None
+    return [Part(name, None, value.encode()) for name, value in pairs]
 
 
-def _read_json(request: flask.Request, max_images: int) -> list[Upload]:
-    try:
-        content = json.loads(whole_body(request))
-    except (ValueError, RecursionError):
-        raise RequestError(400, "bad_json", f"The body is not JSON. {_JSON}") from None
+def _read_json(body: bytes, max_images: int) -> list[Upload]:
+    content = read_json(body, _JSON, values_of_files(max_images))
     match content:
         case {"image": str() as text, **others} if not others:
             texts: list[Any] = [text]

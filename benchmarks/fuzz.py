@@ -1,16 +1,23 @@
 """Broken input, a great deal of it, against a running service: no 5xx, no dead worker.
 
-    python -m benchmarks.fuzz [--inputs 50000] [--seed 0] [--clients 4]
+    python -m benchmarks.fuzz [--inputs 50000] [--structures 40] [--seed 0] [--clients 4]
 
 Of ten inputs six are broken pictures of every kind that Pillow writes, sent as the body, in a form
 or as base64 in JSON; two are broken forms, one is broken JSON, and one is a whole HTTP request
-with bytes changed. What came back is counted by status. Ends with status 1 where an answer was 5xx,
-a worker died, or a good picture is not read afterwards.
+with bytes changed. What came back is counted by status.
+
+Then, one after the other, files whose structure is odd (see benchmarks/structures.py), so many of
+each format, to a service with one worker: of each format the most expensive is printed, in seconds
+of processor time and in MiB that the worker and its helper held above what they held before (their
+own memory, looked at every few milliseconds, and the file as it is handed from one to the other).
+
+Ends with status 1 where an answer was 5xx, a worker died, or a good picture is not read afterwards.
 """
 
 import argparse
 import base64
 import collections
+import contextlib
 import http.client
 import io
 import json
@@ -21,10 +28,22 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.serving import ROOT, Body, answers, children, form_of, service
+from benchmarks.serving import (
+    ROOT,
+    Body,
+    answers,
+    children,
+    cpu_seconds,
+    family,
+    form_of,
+    service,
+)
+from benchmarks.structures import FORMATS
 
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
@@ -148,12 +167,106 @@ def together(work: Callable[[int], collections.Counter[str]], clients: int) -> d
     return dict(sorted(total.items()))
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one request took."""
+
+    seconds: float  # of processor time
+    mebibytes: float
+    status: str
+    sent: int  # bytes
+
+
+def own_memory(processes: list[int]) -> float:
+    """MiB that the processes share with no other, or no longer."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/status").read_text().splitlines():
+                if line.startswith(("RssAnon:", "RssShmem:")):
+                    total += int(line.split()[1])
+    return total / 1024
+
+
+def cost_of(port: int, worker: int, path: str, headers: dict[str, str], data: bytes) -> Cost:
+    """Send one request, and look what it costs the worker and all below it."""
+    before, idle = cpu_seconds(worker, ended=True), own_memory(family(worker))
+    most, over = [idle], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.003):
+            most.append(own_memory(family(worker)))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        client.request("POST", path, data, headers)
+        status = str(client.getresponse().status)
+    except (OSError, http.client.HTTPException):
+        status = "closed"
+    finally:
+        client.close()
+        over.set()
+        watcher.join()
+    handed = 0 if path.startswith("/v") else len(data) / 2**20
+    took = cpu_seconds(worker, ended=True) - before
+    return Cost(took, max(most) - idle + handed, status, len(data))
+
+
+def request_for(name: str, data: bytes, chance: random.Random) -> tuple[str, dict[str, str]]:
+    """Where to send a file of the format `name`, and how."""
+    model = "mnist-lenet-metaplastic"
+    kinds = {"JSON": "application/json", "gzip": chance.choice(("application/json", "image/png"))}
+    headers = {"Content-Type": kinds.get(name, "application/octet-stream")}
+    if name == "gzip":
+        headers["Content-Encoding"] = "gzip"
+    routes = ["/predict", "/api/cifar10/lenet"]
+    if b'"instances"' in data[:20]:
+        routes = [f"/v1/models/{model}:predict"]
+    elif b'"inputs"' in data[:20] or name == "gzip":
+        routes.append(f"/v2/models/{model}/infer")
+    return chance.choice(routes), headers
+
+
+def send_structures(seed: int, count: int) -> bool:
+    """Print the most expensive file of each format; whether none was lost or answered with 5xx."""
+    good = True
+    print("| format | seconds | MiB | answers |\n| --- | --- | --- | --- |")
+    for name, make in FORMATS.items():
+        chance = random.Random(f"{seed} {name}")
+        with service(workers=1) as (process, url):
+            port, (worker,) = urllib.parse.urlsplit(url).port, children(process)
+            costs = []
+            for _ in range(count):
+                data = make(chance)
+                costs.append(cost_of(port, worker, *request_for(name, data, chance), data))
+            alive = {worker} == children(process)
+            reads = answers(f"{url}/predict", Body("image/png", SEVEN))
+        slowest = max(costs, key=lambda cost: cost.seconds)
+        largest = max(costs, key=lambda cost: cost.mebibytes)
+        statuses = collections.Counter(cost.status for cost in costs)
+        counts = ", ".join(f"{status}: {number}" for status, number in sorted(statuses.items()))
+        print(
+            f"| {name} | {slowest.seconds:.2f} ({slowest.status}, {slowest.sent / 2**20:.1f} MiB) "
+            f"| {largest.mebibytes:.0f} ({largest.status}, {largest.sent / 2**20:.1f} MiB) "
+            f"| {counts}{'' if alive and reads else '; THE WORKER DIED'} |",
+            flush=True,
+        )
+        good &= alive and reads and not any(status[0] in "5c" for status in statuses)
+    return good
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=50_000)
+    parser.add_argument("--structures", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=int, default=4)
     wanted = parser.parse_args()
+    good = send_structures(wanted.seed, wanted.structures)
+    if not wanted.inputs:
+        sys.exit(not good)
     share = -(-wanted.inputs // wanted.clients)
     with service() as (process, url):
         port = urllib.parse.urlsplit(url).port
@@ -170,7 +283,7 @@ def main() -> None:
     failed = sum(count for status, count in seen.items() if status.startswith("5"))
     died = "all workers alive" if alive else "A WORKER DIED"
     print(f"  5xx: {failed}; {died}; a good picture {'is' if reads else 'IS NOT'} read afterwards")
-    sys.exit(bool(failed) or not alive or not reads)
+    sys.exit(bool(failed) or not alive or not reads or not good)
 
 
 if __name__ == "__main__":

@@ -250,11 +250,11 @@ def memory_mib(process: int, kind: str = "Pss") -> float:
     return 0.0
 
 
-def cpu_seconds(process: int) -> float:
-    """That a process and all below it have used."""
+def cpu_seconds(process: int, *, ended: bool = False) -> float:
+    """That a process and all below it have used; with `ended` also those that are no more."""
     ticks = 0
     for pid in family(process):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            ticks += sum(map(int, fields[11 : 15 if ended else 13]))
     return ticks / os.sysconf("SC_CLK_TCK")

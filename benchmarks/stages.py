@@ -24,7 +24,7 @@ from flask import Flask
 from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
-from app import classification, create_app, images
+from app import classification, create_app, images, sandbox
 from app.api import classify
 from app.catalogue import load_catalogue
 from app.settings import Settings
@@ -92,7 +92,7 @@ class Clock:
         """Each stage is a function that the service looks up in its module for every request."""
         for module, name, stage in (
             (classify, "read_uploads", "read"),
-            (images, "decode", "decode"),
+            (sandbox, "decode", "decode"),
             (images, "prepare", "prepare"),
             (classification, "infer", "infer"),
             (classification, "prediction_of", "answer"),

@@ -49,12 +49,14 @@ def ours(processes: int = 2) -> Iterator[int]:
 
 @contextlib.contextmanager
 def behind_nginx() -> Iterator[int]:
-    """With deploy/nginx.conf, but for its limit of connections from one address."""
+    """With deploy/nginx.conf, but for its limits for each client."""
     with ours() as service, tempfile.TemporaryDirectory() as name:
         port, text = free_port(), Path("deploy/nginx.conf").read_text()
         text = text.replace("listen 80 ", f"listen 127.0.0.1:{port} ")
+        text = text.replace("        listen [::]:80 backlog=4096;\n", "")
         text = text.replace("127.0.0.1:5000", f"127.0.0.1:{service}")
         text = text.replace("limit_conn clients 64;", "limit_conn clients 4096;")
+        text = text.replace("rate=50r/s", "rate=1000000r/s")
         conf = Path(name) / "nginx.conf"
         conf.write_text(f"daemon off;\npid {name}/pid;\n{text}")
         command = ("nginx", "-p", name, "-c", str(conf), "-e", "stderr")

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Before TensorFlow is imported: its start-up notices would bury what we print.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before TensorFlow is imported: its notices would bury what we print. Its errors are raised.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from models.arguments import command_line
-from models.cards import Card, find_models, read_card, write_card
+from models.cards import Card, ImageInput, find_models, read_card, write_card
 from models.errors import MetaplasticError
+from models.quiet import import_keras
+from models.terminal import one_line, say
 
 # The modules that import Keras are imported by the commands that need them: the others are quick.
+WITHOUT_KERAS = ("data", "list")
 
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 
@@ -25,10 +28,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_line()
     wanted = parser.parse_args(arguments)
     wanted.arguments = arguments
+    if wanted.command not in WITHOUT_KERAS:
+        import_keras()
     try:
         status: int = COMMANDS[wanted.command](wanted, parser)
     except MetaplasticError as error:
-        print(f"{parser.prog} {wanted.command}: {error}", file=sys.stderr)
+        say(f"{parser.prog} {wanted.command}: {error}", sys.stderr)
         return 1
     return status
 
@@ -68,16 +73,16 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
         )
-    print(f"training {run.dataset} {run.architecture} {run.rule} in {run.folder}", flush=True)
+    say(f"training {run.dataset} {run.architecture} {run.rule} in {run.folder}")
     try:
         card = train(run)
     except KeyboardInterrupt:
-        print(
+        say(
             f"\ninterrupted; go on with: python -m models train --resume {run.folder}",
-            file=sys.stderr,
+            sys.stderr,
         )
         return INTERRUPTED
-    print(
+    say(
         f"{run.folder}: {card.validation.accuracy:.2%} of {card.validation.images} validation "
         f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
         f"{card.training.seconds:.0f} s"
@@ -99,11 +104,11 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     for number, model in enumerate(planned, start=1):
         card = model.card
         if card is None:
-            print(f"{number} of {len(planned)}: {model.name}", flush=True)
+            say(f"{number} of {len(planned)}: {model.name}")
             try:
                 card = train_planned(model, wanted.runs)
             except KeyboardInterrupt:
-                print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+                say("\ninterrupted; the same command goes on from here", sys.stderr)
                 return INTERRUPTED
         rows.append(
             (
@@ -133,7 +138,7 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     try:
         header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        say("\ninterrupted; the same command goes on from here", sys.stderr)
         return INTERRUPTED
     _print_table(header, rows)
     return 0
@@ -167,13 +172,22 @@ def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.studies.commands import PAGES, write_report
 
     for page in [wanted.page] if wanted.page else PAGES:
-        print(write_report(page, wanted.docs, wanted.shelf))
+        say(write_report(page, wanted.docs, wanted.shelf))
     return 0
 
 
 def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.datasets import load, prepare
+    from models.datasets import DATASETS, load, prepare, whereabouts
 
+    if not wanted.dataset:
+        if wanted.archive:
+            parser.error("data --archive needs the data set's name, tiny-imagenet")
+        known = [
+            (name, _image(each.input), str(len(each.labels)), whereabouts(name))
+            for name, each in DATASETS.items()
+        ]
+        _print_table(("data set", "image", "classes", "where"), known)
+        return 0
     rows = []
     for name in wanted.dataset:
         prepare(name, wanted.archive)
@@ -247,7 +261,7 @@ def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
         told = "-" if result.wrong_auroc is None else f"{result.wrong_auroc:.3f}"
         cells = (*(f"{share:.2%}" for share in shares), told)
         columns.append((f"{card.name} v{card.version}", *cells))
-        print(f"{card.name}: {result.accuracy:.2%}", file=sys.stderr)
+        say(f"{card.name}: {result.accuracy:.2%}", sys.stderr)
     names = ("corruption", "mean", *NAMES, "AUROC of wrong by energy")
     header, *rows = zip(names, *columns, strict=True)
     _print_table(header, rows)
@@ -274,7 +288,7 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.export import export_again
 
-    print(export_again(wanted.folder))
+    say(export_again(wanted.folder))
     return 0
 
 
@@ -292,7 +306,7 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     test = read_card(folder).test
     assert test is not None
     low, high = test.interval
-    print(f"{folder}: {test.accuracy:.2%} of {test.images} test images ({low:.2%} - {high:.2%})")
+    say(f"{folder}: {test.accuracy:.2%} of {test.images} test images ({low:.2%} - {high:.2%})")
     return 0
 
 
@@ -300,7 +314,7 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
         from models.readme import models_table
 
-        print(models_table(wanted.shelf))
+        say(models_table(wanted.shelf))
         return 0
     from models.runs import find_runs, read_history
 
@@ -320,8 +334,12 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     header = ("model", "version", "parameters", "validation", "test", "plain twin", "folder")
     _print_table(header, rows)
     for folder in find_runs(wanted.runs):
-        print(f"unfinished after {len(read_history(folder))} epochs: {folder}")
+        say(f"unfinished after {len(read_history(folder))} epochs: {folder}")
     return 0
+
+
+def _image(size: ImageInput) -> str:
+    return f"{size.height}x{size.width}x{size.channels}"
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
@@ -334,10 +352,11 @@ def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
 
 
 def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, tuple("-" * width for width in widths), *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 # What carries out each command; the exit status is what it returns.

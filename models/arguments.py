@@ -5,19 +5,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from models.terminal import ArgumentParser
+
 DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
 RUNS = Path("runs")
 SHELF = Path("weights")
 DOCS = Path("docs")
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> ArgumentParser:
     """The commands and their options; `command` names the one that is called."""
-    parser = argparse.ArgumentParser(prog="python -m models", description=DESCRIPTION)
+    parser = ArgumentParser(prog="python -m models", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
-    shelf = argparse.ArgumentParser(add_help=False)
+    shelf = ArgumentParser(add_help=False)
     shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
-    runs = argparse.ArgumentParser(add_help=False)
+    runs = ArgumentParser(add_help=False)
     runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
 
     train = commands.add_parser("train", parents=[runs], help="train a network")
@@ -88,7 +90,7 @@ def command_line() -> argparse.ArgumentParser:
     report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
 
     data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
-    data.add_argument("dataset", nargs="+")
+    data.add_argument("dataset", nargs="*", help="none: say what there is")
     data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
 
     evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")

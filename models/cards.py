@@ -6,6 +6,7 @@ writes the card. It is pure Python, so that the service can import it without Ke
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,8 +27,13 @@ Style = Literal["digit", "garment", "photo"]
 RULES = ("metaplastic", "brainprop", "backprop")
 
 
+MOST_SIDE = 1024  # pixels of a network's input; those that are trained here have up to 64
+MOST_VERSION = 10**9
+_MOST_DEPTH = 16  # of what stands in a card; a recipe has tables in tables
+
+
 class CardError(MetaplasticError):
-    """A card that cannot be read: names the file, the field, and what was expected there."""
+    """A card that cannot be used: names the file, the field, and what was expected there."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +168,82 @@ class Card:
 def read_card(folder: Path) -> Card:
     """The card of the model in `folder`.
 
-    Raises CardError where the file is missing, is not JSON, or a field is missing or of the
-    wrong type. Fields that this version does not know are ignored.
+    Raises CardError where the file is missing, is not JSON, or a field is missing, of the wrong
+    type, or has a value that no model can have: what shows many models at once relies on each.
+    Fields that this version does not know are ignored.
     """
     path = folder / CARD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CardError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CardError(f"{path}: is not JSON in UTF-8 ({error})") from error
+    for problem in _unusable(content):
+        raise CardError(f"{path}: {problem}")
     try:
-        return parse(Card, content, str(path))
+        card = parse(Card, content, str(path))
     except ParseError as error:
         raise CardError(str(error)) from error
+    for problem in _impossible(card):
+        raise CardError(f"{path}: {problem}")
+    return card
+
+
+def _unusable(value: Any, depth: int = 0) -> Iterator[str]:
+    """What in a card cannot be shown again: no number, no text, or no end of nesting."""
+    if depth > _MOST_DEPTH:
+        yield f"expected at most {_MOST_DEPTH} levels of nesting"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"expected a finite number, found {value}"
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        yield f"expected text, found half a character in {value[:40]!a}"
+    elif isinstance(value, list):
+        for place, entry in enumerate(value):
+            yield from (f"[{place}] {problem}" for problem in _unusable(entry, depth + 1))
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _unusable(name, depth)
+            yield from (f"{name}: {problem}" for problem in _unusable(entry, depth + 1))
+
+
+def _impossible(card: Card) -> Iterator[str]:
+    """What cannot be true of any model, though each value is of the right type."""
+    yield from _out_of_range("version", card.version, 0, MOST_VERSION)
+    if not card.labels or not all(card.labels):
+        yield "labels: expected a name for each class"
+    image = card.input
+    yield from _out_of_range("input: height", image.height, 1, MOST_SIDE)
+    yield from _out_of_range("input: width", image.width, 1, MOST_SIDE)
+    if image.channels not in (1, 3):
+        yield f"input: channels: expected 1 or 3, found {image.channels}"
+    for name, values in ("mean", image.mean), ("std", image.std):
+        if len(values) != image.channels:
+            yield f"input: {name}: expected {image.channels} entries, found {len(values)}"
+    for name in ("temperature", "energy_temperature"):
+        if getattr(card.calibration, name) <= 0:
+            yield f"calibration: {name}: expected a number above 0"
+    for name, scores in ("validation", card.validation), ("test", card.test):
+        if scores:
+            yield from (f"{name}: {problem}" for problem in _no_scores(scores, len(card.labels)))
+    if control := card.control:
+        shares = (control.validation_accuracy, control.test_accuracy, *control.test_interval)
+        if not all(0 <= share <= 1 for share in shares):
+            yield "control: expected shares from 0 to 1"
+
+
+def _no_scores(scores: Scores, classes: int) -> Iterator[str]:
+    if not all(0 <= share <= 1 for share in (scores.accuracy, *scores.interval, *scores.per_class)):
+        yield "expected shares from 0 to 1"
+    if len(scores.per_class) != classes:
+        yield f"per_class: expected {classes} entries, found {len(scores.per_class)}"
+    if {classes} != {len(scores.confusion), *map(len, scores.confusion)}:
+        yield f"confusion: expected {classes} rows of {classes} entries"
+
+
+def _out_of_range(name: str, number: int, low: int, high: int) -> Iterator[str]:
+    if not low <= number <= high:
+        yield f"{name}: expected a whole number from {low} to {high}, found {number}"
 
 
 def write_card(folder: Path, card: Card) -> None:

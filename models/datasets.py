@@ -13,6 +13,7 @@ import numpy.typing as npt
 from models import tiny_imagenet
 from models.cards import ImageInput
 from models.errors import MetaplasticError
+from models.quiet import import_keras
 
 Images = npt.NDArray[np.uint8]  # (N, height, width, channels)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -146,6 +147,19 @@ def load(name: str) -> Arrays:
     )
 
 
+def whereabouts(name: str) -> str:
+    """Where the arrays of the data set `name` are, or how they are to be had. Reads none."""
+    wanted = dataset(name)
+    path = _stored(wanted)
+    if path is None:
+        return "downloaded by keras.datasets when first used"
+    if path.exists():
+        return str(path)
+    if wanted.module == _OURS:
+        return f"not there: python -m models data {name}"
+    return f"not there: METAPLASTIC_DATA has no {path.name}"
+
+
 def prepare(name: str, archive: Path | None = None) -> None:
     """Make sure that the data set `name` is there to load, as far as that takes a step of its own.
 
@@ -223,6 +237,7 @@ def _read(path: Path, wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
 
 
 def _download(wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
+    import_keras()
     try:
         source = importlib.import_module(f"keras.datasets.{wanted.module}")
         (x_train, y_train), (x_test, y_test) = source.load_data()

@@ -38,9 +38,10 @@ def test_every_file_is_of_the_services_version(file: str, line: str) -> None:
     assert line.format(VERSION) in (ROOT / file).read_text()
 
 
-def test_compose_is_valid_by_its_specification() -> None:
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.tls.yaml"])
+def test_compose_is_valid_by_its_specification(file: str) -> None:
     command = [sys.executable, "-m", "check_jsonschema"]
-    command += ["--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+    command += ["--builtin-schema", "vendor.compose-spec", file]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -116,6 +117,28 @@ def test_every_file_that_compose_mounts_is_there() -> None:
     ]
     assert len(mounted) == 4
     assert [path for path in mounted if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_container_can_neither_change_itself_nor_gain_a_privilege(name: str) -> None:
+    container = COMPOSE["services"][name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in container["security_opt"]
+    assert "cap_add" not in container or name == "nginx"
+    assert not container.get("privileged")
+
+
+def test_tls_is_switched_on_for_a_service_and_a_proxy_that_there_are() -> None:
+    extra = yaml.safe_load((ROOT / "compose.tls.yaml").read_text())["services"]
+    assert set(extra) <= set(COMPOSE["services"])
+    (mounted,) = extra["nginx"]["volumes"]
+    assert mounted == "./deploy/tls:/etc/nginx/tls:ro"  # where nginx.conf includes tls/*.conf
+    assert "include tls/*.conf;" in (ROOT / "deploy/nginx.conf").read_text()
+
+
+def test_kubernetes_sets_none_of_our_variables() -> None:
+    assert POD["enableServiceLinks"] is False
 
 
 def test_prometheus_own_tool_finds_no_fault_with_its_configuration() -> None:

@@ -25,7 +25,8 @@ image; choose a file to classify your own.
 
 To draw a digit, compare networks and see why they answer as they do, open [the demo](demo).
 
-Every error is JSON: `message` for people, `code` for programs.
+Every error is JSON: `message` for people, `code` for programs; below `/v2` and `/v1` it is `error`,
+as clients of those protocols read it.
 """
 
 
@@ -71,6 +72,9 @@ class Api(flask_restx.Api):
 
 def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     """Add every route of the service to `app`, and its documentation."""
+    # Here and not at the head, as in app/__init__.py.
+    from app.protocols import profiling
+
     app.config.update(
         RESTX_MASK_SWAGGER=False,
         ERROR_INCLUDE_MESSAGE=False,
@@ -94,6 +98,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         *datasets.namespaces(catalogue, settings),
         models_api.namespace(catalogue),
         health.namespace(catalogue),
+        profiling.namespace(catalogue, settings),
     ):
         api.add_namespace(namespace)
     api.init_app(app)

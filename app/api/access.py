@@ -3,12 +3,14 @@
 from typing import Any
 
 from app.api import schemas
-from app.api.specification import ERRORS
+from app.api.specification import ERRORS, in_shape
+from app.errors import is_standard
 from app.keys import HEADER, is_open
 from app.settings import Settings
 
 _TEXTS = {
     401: "A key is needed, and none that is known was shown.",
+    503: "The file of keys cannot be read now; try again.",
     429: "Too many requests; `Retry-After` says when to try again.",
 }
 
@@ -23,16 +25,17 @@ def security(settings: Settings) -> dict[str, Any]:
 
 def describe(specification: dict[str, Any], settings: Settings) -> None:
     """Add to each operation the answers that keys and rate limits can give."""
-    statuses = [401] * bool(settings.keys) + [429] * bool(settings.rate_limit)
-    reference = {"$ref": f"#/definitions/{schemas.error.name}"}
+    statuses = [401, 503] * bool(settings.keys) + [429] * bool(settings.rate_limit)
     for path, operations in specification["paths"].items():
         if not statuses or is_open(path, "GET"):
             continue
+        shape = schemas.protocol_error if is_standard(path) else schemas.error
         for operation in operations.values():
             if isinstance(operation, dict) and "responses" in operation:
                 for status in statuses:
-                    operation["responses"][str(status)] = {
+                    described = {
                         "description": _TEXTS[status],
-                        "schema": reference,
-                        "examples": {"application/json": ERRORS[str(status)]},
+                        "schema": {"$ref": f"#/definitions/{shape.name}"},
+                        "examples": {"application/json": in_shape(path, ERRORS[str(status)])},
                     }
+                    operation["responses"].setdefault(str(status), described)

@@ -11,7 +11,7 @@ from werkzeug.routing import RequestRedirect
 
 from app.api.answers import answer
 from app.catalogue import Catalogue
-from app.errors import RETRY_AFTER, RequestError, body_for, too_large
+from app.errors import RETRY_AFTER, RequestError, body_for, is_standard, too_large
 from app.records import note_error
 from app.settings import Settings
 
@@ -57,13 +57,21 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     message = error.description or status.phrase
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
-        message = f"{request.path[:100]} does not take {request.method}; it takes: {allowed}."
+        message = f"{request.path[:100]} does not take {request.method[:20]}; it takes: {allowed}."
+        if "POST" in error.valid_methods:
+            message += f" {_how_to_post()}"
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     response = refuse(RequestError(status, code, message))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _how_to_post() -> str:
+    """What to do instead of `curl -T`, which sends PUT."""
+    what = "-d @request.json" if is_standard(request.path) else "-F file=@image.png"
+    return f"For example: curl {what} {request.base_url}"
 
 
 def _out_of_memory(error: MemoryError) -> Response:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import flask_restx
-from flask import Response, current_app
+from flask import Response
 
 from app.api import schemas
 from app.api.answers import Resource, answer
-from app.catalogue import Catalogue, ShelfError
+from app.catalogue import Catalogue
 from app.errors import RequestError
 
 
@@ -20,14 +20,14 @@ class Live(Resource):
 
 
 class Ready(Resource):
-    """The service can answer."""
+    """The default model can answer."""
 
     def __init__(self, api: Any, catalogue: Catalogue) -> None:
         super().__init__(api)
         self.catalogue = catalogue
 
     def get(self) -> Response:
-        """Whether the service can answer."""
+        """Whether the default model can answer."""
         check_ready(self.catalogue)
         problems = self.catalogue.problems
         served = sum(not model.known_problem for model in self.catalogue)
@@ -35,12 +35,10 @@ class Ready(Resource):
 
 
 def check_ready(catalogue: Catalogue) -> None:
-    """Open the first sessions. Raises RequestError 503 where no model can be run."""
-    try:
-        catalogue.open_first_sessions()
-    except ShelfError as error:
-        current_app.logger.error("not ready: %s", error)
-        raise RequestError(503, "not_ready", "A model cannot be run; the log says why.") from error
+    """Raise RequestError 503 where the default model cannot answer."""
+    if catalogue.default_problem:
+        message = "The default model cannot be run; the log says why."
+        raise RequestError(503, "not_ready", message)
 
 
 def namespace(catalogue: Catalogue) -> Any:

@@ -10,9 +10,9 @@ from werkzeug.datastructures import MultiDict
 from app.catalogue import ALL_RULES, Endpoint, Model, every_rule
 from app.errors import RequestError
 from app.records import note_model
+from models.cards import MOST_VERSION
 
 DEFAULT_TOP = 3
-MOST_VERSIONS = 10**9
 CHOICE = ("rule", "version")
 OPTIONS = ("top", "preprocess", "sample")
 CLASSIFICATION = (*CHOICE, *OPTIONS, "prepared")
@@ -50,7 +50,7 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
     """
     if not query:  # most requests
         return note_model(endpoint.find())
-    version = _whole(query, "version", 0, MOST_VERSIONS)
+    version = _whole(query, "version", 0, MOST_VERSION)
     return note_model(endpoint.find(query.get("rule"), version))
 
 
@@ -94,7 +94,7 @@ def describe_choice(endpoint: Endpoint) -> dict[str, Any]:
             "in": "query",
             "type": "integer",
             "minimum": 0,
-            "maximum": MOST_VERSIONS,
+            "maximum": MOST_VERSION,
             "description": "A version of the model; without one, the newest.",
         },
     }

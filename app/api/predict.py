@@ -3,20 +3,37 @@
 from typing import Any
 
 import flask_restx
+from flask import Response
 
 from app.api.classify import Classifier, classification_doc
 from app.catalogue import Catalogue
+from app.errors import RequestError
 from app.settings import Settings
+
+
+class Predict(Classifier):
+    """The default endpoint."""
+
+    def __init__(self, api: Any, catalogue: Catalogue, settings: Settings) -> None:
+        super().__init__(api, catalogue.default, settings)
+        self.catalogue = catalogue
+
+    def post(self) -> Response:
+        """Classify images, or the sample that the form names."""
+        if self.catalogue.default_left_out:
+            message = f"{self.settings.model} cannot be run here. The log says why."
+            raise RequestError(503, "model_unavailable", message)
+        return super().post()
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
     """The route /predict for the catalogue's default endpoint."""
     space = flask_restx.Namespace("predict", "The default model, in one word", path="/")
     space.add_resource(
-        Classifier,
+        Predict,
         "/predict",
         endpoint="predict",
-        resource_class_kwargs={"endpoint": catalogue.default, "settings": settings},
+        resource_class_kwargs={"catalogue": catalogue, "settings": settings},
         route_doc={"post": classification_doc(catalogue.default, "predict")},
     )
     return space

@@ -54,6 +54,16 @@ error = Model(
     },
 )
 
+protocol_error = Model(
+    "ProtocolError",
+    {
+        "error": _text(
+            "What was wrong, what was expected and what to do, as clients of /v1 and /v2 read it.",
+            "There is no model 'x'; there are: mnist-lenet-metaplastic.",
+        )
+    },
+)
+
 candidate = Model(
     "Candidate",
     {
@@ -368,6 +378,90 @@ description = Model(
     },
 )
 
+_NAME = _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic")
+
+tensor = Model(
+    "Tensor",
+    {
+        "name": _text("As requests and answers name it.", "images"),
+        "data_type": _text("Of its values.", "TYPE_FP32"),
+        "format": fields.String(description="Of an image's axes.", example="FORMAT_NHWC"),
+        "dims": _list(fields.Integer, "Its shape for one image.", [28, 28, 1]),
+        "reshape": fields.Raw(
+            description="Its shape where that is not `dims`.", example={"shape": []}
+        ),
+    },
+)
+
+instances = Model(
+    "Instances",
+    {
+        "name": _NAME,
+        "kind": _text("What it runs on.", "KIND_CPU", enum=["KIND_CPU"]),
+        "count": _whole("Requests answered at the same time.", 2, min=1),
+    },
+)
+
+configuration = Model(
+    "Configuration",
+    {
+        "name": _NAME,
+        "platform": _text("What runs the model.", "onnxruntime_onnx"),
+        "backend": _text("The same by its short name.", "onnxruntime"),
+        "version_policy": fields.Raw(
+            description="Which versions are served: all.", required=True, example={"all": {}}
+        ),
+        "max_batch_size": _whole("Images in one request, at most.", 128, min=1),
+        "input": _list(fields.Nested(tensor), "What the model takes."),
+        "output": _list(fields.Nested(tensor), "What it answers."),
+        "instance_group": _list(fields.Nested(instances), "The workers."),
+        "default_model_filename": _text("The model's file.", "model.onnx"),
+    },
+)
+
+duration = Model(
+    "Duration",
+    {
+        "count": _whole("How often it happened.", 64, min=0),
+        "ns": _whole("How long it took in all, in nanoseconds.", 41200000, min=0),
+    },
+)
+
+_PARTS = {
+    "success": "Requests that were answered.",
+    "fail": "Requests that ended with an error once their body was read.",
+    "queue": "Waiting for a worker; this and the following of requests that failed, too.",
+    "compute_input": "Reading, decoding and preparing the images.",
+    "compute_infer": "Running the network.",
+    "compute_output": "Writing the answer, errors included.",
+    "cache_hit": "Always 0: there is no cache.",
+    "cache_miss": "Always 0.",
+}
+
+inference_stats = Model(
+    "InferenceStats", {name: _object(duration, meaning) for name, meaning in _PARTS.items()}
+)
+
+model_stats = Model(
+    "ModelStats",
+    {
+        "name": _NAME,
+        "version": _text("Newer is higher.", "3"),
+        "last_inference": _whole(
+            "Milliseconds since 1970, of a whole second; 0 for never.", 1795860000000, min=0
+        ),
+        "inference_count": _whole("Images inferred.", 64, min=0),
+        "execution_count": _whole("Runs of the network, on up to 16 images each.", 4, min=0),
+        "inference_stats": _object(inference_stats, "Times of requests, and of their parts."),
+        "batch_stats": _list(fields.Raw, "Empty: batches are not counted by their size.", []),
+    },
+)
+
+statistics = Model(
+    "Statistics",
+    {"model_stats": _list(fields.Nested(model_stats), "One for each model and version.")},
+)
+
 live = Model("Live", {"status": _text("Always this.", "live", enum=["live"])})
 
 ready = Model(
@@ -383,6 +477,7 @@ PNG = File()
 
 _MODELS = (
     error,
+    protocol_error,
     candidate,
     prediction,
     classification,
@@ -405,6 +500,13 @@ _MODELS = (
     card,
     rule,
     description,
+    tensor,
+    instances,
+    configuration,
+    duration,
+    inference_stats,
+    model_stats,
+    statistics,
     live,
     ready,
 )
@@ -429,6 +531,8 @@ def register(api: Any) -> None:
         api.models[model.name] = model
 
 
-def responses(success: dict[int, tuple[str, Any]], *errors: int) -> dict[int, tuple[str, Any]]:
-    """Swagger's answers of an operation: `success`, and errors by their statuses."""
-    return success | {status: (_ERRORS[status], error) for status in errors}
+def responses(
+    success: dict[int, tuple[str, Any]], *errors: int, shape: Any = error
+) -> dict[int, tuple[str, Any]]:
+    """Swagger's answers of an operation: `success`, and errors of a `shape` by their statuses."""
+    return success | {status: (_ERRORS[status], shape) for status in errors}

@@ -7,7 +7,7 @@ from typing import Any
 from app.catalogue import Catalogue, Endpoint, Model
 from app.classification import classify
 from app.comparison import compare
-from app.errors import RequestError
+from app.errors import RequestError, is_standard
 from app.settings import Settings
 from app.uploads import Upload
 
@@ -15,7 +15,7 @@ TOP = 3  # classes in an example, as by default
 METHODS = ("post", "get")  # what people come for, first
 
 # One error of each status, as the service words it.
-ERRORS = {
+ERRORS: dict[str, dict[str, Any]] = {
     "400": {
         "message": "There is no image in the request. For example: curl -F file=@image.png URL",
         "code": "missing_image",
@@ -45,7 +45,7 @@ ERRORS = {
     },
     "415": {
         "message": "The file is not a picture of a known format. Send PNG, JPEG, GIF, WebP, AVIF, "
-        "TIFF, PPM or BMP.",
+        "HEIC, TIFF, PPM or BMP.",
         "code": "not_an_image",
         "index": 0,
         "filename": "notes.txt",
@@ -69,7 +69,10 @@ ERRORS = {
         "code": "too_busy",
     },
 }
-NOT_READY = {"message": "A model cannot be run; the log says why.", "code": "not_ready"}
+NOT_READY: dict[str, Any] = {
+    "message": "The default model cannot be run; the log says why.",
+    "code": "not_ready",
+}
 
 
 def arrange(paths: dict[str, Any], order: Iterable[str]) -> dict[str, Any]:
@@ -88,8 +91,13 @@ def arrange(paths: dict[str, Any], order: Iterable[str]) -> dict[str, Any]:
                 if status in ERRORS:
                     unready = status == "503" and path.startswith("/health/")
                     example = NOT_READY if unready else ERRORS[status]
-                    response["examples"] = {"application/json": example}
+                    response["examples"] = {"application/json": in_shape(path, example)}
     return arranged
+
+
+def in_shape(path: str, error: dict[str, Any]) -> dict[str, Any]:
+    """Return an example of an `error` as who asks for `path` gets it."""
+    return {"error": error["message"]} if is_standard(path) else error
 
 
 def add_real_answers(paths: dict[str, Any], catalogue: Catalogue, settings: Settings) -> None:
@@ -132,7 +140,7 @@ def _sample(endpoint: Endpoint) -> Upload | None:
 
 def _passing(model: Model) -> Model:
     """`model`, or one whose session is gone with it where it has none yet."""
-    return model if "problem" in vars(model) else dataclasses.replace(model)
+    return model if model.tried else dataclasses.replace(model)
 
 
 def _add(paths: dict[str, Any], path: str, answer: Any) -> None:

@@ -14,8 +14,10 @@ from app.errors import RequestError
 from app.keys import require_admin
 from app.protocols.bodies import read_body, read_object
 from app.protocols.naming import find_versions
-from app.reloading import Unloaded, new_in, replace_workers
+from app.reloading import Unloaded, new_in, replace_workers, wait_for_the_end_of
 from app.settings import Settings
+
+_MOST_VALUES = 64  # of a request's JSON; its options are one or two
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -32,9 +34,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
             if not model.known_problem
         ]
         if not ready_only:
+            ready = {(row["name"], row["version"]) for row in rows}
             rows += [
-                _row(*_name_and_version(catalogue, folder), "UNAVAILABLE", problem)
+                _row(*found, "UNAVAILABLE", problem)
                 for folder, problem in catalogue.problems.items()
+                if (found := _name_and_version(catalogue, folder)) not in ready
             ]
             names = sorted(unloaded.read())
             rows += [_row(name, "", "UNAVAILABLE", "unloaded") for name in names]
@@ -45,29 +49,36 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         require_admin()
         if _options().get("parameters"):
             raise RequestError(400, "bad_parameter", "A model is loaded as the shelf has it.")
-        left = unloaded.read() - {name}
-        _try_new_versions(name, catalogue, _read_shelf(settings, left))
-        _serve_without(left, unloaded)
+        with unloaded.changing(current_app):
+            left = unloaded.read() - {name}
+            _try_new_versions(name, catalogue, _read_shelf(settings, left, catalogue))
+            replaced = _serve_without(left, unloaded)
+        wait_for_the_end_of(replaced, current_app)
         return answer({})
 
     @space.post("/models/<name>/unload")
     def unload(name: str) -> Response:
         require_admin()
         find_versions(catalogue, name)
-        left = unloaded.read() | {name}
-        _read_shelf(settings, left)  # so that a service without a model is refused
-        _serve_without(left, unloaded)
+        with unloaded.changing(current_app):
+            left = unloaded.read() | {name}
+            _read_shelf(settings, left, catalogue)  # so that a service without a model is refused
+            replaced = _serve_without(left, unloaded)
+        wait_for_the_end_of(replaced, current_app)
         return answer({})
 
     return space
 
 
-def _serve_without(left: frozenset[str], unloaded: Unloaded) -> None:
-    """Have the service read the shelf again but for the models `left`; RequestError 501 or 503."""
+def _serve_without(left: frozenset[str], unloaded: Unloaded) -> set[int]:
+    """Have the service read the shelf again but for the models `left`; the workers it replaced.
+
+    Raises RequestError 501 or 503.
+    """
     before = unloaded.read()
     unloaded.write(left)
     try:
-        replace_workers(current_app)
+        return replace_workers(current_app)
     except RequestError:
         unloaded.write(before)
         raise
@@ -75,17 +86,17 @@ def _serve_without(left: frozenset[str], unloaded: Unloaded) -> None:
 
 def _options() -> dict[str, Any]:
     body = read_body(request)
-    return read_object(body, "an object") if body else {}
+    return read_object(body, "an object", _MOST_VALUES) if body else {}
 
 
 def _row(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:
     return {"name": name, "version": version, "state": state, "reason": reason}
 
 
-def _read_shelf(settings: Settings, unloaded: frozenset[str]) -> Catalogue:
+def _read_shelf(settings: Settings, unloaded: frozenset[str], served: Catalogue) -> Catalogue:
     """The shelf as it is now. Raises RequestError 400 where it cannot be served."""
     try:
-        return load_catalogue(settings, lambda model: model.card.name in unloaded)
+        return load_catalogue(settings, lambda model: model.card.name in unloaded, served=served)
     except ShelfError as error:
         raise _cannot_load(str(error)) from error
 

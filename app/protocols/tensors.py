@@ -15,6 +15,13 @@ from models.cards import ImageInput
 DATATYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
+def most_values(target: ImageInput, images: int) -> int:
+    """The most values that the JSON of so many images may hold: see app/json_bodies.py."""
+    rows, pixels = target.height, target.height * target.width
+    # Each number, and each list around it: the channels may have one of their own, or none.
+    return 256 + images * (pixels * (target.channels + 2) + 2 * rows + 8)
+
+
 @timed("decode")
 def from_json(data: Any, shape: tuple[int, ...] | None, datatype: str) -> NDArray[Any]:
     """The tensor of nested or flat JSON lists, in `shape` where one is given.

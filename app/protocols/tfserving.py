@@ -18,7 +18,7 @@ from app.classification import decode_and_prepare
 from app.errors import RequestError, check_number
 from app.protocols.bodies import read_body, read_object
 from app.protocols.naming import find_model, find_versions
-from app.protocols.tensors import ask, from_json, network_input
+from app.protocols.tensors import ask, from_json, most_values, network_input
 from app.settings import Settings
 from app.uploads import Upload
 
@@ -59,7 +59,8 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.post("/<name>/labels/<label>:predict")
     def predict(name: str, version: str | None = None, label: str | None = None) -> Response:
         model = find(name, version, label)
-        content = read_object(read_body(request), EXPECTED)
+        most = most_values(model.card.input, settings.max_images)
+        content = read_object(read_body(request), EXPECTED, most)
         by_row = "instances" in content
         if by_row == ("inputs" in content):
             raise _bad(f"Expected {EXPECTED}, and one of them only.")
@@ -112,6 +113,8 @@ def _pixels(
     sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings
 ) -> NDArray[np.float32]:
     """What was sent by row or by column, as the network takes it. Raises RequestError."""
+    if signature == "":  # as the model's metadata and TensorFlow Serving's clients have it
+        signature = None
     if signature is not None and signature not in list(INPUTS):
         known = ", ".join(INPUTS)
         raise _bad(f"There is no signature {str(signature)[:40]!r}; there are: {known}.")

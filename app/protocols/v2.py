@@ -15,13 +15,18 @@ from app.inference import Outcome, most_probable
 from app.protocols import v2_codec
 from app.protocols.bodies import read_body
 from app.protocols.naming import find_model, find_versions
-from app.protocols.tensors import ask, network_input
+from app.protocols.profiling import INPUT, OUTPUTS, PLATFORM
+from app.protocols.tensors import ask, most_values, network_input
 from app.settings import Settings
 from app.version import VERSION
 
-INPUT = "images"
-OUTPUTS = ("probabilities", "in_distribution")
-EXTENSIONS = ["classification", "binary_tensor_data", "model_repository"]
+EXTENSIONS = [
+    "classification",
+    "binary_tensor_data",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+]
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -59,8 +64,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     def infer(name: str, version: str | None = None) -> Response:
         model = find_model(catalogue, name, version)
         length = request.headers.get(v2_codec.HEADER_LENGTH)
-        question = v2_codec.decode(read_body(request), length, INPUT, OUTPUTS)
-        pixels = network_input(question.images, model.card.input, settings.max_images)
+        target = model.card.input
+        image = (target.height, target.width, target.channels)
+        most = most_values(target, settings.max_images)
+        question = v2_codec.decode(read_body(request), length, INPUT, image, OUTPUTS, most)
+        pixels = network_input(question.images, target, settings.max_images)
         return _respond(model, question, ask(model, pixels))
 
     return space
@@ -73,7 +81,7 @@ def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:
     return {
         "name": card.name,
         "versions": [str(version) for version in sorted(versions)],
-        "platform": "onnxruntime_onnx",
+        "platform": PLATFORM,
         "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *image]}],
         "outputs": [
             {"name": probabilities, "datatype": "FP32", "shape": [-1, len(card.labels)]},

@@ -14,6 +14,8 @@ from app.protocols.bodies import read_object
 from app.records import timed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+MOST_ID = 1024  # characters; it comes back in the answer
+MOST_AXES = 8  # of a tensor; an error says its shape again
 EXPECTED = '{"inputs": [{"name", "shape", "datatype", "data"}]}'
 
 
@@ -46,20 +48,31 @@ class Output:
 
 
 def decode(
-    body: bytes, header_length: str | None, inputs: str, outputs: tuple[str, ...]
+    body: bytes,
+    header_length: str | None,
+    name: str,
+    image: tuple[int, int, int],
+    outputs: tuple[str, ...],
+    most_values: int,
 ) -> Question:
-    """The request in `body`, for a model with one input and the named `outputs`.
+    """The request in `body`, for a model with one input, `name`, and the named `outputs`.
 
-    `header_length` is the header's value: how much of the body is JSON. Raises RequestError 400.
+    `header_length` is the header's value: how much of the body is JSON, of which at most
+    `most_values` are read. Where that is nothing, the body is the input itself: FP32 images of
+    (height, width, channels), and all outputs are answered in binary. Raises RequestError 400, or
+    413 for more values.
     """
     head, tail = _split(body, header_length)
-    content = read_object(head, EXPECTED)
+    if header_length is not None and not head:
+        images = tensors.from_bytes(tail, (-1, *image), "FP32")
+        return Question(None, images, tuple(Wanted(output, True, 0) for output in outputs))
+    content = read_object(head, EXPECTED, most_values)
     identifier = content.get("id")
-    if identifier is not None and not isinstance(identifier, str):
-        raise _bad("id: expected a string.")
+    if identifier is not None and not (isinstance(identifier, str) and len(identifier) <= MOST_ID):
+        raise _bad(f"id: expected a string of at most {MOST_ID} characters.")
     return Question(
         identifier,
-        _read_input(content.get("inputs"), inputs, None if header_length is None else tail),
+        _read_input(content.get("inputs"), name, None if header_length is None else tail),
         _read_outputs(content, outputs),
     )
 
@@ -107,8 +120,12 @@ def _read_input(inputs: Any, name: str, blob: bytes | None) -> NDArray[Any]:
     if not isinstance(datatype, str) or datatype not in tensors.DATATYPES:
         known = ", ".join(tensors.DATATYPES)
         raise _bad(f"datatype: expected one of {known}, found {str(datatype)[:40]!r}.")
-    if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
-        raise _bad("shape: expected a list of whole numbers.")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MOST_AXES
+        or not all(_is_size(size) for size in shape)
+    ):
+        raise _bad(f"shape: expected a list of at most {MOST_AXES} whole numbers.")
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if "data" not in tensor:
@@ -127,6 +144,8 @@ def _read_outputs(content: dict[str, Any], known: tuple[str, ...]) -> tuple[Want
     outputs = content.get("outputs") or [{"name": name} for name in known]
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise _bad('outputs: expected a list of {"name"}.')
+    if len(outputs) > len(known):
+        raise _bad("outputs: each can be asked for once.")
     wanted = []
     for output in outputs:
         name, parameters = output.get("name"), _parameters(output)

@@ -24,7 +24,6 @@ training is resumed.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from models.plasticity.constants import number, whole_number
 from models.plasticity.learning import Learning, Rows
 from models.plasticity.metaplastic import metaplastic as around
 
@@ -54,10 +54,8 @@ def brainprop(
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon: expected a share from 0 to 1, found {epsilon!r}")
-    if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
-        raise ValueError(f"tries: expected a whole number from 1, found {tries!r}")
-    if not 0 < reward_weight < math.inf:
-        raise ValueError(f"reward_weight: expected a number above 0, found {reward_weight!r}")
+    tries = whole_number("tries", tries, at_least=1)
+    reward_weight = number("reward_weight", reward_weight, above=0)
 
     def targets(labels: Rows, random: np.random.Generator | None) -> Trials:
         noise = np.zeros_like(labels) if random is None else choice_noise(labels, epsilon, random)

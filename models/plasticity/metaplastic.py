@@ -25,16 +25,19 @@ convolutional networks, after the idea, not the equation, of Vives-Boix and Ruiz
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
 
+from models.plasticity.constants import number
 from models.plasticity.learning import Learning
-from models.plasticity.wrapper import Wrapper
+from models.plasticity.owners import convolution_kernels
+from models.plasticity.wrapper import Step, Wrapper, in_single, inside, values_of
 
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
+SMALLEST_MEAN_SQUARE = 1e-28  # far below any trained kernel's; a float32, which 0 would divide by
 
 
 def metaplastic(plain: Learning, **constants: Any) -> Learning:
@@ -47,10 +50,16 @@ def metaplastic(plain: Learning, **constants: Any) -> Learning:
 class Metaplastic(Wrapper):
     """A Keras optimizer around another one, whose steps it scales by a metaplastic factor.
 
-    Which weights: `kernel` acts on convolution kernels, `consolidating` on convolution and dense
-    kernels; biases and normalisation parameters always get the base optimizer's step. `pattern`
-    acts on all weights, through the loss weight of each image: pass `loss_weights(images)` as
-    `sample_weight` to `fit`. With strength 0 every step is the base optimizer's, bit for bit.
+    Which weights: `kernel` acts on the kernels of convolution layers (owners.py says which these
+    are), `consolidating` on every variable named a kernel with two axes or more: convolution,
+    dense, einsum, attention and recurrent kernels. A locally connected layer is an EinsumDense
+    here, whose weights no two places share: `consolidating` acts on it, `kernel` does not. Biases
+    and normalisation parameters always get the base optimizer's step. `pattern` acts on all
+    weights, through the loss weight of each image: pass `loss_weights(images)` as `sample_weight`
+    to `fit`. With strength 0 every step is the base optimizer's, bit for bit.
+
+    The factors are computed in float32 at least, whatever the variables are. Constraints hold
+    after the scaled step. Where the base accumulates gradients or skips a step, nothing is scaled.
 
     Args:
         base: the `keras.optimizers.Optimizer` that proposes the steps.
@@ -61,7 +70,8 @@ class Metaplastic(Wrapper):
 
     Raises:
         ValueError: an unknown rule, a constant out of range, or a base that is no Keras optimizer
-            or averages the weights itself (its average would hold the unscaled steps).
+            or averages the weights itself where their steps are scaled (its average would hold
+            the unscaled ones).
     """
 
     def __init__(
@@ -72,16 +82,26 @@ class Metaplastic(Wrapper):
         clip: float = 4.0,
         name: str = "metaplastic",
     ) -> None:
-        _check_constants(rule, strength, clip)
+        if rule not in get_args(MetaplasticRule):
+            known = ", ".join(get_args(MetaplasticRule))
+            raise ValueError(f"rule: expected one of {known}, found {rule!r}")
         super().__init__(base, name)
-        if base.use_ema:
-            raise ValueError(
-                "base: expected an optimizer with use_ema=False, since its moving average would "
-                "follow the steps before the metaplastic factor; average in a callback instead"
-            )
         self.rule = rule
-        self.strength = float(strength)
-        self.clip = float(clip)
+        self.strength = number("strength", strength, at_least=0)
+        self.clip = number("clip", clip, at_least=1)
+        self._scaled_keys: frozenset[Any] = frozenset()
+        self._refuse_averages()
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        self._refuse_averages()
+        super().build(variables)
+        if self.rule == "pattern" or self.strength == 0:  # not even rounded
+            scaled = []
+        elif self.rule == "kernel":
+            scaled = convolution_kernels(variables)
+        else:
+            scaled = [v for v in variables if v.name.endswith("kernel") and len(v.shape) >= 2]
+        self._scaled_keys = frozenset(self._var_key(variable) for variable in scaled)
 
     @property
     def loss_weights(self) -> Callable[[Any], Any] | None:
@@ -90,32 +110,42 @@ class Metaplastic(Wrapper):
             return None
         return lambda images: pattern_factors(images, self.strength, self.clip)
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def _around(self, grads: Sequence[Any], variables: Sequence[Any], step: Step) -> None:
         """Let the base optimizer take its step, then scale it where the rule applies."""
-        if not self.built:
-            self.build(list(trainable_variables))
-        variables = trainable_variables or self._trainable_variables
-        plastic = [v for v in variables if self._is_plastic(v)]
-        # A copy: the PyTorch backend updates in place.
-        before = [ops.copy(ops.convert_to_tensor(v)) for v in plastic]
-        self.base.apply(grads, variables)
-        for variable, old in zip(plastic, before, strict=True):
-            new = ops.convert_to_tensor(variable)
-            new = self._scaled_step(old, new)
+        scaled = self._to_scale(grads, variables)
+        before = values_of(scaled)
+        step(grads)
+        for variable, old in zip(scaled, before, strict=True):
+            new = self._scaled_step(old, ops.convert_to_tensor(variable))
             variable.assign(new if variable.constraint is None else variable.constraint(new))
 
-    def _is_plastic(self, variable: keras.Variable) -> bool:
-        """Whether the rule scales this variable's steps: strength 0 must not even round them."""
-        if self.strength == 0 or self.rule == "pattern" or not variable.name.endswith("kernel"):
-            return False
-        return len(variable.shape) >= (3 if self.rule == "kernel" else 2)
+    def _to_scale(self, grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+        """The variables whose steps are scaled, each once though it may come with two gradients."""
+        found = {}
+        for gradient, variable in zip(grads, variables, strict=True):
+            key = self._var_key(variable)
+            if gradient is not None and key in self._scaled_keys:
+                found[key] = variable
+        return list(found.values())
 
     def _scaled_step(self, old: Any, new: Any) -> Any:
+        dtype, old, new = new.dtype, in_single(old), in_single(new)
         if self.rule == "kernel":
-            return old + kernel_factors(old, self.strength, self.clip) * (new - old)
-        shrinks = ops.abs(new) < ops.abs(old)
-        consolidated = old + consolidating_factors(old, self.strength) * (new - old)
-        return ops.where(shrinks, consolidated, new)
+            scaled = old + kernel_factors(old, self.strength, self.clip) * (new - old)
+        else:
+            consolidated = old + consolidating_factors(old, self.strength) * (new - old)
+            scaled = ops.where(ops.abs(new) < ops.abs(old), consolidated, new)
+        return ops.cast(scaled, dtype)
+
+    def _refuse_averages(self) -> None:
+        """Raise ValueError where the base, or one inside it, averages steps before their factor."""
+        if self.rule == "pattern" or self.strength == 0:
+            return
+        if any(optimizer.use_ema for optimizer in inside(self)):
+            raise ValueError(
+                "base: expected an optimizer with use_ema=False, since its moving average would "
+                "follow the steps before the metaplastic factor; average in a callback instead"
+            )
 
     def get_config(self) -> dict[str, Any]:
         constants = {"rule": self.rule, "strength": self.strength, "clip": self.clip}
@@ -134,31 +164,19 @@ def pattern_factors(images: Any, strength: float, clip: float) -> Any:
 def kernel_factors(kernel: Any, strength: float, clip: float) -> Any:
     """`exp(B/2 * (w / rms(w))^2)`, normalised to mean 1 over the kernel, clipped to [1/c, c].
 
-    The shape and dtype are the kernel's. A kernel of zeros gets 1 everywhere.
+    The shape is the kernel's, the dtype float32 or float64. A kernel of zeros gets 1 everywhere.
     """
-    squared = ops.square(kernel)
-    smallest = keras.config.epsilon() ** 4  # far below any trained kernel's mean square
-    return _normalised(strength / 2 * squared / ops.maximum(ops.mean(squared), smallest), clip)
+    squared = ops.square(in_single(kernel))
+    mean = ops.maximum(ops.mean(squared), SMALLEST_MEAN_SQUARE)
+    return _normalised(strength / 2 * squared / mean, clip)
 
 
 def consolidating_factors(weights: Any, strength: float) -> Any:
-    """`1 - tanh(m * |w|)^2`: 1 for a weight at 0, towards 0 the larger the weight."""
-    return 1 - ops.square(ops.tanh(strength * weights))
+    """`1 - tanh(m * |w|)^2`: 1 for a weight at 0, towards 0 the larger the weight.
 
-
-def _check_constants(rule: str, strength: float, clip: float) -> None:
-    if rule not in get_args(MetaplasticRule):
-        known = ", ".join(get_args(MetaplasticRule))
-        raise ValueError(f"rule: expected one of {known}, found {rule!r}")
-    if not _is_finite_number(strength) or strength < 0:
-        raise ValueError(f"strength: expected a number of 0 or more, found {strength!r}")
-    if not _is_finite_number(clip) or clip < 1:
-        raise ValueError(f"clip: expected a number of 1 or more, found {clip!r}")
-
-
-def _is_finite_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < float("inf")
+    The shape is that of the weights, the dtype float32 or float64.
+    """
+    return 1 - ops.square(ops.tanh(strength * in_single(weights)))
 
 
 def _normalised(log_factors: Any, clip: float) -> Any:

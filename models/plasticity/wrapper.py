@@ -1,47 +1,153 @@
 """An optimizer around another one, which takes the steps."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
+
+Step = Callable[[Sequence[Any]], Any]  # lets the base take its step on these gradients
+
+
+def _of_the_base(name: str) -> Any:
+    """Return a property that is the base's attribute of that name."""
+
+    def read(self: "Wrapper") -> Any:
+        return getattr(self.base, name)
+
+    def write(self: "Wrapper", value: Any) -> None:
+        if hasattr(self, "base"):  # Keras' __init__ sets its defaults before
+            setattr(self.base, name, value)
+
+    return property(read, write)
 
 
 class Wrapper(keras.optimizers.Optimizer):
-    """What optimizers around another one share; as Keras' LossScaleOptimizer does it.
+    """What optimizers around another one share: everything but `_around` is the base's.
 
-    Learning rate and schedule, momentum, clipping, weight decay and gradient accumulation are
-    those of `base`, and so is the mixed-precision loss scale. Raises ValueError where `base` is no
-    Keras optimizer.
+    Learning rate and schedule, clipping, weight decay, gradient accumulation, averages of the
+    weights, loss scale and the count of iterations are those of `base`, whether read, set or
+    saved. The weights are those of `base`, then the wrapper's own. A subclass overrides `_around`.
+
+    Raises ValueError where `base` is no Keras optimizer.
     """
+
+    weight_decay = _of_the_base("weight_decay")
+    clipnorm = _of_the_base("clipnorm")
+    clipvalue = _of_the_base("clipvalue")
+    global_clipnorm = _of_the_base("global_clipnorm")
+    use_ema = _of_the_base("use_ema")
+    ema_momentum = _of_the_base("ema_momentum")
+    ema_overwrite_frequency = _of_the_base("ema_overwrite_frequency")
+    loss_scale_factor = _of_the_base("loss_scale_factor")
+    gradient_accumulation_steps = _of_the_base("gradient_accumulation_steps")
+    learning_rate = _of_the_base("learning_rate")
+    iterations = _of_the_base("iterations")
+    # What Keras' own methods, callbacks and trainers read.
+    _iterations = _of_the_base("_iterations")
+    _trainable_variables = _of_the_base("_trainable_variables")
+    _trainable_variables_indices = _of_the_base("_trainable_variables_indices")
+    _model_variables_moving_average = _of_the_base("_model_variables_moving_average")
 
     def __init__(self, base: keras.optimizers.Optimizer, name: str) -> None:
         if not isinstance(base, keras.optimizers.Optimizer):
             raise ValueError(f"base: expected a keras.optimizers.Optimizer, found {base!r}")
         super().__init__(learning_rate=0.0, name=name)
+        for unused in list(self._variables):  # a count of iterations and a rate, as the base has
+            self._untrack_variable(unused)
         self.base = base
 
     def build(self, variables: list[keras.Variable]) -> None:
         if not self.base.built:
             self.base.build(variables)
-        super().build(variables)
+        self.built = True
 
     @property
     def variables(self) -> list[keras.Variable]:
-        return [*self._variables, *self.base.variables]
+        return [*self.base.variables, *self._variables]
 
-    @property
-    def learning_rate(self) -> Any:
-        return self.base.learning_rate
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Take a step, as Keras describes it.
 
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.base.learning_rate = learning_rate
+        Raises ValueError where variables are not those the optimizer was built for, or are not as
+        many as the gradients.
+        """
+        if len(grads) == 0:
+            return
+        if trainable_variables is None:
+            if not self.built or len(grads) != len(self._trainable_variables_indices):
+                super().apply(grads)  # raises Keras' own error
+            self._around(grads, self._trainable_variables, self.base.apply)
+            return
+        variables = list(trainable_variables)
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"grads: expected one for each of the {len(variables)} variables, "
+                f"found {len(grads)}"
+            )
+        if not self.built:
+            self.build(variables)
+        self._check_variables_are_known(variables)
+        self._around(grads, variables, lambda given: self.base.apply(given, variables))
 
-    @property
-    def iterations(self) -> Any:
-        return self.base.iterations
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        def step(given: Sequence[Any]) -> None:
+            self.base.update_step(given[0], variable, learning_rate)
+
+        self._around([gradient], [variable], step)
+
+    def stateless_apply(
+        self,
+        optimizer_variables: Sequence[Any],
+        grads: Sequence[Any],
+        trainable_variables: Sequence[Any],
+    ) -> tuple[list[Any], list[Any]]:
+        """Take a step on values in place of variables, as Keras describes it.
+
+        The base takes its own stateless step, which for some is another than `apply`: on JAX, a
+        LossScaleOptimizer's `apply` cannot be traced.
+        """
+        if not self.built or keras.backend.backend() == "tensorflow":
+            # Raises Keras' own error.
+            super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        known, state = self._trainable_variables, self.variables
+        of_the_base = optimizer_variables[: len(optimizer_variables) - len(self._variables)]
+
+        def step(given: Sequence[Any]) -> None:
+            weights, rest = self.base.stateless_apply(of_the_base, given, trainable_variables)
+            stepped = zip([*known, *self.base.variables], [*weights, *rest], strict=True)
+            for variable, value in stepped:
+                variable.assign(value)
+
+        given = [*trainable_variables, *optimizer_variables]
+        values = list(zip([*known, *state], given, strict=False))  # the base checks their numbers
+        with keras.StatelessScope(state_mapping=values) as scope:
+            self._around(grads, known, step)
+            return (
+                [scope.get_current_value(variable) for variable in known],
+                [scope.get_current_value(variable) for variable in state],
+            )
+
+    def _around(self, grads: Sequence[Any], variables: Sequence[Any], step: Step) -> None:
+        """Call `step` with the gradients that the base is to get, which may be None, just once.
+
+        Each is that of the variable at its place.
+        """
+        raise NotImplementedError
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        count = len(self.base.variables)
+        self.base.set_weights(weights[:count])
+        super().set_weights(weights[count:])
 
     def scale_loss(self, loss: Any) -> Any:
         return self.base.scale_loss(loss)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        self.base.exclude_from_weight_decay(var_list, var_names)
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        self.base.finalize_variable_values(var_list)
 
     def get_config(self) -> dict[str, Any]:
         return {"base": keras.saving.serialize_keras_object(self.base), "name": self.name}
@@ -52,3 +158,23 @@ class Wrapper(keras.optimizers.Optimizer):
     ) -> "Wrapper":
         base = keras.saving.deserialize_keras_object(config["base"], custom_objects=custom_objects)
         return cls(**{**config, "base": base})
+
+
+def inside(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """Return the optimizers that `optimizer` wraps, and those that they wrap."""
+    wrapped = [getattr(optimizer, name, None) for name in ("base", "inner_optimizer")]
+    wrapped = [inner for inner in wrapped if inner is not None]
+    wrapped += getattr(optimizer, "optimizers", [])  # of a MultiOptimizer
+    return [found for inner in wrapped for found in (inner, *inside(inner))]
+
+
+def values_of(variables: Sequence[Any]) -> list[Any]:
+    """Return copies of the variables' values: the PyTorch backend updates in place."""
+    return [ops.copy(ops.convert_to_tensor(variable)) for variable in variables]
+
+
+def in_single(values: Any) -> Any:
+    """Return a tensor in float32, or in float64 where it was: float16 is too coarse for factors."""
+    tensor = ops.convert_to_tensor(values)
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))

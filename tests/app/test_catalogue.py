@@ -12,6 +12,7 @@ from app.catalogue import Catalogue, ShelfError, load_catalogue
 from app.errors import RequestError
 from app.settings import Settings
 from tests.app.asking import refused
+from tests.app.made import scores
 
 
 def load(folder: Path, model: str = "mnist/lenet") -> Catalogue:
@@ -136,7 +137,7 @@ def test_a_model_that_is_no_model_is_named_when_its_session_opens(
 def test_a_model_with_other_classes_than_its_card_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    put_model(labels=["one", "two"])
+    put_model(labels=["one", "two"], **scores(2))
     with pytest.raises(ShelfError, match="for one image of 2 classes"):
         load(tmp_path).open_first_sessions()
 

@@ -117,18 +117,62 @@ def test_the_answers_of_two_models_do_not_mix(
     assert before
 
 
-@pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-b.png", "@c.png", "'=d.png", 'q",\n.png'])
+NAMES = [
+    *("=1+1.png", "+a.png", "-b.png", "@c.png", "'=d.png", 'q",\n.png'),
+    *("\n=1.png", "\r=1.png", "\t=1.png", " =1.png", "\u3000=1.png", "\ufeff=1.png", "\x1b=1.png"),
+    *(
+        "\uff1d1.png",
+        "\uff0b1.png",
+        "\uff0d1.png",
+        "\uff201.png",
+        "\ufe661.png",
+    ),  # full-width, small
+    *("a;=1.png", "a\t=1.png", "a|=1.png", 'a";=1.png', 'a;"=1.png', "a\r=1.png", "a\n=1.png"),
+    *("a\rb.png", "a\r\nb.png", "a\x85b.png", "a\u2028b.png", "a\x1b[2Jb.png"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_files_name_does_not_become_a_formula(
-    classify: Command, folder: Path, out: Path, name: str
+    classify: Command, folder: Path, out: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / name).write_bytes((folder / "seven.png").read_bytes())
     assert classify() == 0
     written = next(written for written in rows(out) if written.endswith(name))
-    assert written[0] not in "=+-@"
     assert rows(out)[written]["label"] == "7"
-    size = out.stat().st_size
+    for separator in ",;\t|":  # as spreadsheets of other countries divide
+        with out.open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file, delimiter=separator) for cell in row]
+        assert [cell for cell in cells if begins_a_formula(cell)] == []
+    before = out.read_bytes()
     assert classify() == 0  # and it is known again
-    assert out.stat().st_size == size
+    assert out.read_bytes() == before
+    assert "0 classified (4 were done before)" in capsys.readouterr().out
+
+
+def begins_a_formula(cell: str) -> bool:
+    """With all left out that some spreadsheet may leave out before."""
+    visible = cell.strip("\x00\x1b\ufeff\u200b\u3000 \t\r\n")
+    return visible[:1] in tuple("=+-@\uff1d\uff0b\uff0d\uff20\ufe66")
+
+
+def test_a_files_name_does_not_command_the_terminal(
+    classify: Command, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    title = "\x1b]0;owned\x07\x9b2J\rskipped nothing\nskipped \u202egnp.png"
+    (folder / title).write_text("no picture")
+    assert classify() == 1
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert line.startswith(
+        r"skipped \x1b]0;owned\x07\x9b2J\rskipped nothing\nskipped \u202egnp.png: "
+    )
+    assert classify("--model", "\x1b[31mmnist") == 2
+    assert "\x1b" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        classify("\x1b[31m.png")  # as a shell's * may expand
+    told = capsys.readouterr()
+    assert r"unrecognized arguments: \x1b[31m.png" in told.err
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.images import HEIC_IS_READ
 from tests.app.asking import LENET, refused
 
 ACCEPTED = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "BMP")
+ACCEPTED += ("HEIF",) * HEIC_IS_READ
 MODES = ("L", "RGB", "RGBA", "P", "1", "CMYK", "I;16")
 
 

@@ -4,6 +4,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from app.errors import RequestError
-from app.images import Prepared, decode, prepare
+from app.images import HEIC_IS_READ, Picture, Prepared, decode, prepare
 from models.cards import ImageInput
 from models.datasets import DATASETS
 from scripts.draw_samples import SAMPLES, TABLES
@@ -24,6 +26,7 @@ GARMENT = ImageInput(28, 28, 1, "garment", (0.286,), (0.353,))
 PHOTO = ImageInput(32, 32, 3, "photo", (0.5,) * 3, (0.25,) * 3)
 EVERY_STYLE = (DIGIT, GARMENT, PHOTO)
 LIMIT = 50_000_000
+ROOT = Path(__file__).parents[2]
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -87,22 +90,75 @@ def test_what_is_not_a_picture_is_refused_as_such(data: bytes) -> None:
     assert "PNG, JPEG" in error.message
 
 
-def test_an_iphone_picture_is_named_in_its_refusal() -> None:
-    error = refusal(b"\0\0\0\x24ftypheic" + bytes(40))
-    assert error.code == "not_an_image"
-    assert "HEIC" in error.message
+def test_an_iphone_picture_is_read() -> None:
+    pytest.importorskip("pillow_heif")
+    turned = draw_digit(7).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.info["exif"] = exif.tobytes()  # from which its writer makes what phones write
+    told = read(encode(turned, "HEIF")), read(encode(draw_digit(7)))
+    assert told[0].steps == told[1].steps  # its decoder turns it
+    assert np.abs(told[0].pixels - told[1].pixels).max() < 0.1
+
+
+def test_an_iphone_picture_is_named_in_its_refusal_where_its_decoder_is_missing() -> None:
+    program = """
+import sys
+sys.modules["pillow_heif"] = None
+from app import images
+images.decode(b"\\0\\0\\0\\x24ftypheic" + bytes(40), max_pixels=100, smallest=(28, 28))
+"""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "RequestError: The file is an HEIC picture, which is not read here" in result.stderr
 
 
 # What is broken -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"])
+KINDS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"]
+KINDS += ["HEIF"] * HEIC_IS_READ
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_truncated_file_is_refused_as_unreadable(kind: str, share: float) -> None:
     data = encode(draw_digit(3), kind)
     error = refusal(data[: int(share * len(data))])
     assert (error.status, error.code) == (400, "unreadable_image")
     assert "damaged or incomplete" in error.message
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(640, 480), (41, 37)])
+def test_a_jpeg_without_its_end_is_read_and_one_without_pixels_is_not(
+    size: tuple[int, int], progressive: bool, subsampling: int
+) -> None:
+    grain = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8)
+    options = {"progressive": progressive, "subsampling": subsampling}
+    whole = encode(Image.fromarray(grain), "JPEG", **options)
+    assert np.array_equal(read(whole[:-2], PHOTO).pixels, read(whole, PHOTO).pixels)
+    assert refusal(whole[: -len(whole) // 20], PHOTO).code == "unreadable_image"
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut"),
+    [("PNG", 12), ("PNG", 20), ("GIF", 1), ("GIF", 2), ("GIF", 3), ("BMP", 2), ("WEBP", 1)],
+)
+def test_a_file_that_lacks_only_what_is_no_pixel_is_read(kind: str, cut: int) -> None:
+    for width in range(38, 60, 4):  # rows of BMP are padded by two bytes
+        image = draw_digit(7, (width, 40))
+        whole = encode(image, kind)
+        if kind == "WEBP" and whole[-1]:
+            continue  # not padded
+        assert np.array_equal(read(whole[:-cut]).pixels, read(whole).pixels)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM", "GIF"])
+def test_a_file_that_lacks_a_pixel_is_refused(kind: str) -> None:
+    grain = np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)
+    assert refusal(encode(Image.fromarray(grain), kind)[:-6]).code == "unreadable_image"
 
 
 def test_a_picture_without_pixels_is_refused() -> None:
@@ -137,6 +193,7 @@ def make_files() -> dict[str, bytes]:
         "tiff-lzw": encode(digit, "TIFF", compression="tiff_lzw"),
         "tiff-float": encode(grey.convert("F"), "TIFF"),
         "ppm": encode(digit, "PPM"),
+        **({"heic": encode(digit, "HEIF", exif=turned)} if HEIC_IS_READ else {}),
     }
 
 
@@ -216,7 +273,8 @@ def test_pillows_own_alarm_is_a_refusal_too_when_warnings_are_errors() -> None:
 
 def test_the_pixel_limit_holds_for_what_the_file_has_not_for_what_is_decoded() -> None:
     data = encode(draw_digit(5, (1600, 1600)).convert("L"), "JPEG")
-    assert decode(data, max_pixels=1600 * 1600, smallest=(28, 28)).size < (1600, 1600)
+    picture = decode(data, max_pixels=1600 * 1600, smallest=(28, 28))
+    assert picture.image.size < picture.size == (1600, 1600)
     assert refusal(data, max_pixels=1600 * 1600 - 1).code == "too_many_pixels"
 
 
@@ -308,7 +366,8 @@ def test_every_training_image_and_its_negative_passes_exactly(
     for image in images:
         expected = image.astype(np.float32) / np.float32(255)
         for sent in (image, 255 - image):
-            assert np.array_equal(prepare(Image.fromarray(sent), target).pixels[..., 0], expected)
+            picture = Picture(Image.fromarray(sent), sent.shape)
+            assert np.array_equal(prepare(picture, target).pixels[..., 0], expected)
 
 
 def test_a_photo_of_the_right_size_passes_exactly() -> None:

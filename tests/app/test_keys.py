@@ -84,19 +84,70 @@ def test_keys_change_without_a_restart(client: FlaskClient, keys: Path) -> None:
     assert ask(client, "another key").status_code == 200
 
 
-@pytest.mark.parametrize("broken", ["alice user 1234\n", "", None])
-def test_a_broken_change_leaves_the_old_keys_and_is_logged(
-    client: FlaskClient, keys: Path, broken: str | None, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("content", ["", "\n# nobody\n", None])
+def test_an_empty_or_missing_file_lets_nobody_in_and_says_so(
+    client: FlaskClient, keys: Path, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if broken is None:
+    assert ask(client, ALICE).status_code == 200
+    before = keys.read_text()
+    if content is None:
         keys.unlink()
     else:
-        keys.write_text(broken)
-        os.utime(keys, ns=(1, 1))
+        keys.write_text(content)
     for _ in range(3):
-        assert ask(client, ALICE).status_code == 200
-        refused(ask(client, "wrong"), 401, "unknown_key")
-    assert caplog.text.count("The keys of before stay valid") == 1
+        refused(ask(client, ALICE), 401, "unknown_key")
+    assert caplog.text.count("has no key: nobody is let in") == 1
+    keys.write_text(before)
+    assert ask(client, ALICE).status_code == 200
+
+
+def test_a_bad_line_is_reported_and_the_others_hold(
+    client: FlaskClient, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys.write_text(line("root", ADMIN, "admin") + "alice user 1234\n" + line("bob", "bob's"))
+    for _ in range(3):
+        refused(ask(client, ALICE), 401, "unknown_key")  # taken out, whatever else was done
+        assert ask(client, ADMIN).status_code == ask(client, "bob's").status_code == 200
+    assert caplog.text.count("keys.txt line 2: expected `name role sha256`") == 1
+
+
+def test_an_edit_in_place_that_leaves_time_and_size_is_seen(
+    client: FlaskClient, keys: Path
+) -> None:
+    assert ask(client, ALICE).status_code == 200
+    before = keys.stat()
+    text = keys.read_text()
+    with keys.open("r+") as file:
+        file.write(text.replace(hash_of(ALICE), hash_of("other")))
+    os.utime(keys, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = keys.stat()
+    assert (after.st_mtime_ns, after.st_size, after.st_ino) == (
+        before.st_mtime_ns,
+        before.st_size,
+        before.st_ino,
+    )
+    refused(ask(client, ALICE), 401, "unknown_key")
+    assert ask(client, "other").status_code == 200
+
+
+def test_a_file_that_cannot_be_read_for_the_moment_lets_nobody_in(
+    client: FlaskClient, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = keys.read_text()
+    keys.unlink()
+    keys.mkdir()
+    for _ in range(2):
+        refused(ask(client, ALICE), 503, "keys_unreadable")
+    assert caplog.text.count("keys.txt cannot be read (Is a directory)") == 1
+    keys.rmdir()
+    keys.write_text(text)
+    assert ask(client, ALICE).status_code == 200
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path, make_client: Make, shelf: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text(line("alice", ALICE), encoding="utf-8-sig")
+    assert ask(make_client(weights=shelf, keys=path), ALICE).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -162,3 +213,16 @@ def test_the_command_makes_a_key_and_its_line(
     shown = new_key("bob")
     assert shown.stderr == f"bob user {hash_of(shown.stdout.strip())}\n"
     assert new_key("a b").returncode == 2
+
+
+def test_the_command_ends_a_last_line_that_nobody_ended(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text(line("alice", ALICE).rstrip("\n"))
+    bob = new_key("bob", "--file", str(path)).stdout.strip()
+    assert path.read_text() == line("alice", ALICE) + line("bob", bob)
+
+
+def test_the_command_says_what_it_cannot_write_to(tmp_path: Path) -> None:
+    result = new_key("bob", "--file", str(tmp_path))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"{tmp_path}: Is a directory" in result.stderr

@@ -6,7 +6,7 @@ import pytest
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from app.multipart import MOST_PARTS, Part, parts_of
+from app.multipart import MOST_PARTS, Part, decode_form, parts_of
 
 PICTURE = bytes(range(256)) + b"\r\n--\r\n--not the boundary\r\n"
 KIND = "multipart/form-data; boundary=bound"
@@ -40,6 +40,9 @@ UNUSUAL = {
     "a name in RFC 5987": field("name=\"file\"; filename*=UTF-8''a.png", PICTURE),
     "another header": field('name="file"; filename="a"', PICTURE, "\r\nX-More: 1"),
     "a preamble": b"before\r\n" + field('name="file"; filename="a"', PICTURE),
+    "several, and one longer than a piece": field("name=file; filename=a", PICTURE)
+    + field("name=file; filename=b", PICTURE * 1000)
+    + field("name=sample", b"seven"),
 }
 
 
@@ -63,6 +66,7 @@ def test_the_usual_form_is_read_as_werkzeug_reads_it(case: str, end: bytes) -> N
 def test_another_form_is_left_to_werkzeug(case: str) -> None:
     body = UNUSUAL[case] + b"--bound--\r\n"
     assert parts_of(KIND, body) is None
+    assert decode_form(KIND, body) == as_werkzeug_reads(body)
     assert as_werkzeug_reads(body)[0].data == PICTURE
 
 

@@ -85,7 +85,7 @@ def test_an_unknown_parameter_is_named(client: FlaskClient) -> None:
         b'{"image": 1}',
         b'{"images": "x"}',
         b'{"image": "eA==", "top": 3}',
-        b"[" * 100_000,
+        b"[" * 1_000,
     ],
 )
 def test_bad_json_is_refused(client: FlaskClient, body: bytes) -> None:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import VARIABLES, Settings, SettingsError, markdown_table
+from app.settings import (
+    VARIABLES,
+    Settings,
+    SettingsError,
+    markdown_table,
+    takes_cloud_port,
+)
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -65,3 +71,71 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 def test_the_table_does_not_tell_where_it_was_made() -> None:
     assert str(Path.cwd()) not in markdown_table()
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({"PORT": "8080"}, ("0.0.0.0", 8080)),
+        ({"PORT": "8080", "METAPLASTIC_HOST": "127.0.0.1"}, ("127.0.0.1", 8080)),
+        ({"PORT": "8080", "METAPLASTIC_PORT": ""}, ("0.0.0.0", 8080)),
+        ({"PORT": "8080", "METAPLASTIC_PORT": "9090"}, ("127.0.0.1", 9090)),
+        ({"PORT": " "}, ("127.0.0.1", 5000)),
+    ],
+)
+def test_the_port_of_a_cloud_platform_is_used_where_there_is_none_of_ours(
+    given: dict[str, str], address: tuple[str, int]
+) -> None:
+    settings = Settings.from_environment(given)
+    assert (settings.host, settings.port) == address
+    assert takes_cloud_port(given) == (settings.port == 8080)
+
+
+def test_a_bad_port_of_a_cloud_platform_is_named() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"PORT": "http"})
+    assert str(caught.value) == "PORT: expected a whole number from 1 to 65535, found 'http'"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("METAPLASTIC_PROT", "METAPLASTIC_PORT"),
+        ("METAPLASTIC_WORKER", "METAPLASTIC_WORKERS"),
+        ("METAPLASTIC_GRACEFUL", "METAPLASTIC_GRACEFUL_TIMEOUT"),
+        ("metaplastic_port", "METAPLASTIC_PORT"),
+        ("METAPLASTIC_", "METAPLASTIC_"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest(wrong: str, nearest: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({wrong: "1"})
+    told = f"{wrong}: there is no such setting; the nearest is {nearest}"
+    assert str(caught.value).startswith(told)
+
+
+def test_a_variable_of_the_training_is_no_misspelt_setting() -> None:
+    assert Settings.from_environment({"METAPLASTIC_DATA": "/data"}) == Settings()
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_told_from_a_setting() -> None:
+    links = {
+        "METAPLASTIC_PORT": "tcp://10.0.0.1:80",
+        "METAPLASTIC_SERVICE_HOST": "10.0.0.1",
+        "METAPLASTIC_SERVICE_PORT": "80",
+        "METAPLASTIC_SERVICE_PORT_HTTP": "80",
+        "METAPLASTIC_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "METAPLASTIC_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({**links, "METAPLASTIC_PROT": "1"})
+    misspelt, linked, port = str(caught.value).splitlines()
+    assert "the nearest is METAPLASTIC_PORT" in misspelt
+    assert all(name in linked for name in set(links) - {"METAPLASTIC_PORT"})
+    assert "enableServiceLinks: false" in linked
+    assert port.startswith("METAPLASTIC_PORT: expected a whole number")
+
+
+@pytest.mark.parametrize(("written", "address"), [("[::]", "::"), ("[::1]", "::1"), ("::1", "::1")])
+def test_an_address_may_be_written_as_in_a_url(written: str, address: str) -> None:
+    assert Settings.from_environment({"METAPLASTIC_HOST": written}).host == address

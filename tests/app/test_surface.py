@@ -10,6 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.app.made import scores
+
 LENET = "/api/mnist/lenet"
 
 
@@ -84,7 +86,7 @@ def test_a_model_opens_with_its_first_request_and_its_faults_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     put_model("default")
-    put_model("other", architecture="vgg", labels=["one", "two"])
+    put_model("other", architecture="vgg", labels=["one", "two"], **scores(2))
     client = make_client()
     assert client.get("/health/ready").status_code == 200
     response = client.post("/api/mnist/vgg?sample=one")
@@ -153,7 +155,8 @@ def test_every_operation_has_a_summary_and_models_for_all_its_answers(spec: Any)
                 assert response["description"]
                 assert response["schema"], (path, method, status)
                 if status >= "400":
-                    assert response["schema"] == {"$ref": "#/definitions/Error"}
+                    shape = "ProtocolError" if path.startswith("/v2/") else "Error"
+                    assert response["schema"] == {"$ref": f"#/definitions/{shape}"}
 
 
 def test_every_classification_names_a_sample_that_swagger_sends(

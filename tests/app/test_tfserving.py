@@ -59,7 +59,8 @@ def test_metadata(client: FlaskClient) -> None:
     sizes = [axis["size"] for axis in images["tensor_shape"]["dim"]]
     assert sizes == ["-1", "28", "28", "1"]
     assert default["outputs"]["probabilities"]["dtype"] == "DT_FLOAT"
-    assert client.get(f"{MODEL}/versions/{VERSION}/metadata").json == metadata
+    for pinned in (f"versions/{VERSION}", "labels/stable"):
+        assert client.get(f"{MODEL}/{pinned}/metadata").json == metadata
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,19 @@ def test_metadata(client: FlaskClient) -> None:
         {"inputs": FILES},
         {"inputs": {"image_bytes": FILES}, "signature_name": "image_bytes"},
         {"instances": FLOATS, "signature_name": "serving_default"},
+        {"instances": FLOATS, "signature_name": ""},
+        {"instances": FILES, "signature_name": ""},
     ],
 )
 def test_digits_are_read_by_row_and_by_column(client: FlaskClient, body: Any) -> None:
     response = predict(client, **body)
     assert digits(response) == LABELS
     assert list(response.json) == ["predictions" if "instances" in body else "outputs"]
+
+
+def test_the_signature_that_the_metadata_names_is_taken(client: FlaskClient) -> None:
+    named = client.get(f"{MODEL}/metadata").json["model_spec"]["signature_name"]
+    assert digits(predict(client, instances=FLOATS, signature_name=named)) == LABELS
 
 
 @pytest.mark.parametrize("url", [f"{MODEL}/versions/{VERSION}", f"{MODEL}/labels/stable"])

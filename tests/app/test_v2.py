@@ -164,6 +164,54 @@ def test_a_wrong_binary_size_is_said(client: FlaskClient, size: object, sent: in
     refused(client.post(f"{MODEL}/infer", data=head + bytes(sent), headers=headers))
 
 
+@pytest.mark.parametrize("sent", [b"", bytes(3), bytes(4), bytes(3137), bytes(3136 + 784)])
+def test_a_raw_tensor_that_is_no_whole_image_is_refused(client: FlaskClient, sent: bytes) -> None:
+    headers = {"Inference-Header-Content-Length": "0"}
+    message = refused(client.post(f"{MODEL}/infer", data=sent, headers=headers))
+    assert "[-1, 28, 28, 1]" in message or "FP32" in message
+
+
+def test_what_comes_back_in_an_answer_is_short(client: FlaskClient) -> None:
+    long = {**request_of(), "id": "x" * 1025}
+    assert "1024" in refused(client.post(f"{MODEL}/infer", json=long))
+    for changes in ({"shape": [1] * 100_000}, {"name": "x" * 10**6}, {"datatype": "x" * 10**6}):
+        assert len(refused(client.post(f"{MODEL}/infer", json=request_of(**changes)))) < 500
+    named = {**request_of(), "outputs": [{"name": "x" * 10**6}]}
+    assert len(refused(client.post(f"{MODEL}/infer", json=named))) < 500
+
+
+def statistics(client: FlaskClient, name: str) -> Any:
+    (found,) = client.get(f"/v2/models/{name}/stats").json["model_stats"]
+    spent = found["inference_stats"]
+    return (
+        spent["success"]["count"],
+        spent["fail"]["count"],
+        found["inference_count"],
+        found["execution_count"],
+    )
+
+
+def test_statistics_count_each_model_that_answered(
+    make_client: Any, put_model: Any, seven: bytes
+) -> None:
+    put_model("one", architecture="counted-one")
+    put_model("two", architecture="counted-two")
+    client = make_client()
+    one, two = (f"mnist-counted-{name}-metaplastic" for name in ("one", "two"))
+    assert statistics(client, one) == statistics(client, two) == (0, 0, 0, 0)
+    client.get("/api/mnist/counted-one")
+    client.get(f"/v2/models/{one}")
+    assert statistics(client, one) == (0, 0, 0, 0)
+    upload(client, "/api/mnist/counted-one", file=seven)
+    client.post("/api/mnist/compare", data=seven, content_type="image/png")
+    assert (statistics(client, one), statistics(client, two)) == ((2, 0, 2, 2), (1, 0, 1, 1))
+    several = request_of(shape=[20, 28, 28], datatype="UINT8", data=[0] * (20 * 784))
+    client.post(f"/v2/models/{two}/infer", json=several)
+    client.post(f"/v2/models/{two}/infer", json={})
+    upload(client, "/api/mnist/counted-one", file=b"no image")
+    assert (statistics(client, one), statistics(client, two)) == ((2, 1, 2, 2), (2, 1, 21, 3))
+
+
 def test_binary_answers_are_laid_out_as_the_extension_says(client: FlaskClient) -> None:
     plain = {"classification": 1, "binary_data": True}
     wish = {"outputs": [{"name": "probabilities", "parameters": plain}], "id": "x"}
@@ -178,7 +226,18 @@ def test_binary_answers_are_laid_out_as_the_extension_says(client: FlaskClient) 
     assert head["id"] == "x"
 
 
-@pytest.mark.parametrize("url", ["/v2/nothing", "/v2/models/nonet", f"{MODEL}/versions/9"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v2/nothing",
+        "/v2/models/nonet",
+        "/v2/models/nonet/config",
+        "/v2/models/nonet/stats",
+        f"{MODEL}/versions/9",
+        f"{MODEL}/versions/9/config",
+        f"{MODEL}/versions/x/stats",
+    ],
+)
 def test_what_is_not_there_is_said_in_the_protocols_shape(client: FlaskClient, url: str) -> None:
     refused(client.get(url), 404)
 

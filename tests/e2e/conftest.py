@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,25 +59,42 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(**settings: object) -> Iterator[Service]:
-    """A service that is ready, on a port of its own."""
-    port = free_port()
+def running(
+    *, before: Sequence[str] = (), until: str = "/health/ready", **settings: object
+) -> Iterator[Service]:
+    """A service that is ready, on a port of its own where `settings` name none.
+
+    `before` is a command that starts the one behind it; `until` is the path that answers 200 then.
+    """
+    port = int(str(settings.setdefault("port", free_port())))
+    command = [*before, sys.executable, "wsgi.py"]
+    with running_command(command, port, environment(**settings), until) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def running_command(
+    command: list[str], port: int, variables: dict[str, str], until: str = "/health/ready"
+) -> Iterator[Service]:
+    """The service that a `command` starts on `port`, once the path `until` answers 200."""
     with tempfile.NamedTemporaryFile() as log:  # not a pipe: nobody would empty it
-        yield from _running(port, Path(log.name), environment(port=port, **settings))
+        yield from _running(command, port, Path(log.name), variables, until)
 
 
-def _running(port: int, log: Path, variables: dict[str, str]) -> Iterator[Service]:
+def _running(
+    command: list[str], port: int, log: Path, variables: dict[str, str], until: str
+) -> Iterator[Service]:
     started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "wsgi.py"],
+            command,
             cwd=ROOT,
             env=variables,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        url = f"http://127.0.0.1:{port}/health/ready"
+        url = f"http://127.0.0.1:{port}{until}"
         while process.poll() is None and time.perf_counter() - started < PATIENCE:
             with contextlib.suppress(requests.ConnectionError):
                 if requests.get(url, timeout=PATIENCE).status_code == 200:

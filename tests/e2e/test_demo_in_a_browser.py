@@ -228,6 +228,21 @@ def test_many_pictures_become_a_table_and_a_csv_that_is_no_formula(
     assert digits.run("return window.hacked") is None
 
 
+def test_a_csv_is_no_formula_in_spreadsheets_of_any_country(digits: Page, downloads: Path) -> None:
+    digits.drop({"\uff1d1.png": SEVEN, " =1.png": SEVEN, 'a";=1.png': SEVEN})
+    digits.wait(lambda: "3 pictures" in digits.text("#batch-said"))
+    digits.click("#download")
+    target = downloads / "results.csv"
+    digits.wait(target.is_file)
+    text = target.read_text(encoding="utf-8-sig")
+    target.unlink()
+    found = [row["file"] for row in csv.DictReader(text.splitlines())]
+    assert found == ["'\uff1d1.png", "' =1.png", 'a";=1.png']
+    for separator in ",;\t":
+        cells = [cell for row in csv.reader(text.splitlines(), delimiter=separator) for cell in row]
+        assert [cell for cell in cells if cell.strip()[:1] in ("=", "\uff1d")] == []
+
+
 def test_a_hostile_label_is_only_a_word(photos: Page) -> None:
     assert HOSTILE in photos.text("#bars")
     photos.click("#compare")
@@ -430,11 +445,11 @@ def test_the_pages_ask_no_other_host_and_break_no_policy(photos: Page, site: Ser
 
 
 @pytest.mark.skipif(
-    "METAPLASTIC_SCREENSHOTS" not in os.environ,
-    reason="METAPLASTIC_SCREENSHOTS names no folder for the README's pictures",
+    "README_SCREENSHOTS" not in os.environ,
+    reason="README_SCREENSHOTS names no folder for the README's pictures",
 )
 def test_the_pictures_of_the_readme_are_taken(tmp_path: Path) -> None:
-    folder = Path(os.environ["METAPLASTIC_SCREENSHOTS"])
+    folder = Path(os.environ["README_SCREENSHOTS"])
     with running() as service:
         for browser in open_browser(tmp_path):
             for name, dark in (("demo", False), ("demo-dark", True)):

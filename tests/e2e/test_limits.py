@@ -39,6 +39,21 @@ def test_all_workers_share_one_count_and_it_is_told_when_to_come_back(start: Sta
         assert statuses(service, 1, **FORWARDED) == [429]
 
 
+def test_only_who_is_refused_is_told_to_wait(start: Start) -> None:
+    with start(workers=1, rate_limit="4/hour") as service:
+        url = f"{service.url}/api/models"
+        answer = requests.get(url, timeout=PATIENCE)
+        limits = {name: answer.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining")}
+        assert limits == {"Limit": "4", "Remaining": "3"}
+        assert int(answer.headers["X-RateLimit-Reset"]) > time.time()
+        others = [requests.get(f"{url}{more}", timeout=PATIENCE) for more in ("", "?x=1", "")]
+        assert [other.status_code for other in others] == [200, 200, 200]
+        assert not [one for one in (answer, *others) if "Retry-After" in one.headers]
+        refused = requests.get(url, timeout=PATIENCE)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["Retry-After"]) <= 3600
+
+
 def test_addresses_behind_a_proxy_and_keys_are_counted_apart(start: Start, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"alice user {hash_of('a')}\nbob user {hash_of('b')}\n")

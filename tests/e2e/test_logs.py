@@ -5,11 +5,14 @@ import json
 import os
 import pty
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +149,42 @@ def test_a_log_that_nobody_reads_any_more_loses_no_request() -> None:
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+def test_what_strangers_send_does_not_command_a_terminal(start: Start, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(ROOT / "weights/mnist/lenet", shelf / "mnist/lenet")
+    (shelf / "\x1b]0;owned\x07").mkdir()
+    (shelf / "\x1b]0;owned\x07/card.json").write_text("{")
+    requested = (
+        b"GET /%1b[2J\x9b2J HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\x1b[2J HTTP/9.9\x1b[2J\r\nHost: x\r\n\r\n",
+        b"\x1b[2J / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\x1b[2J: y\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x1b[2J\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\x1b[2J\r\n",
+    )
+    with start(weights=shelf, workers=1) as service:
+        for request in requested:
+            with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(100)
+        _, shown = service.stop()
+    assert r"\x1b]0;owned\x07" in shown  # the folder is named
+    assert "Invalid request from ip=127.0.0.1" in shown
+    assert {character for character in shown if ord(character) < 32} == {"\n"}
+    assert "\x9b" not in shown
+
+
+def test_a_trace_does_not_command_a_terminal() -> None:
+    script = (
+        "import logging; from app.logs import escape_commands; escape_commands()\n"
+        "try: raise ValueError('\\x1b[2J')\n"
+        "except ValueError: logging.exception('%s', '\\x1b[2J')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert r"ValueError: \x1b[2J" in done.stderr
+    assert "\x1b" not in done.stderr

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import requests
+import tritonclient.http as triton
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
-from tests.e2e.digits import VERSION
+from tests.e2e.digits import VERSION, as_bytes
 
 Start = Callable[..., AbstractContextManager[Service]]
 DEPLOY = ROOT / "deploy"
@@ -60,7 +61,7 @@ def classified(samples: Any) -> float:
 
 def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
     with start(workers=2) as service:
-        folder = Path(_variables(service)["PROMETHEUS_MULTIPROC_DIR"])
+        folder = counting_folder(service)
         asked = 0
         with ThreadPoolExecutor(8) as callers:
             while len(list(folder.glob("counter_*.db"))) < 2:  # until either worker has counted
@@ -71,7 +72,7 @@ def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
         before = scrape(service)
         victim = min(service.workers)
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
         classify(service, "three")
         after = scrape(service)
         assert not list(folder.glob(f"*_{victim}.db"))
@@ -85,33 +86,73 @@ def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
     assert value(after, "metaplastic_stage_duration_seconds_bucket", **buckets) == asked + 1
 
 
+def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
+    """As NVIDIA's performance analyser asks for them before and after it measures."""
+    name, images = MODEL["model"], as_bytes()
+    tensor = triton.InferInput("images", list(images.shape), "UINT8").set_data_from_numpy(images)
+    with start(workers=2) as service, ThreadPoolExecutor(8) as callers:
+        address = f"127.0.0.1:{service.port}"
+        folder = counting_folder(service)
+
+        def ask(_: int) -> None:
+            with triton.InferenceServerClient(address) as client:
+                client.infer(name, [tensor])
+
+        def statistics() -> Any:
+            with triton.InferenceServerClient(address) as client:
+                (found,) = client.get_inference_statistics(name, VERSION)["model_stats"]
+            return found
+
+        began, asked = int(time.time()), 0
+        while len(list(folder.glob("gauge_max_*.db"))) < 2:  # until either worker has answered
+            list(callers.map(ask, range(20)))
+            asked += 20
+            assert asked < 3000, "only one worker answers"
+        before = statistics()
+        victim = min(service.workers)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in service.workers and len(service.workers) == 2)
+        after = statistics()
+    assert before == after
+    counts = (before["inference_count"], before["execution_count"])
+    assert counts == (asked * len(images), asked)
+    assert began <= before["last_inference"] / 1000 <= time.time()
+    spent = before["inference_stats"]
+    never = {"count": 0, "ns": 0}
+    assert [spent.pop(name) for name in ("fail", "cache_hit", "cache_miss")] == [never] * 3
+    assert {part["count"] for part in spent.values()} == {asked}
+    success = spent.pop("success")["ns"]
+    assert 0 < sum(part["ns"] for part in spent.values()) < success
+    assert spent["compute_infer"]["ns"] > 0
+
+
 def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
     with start(workers=1) as killed:
-        left = Path(_variables(killed)["PROMETHEUS_MULTIPROC_DIR"])
+        left = counting_folder(killed)
         workers = killed.workers
         for pid in (killed.process.pid, *workers):
             os.kill(pid, signal.SIGKILL)
         killed.process.wait(PATIENCE)
         assert left.exists()
-        _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         with start(workers=1) as other:
             assert not left.exists()
-            assert Path(_variables(other)["PROMETHEUS_MULTIPROC_DIR"]).exists()
+            assert counting_folder(other).exists()
 
 
-def _variables(service: Service) -> dict[str, str]:
-    """What the service's folder for counts is, from what its workers have open."""
+def counting_folder(service: Service) -> Path:
+    """The folder that the service counts in, from what its workers have open."""
     (worker, *_) = service.workers
     for _ in range(2):
         for entry in Path(f"/proc/{worker}/fd").iterdir():
             with contextlib.suppress(OSError):
                 target = entry.readlink()
                 if target.name == "alive" and target.parent.name.startswith("metaplastic-"):
-                    return {"PROMETHEUS_MULTIPROC_DIR": str(target.parent)}
+                    return target.parent
     raise AssertionError("no folder")
 
 
-def _wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline
@@ -211,7 +252,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
                 return response.json()
         return {"status": "starting", "data": {"result": []}}
 
-    _wait_until(lambda: ask('up{job="metaplastic"} == 1')["data"]["result"])
+    wait_until(lambda: ask('up{job="metaplastic"} == 1')["data"]["result"])
     asked = f'metaplastic_predictions_total{{model="{MODEL["model"]}"}}'
     assert sum(float(row["value"][1]) for row in ask(asked)["data"]["result"]) >= 2
     for panel in json.loads((DEPLOY / "grafana/metaplastic.json").read_text())["panels"]:
@@ -221,8 +262,8 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
             assert ask(expression)["status"] == "success", expression
     rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
     (group,) = rules["data"]["groups"]
-    assert len(group["rules"]) == 8
-    _wait_until(
+    assert len(group["rules"]) == 9
+    wait_until(
         lambda: all(
             rule["health"] == "ok"
             for rule in requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()["data"][

@@ -19,6 +19,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from app.keys import hash_of
+from tests.app.made import scores
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 from tests.e2e.digits import FOLDER, LABELS, MODEL, VERSION, as_bytes
 
@@ -104,7 +105,7 @@ def test_a_bad_version_never_replaces_a_good_one(
     if fault == "not a model":
         put(shelf, 3, b"not a model")
     elif fault == "other classes":
-        put(shelf, 3, labels=["one", "two"])
+        put(shelf, 3, labels=["one", "two"], **scores(2))
     else:
         folder = put(shelf, 3)
         (folder / ("card.json" if fault == "no card" else "model.onnx")).write_text("{}")
@@ -143,7 +144,7 @@ def test_a_reload_that_fails_is_no_success_and_changes_nothing(
 ) -> None:
     keys = tmp_path / "keys"
     good = keys.read_text()
-    keys.write_text("no line of keys\n")  # which a reload stumbles over, and the workers pass over
+    keys.write_text(good + "no line of keys\n")  # over which a reload stumbles
     with pytest.raises(InferenceServerException, match="The models stay") as caught:
         client.unload_model(OTHER, headers=ADMIN)
     assert caught.value.status() == "503"

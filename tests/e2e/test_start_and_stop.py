@@ -1,11 +1,18 @@
 """Starting, refusing to start, and stopping without losing anybody."""
 
+import contextlib
 import http.client
+import io
 import json
+import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,8 +20,16 @@ from pathlib import Path
 
 import pytest
 import requests
+from PIL import Image
 
-from tests.e2e.conftest import PATIENCE, ROOT, Service
+from tests.e2e.conftest import (
+    PATIENCE,
+    ROOT,
+    Service,
+    environment,
+    free_port,
+    running_command,
+)
 
 Start = Callable[..., AbstractContextManager[Service]]
 FailToStart = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -55,6 +70,44 @@ def test_a_bad_setting_is_a_clear_message(fail_to_start: FailToStart) -> None:
     assert (result.returncode, result.stderr) == (2, message)
 
 
+def test_a_misspelt_setting_stops_the_start(fail_to_start: FailToStart) -> None:
+    result = fail_to_start(prot=8080)
+    message = "METAPLASTIC_PROT: there is no such setting; the nearest is METAPLASTIC_PORT\n"
+    assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
+    port = free_port()
+    variables = environment(host="", port="") | {"PORT": str(port)}
+    with running_command([sys.executable, "wsgi.py"], port, variables) as service:
+        status, output = service.stop()
+    assert status == 0
+    assert f"METAPLASTIC_PORT is not set, PORT is: listening on 0.0.0.0 port {port}.\n" in output
+
+
+def test_the_containers_health_check_asks_at_a_cloud_platforms_port(service: Service) -> None:
+    (command,) = re.findall(
+        r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.M
+    )
+    for port, status in ((service.port, 0), (free_port(), 1)):
+        variables = environment(port="") | {"PORT": str(port)}
+        done = subprocess.run(json.loads(command), env=variables, check=False, capture_output=True)
+        assert done.returncode == status
+
+
+def test_every_interface_of_either_protocol_may_be_written_in_brackets(start: Start) -> None:
+    with start(host="[::]", workers=1) as service:  # which is asked at 127.0.0.1
+        answer = requests.get(f"http://[::1]:{service.port}/health/live", timeout=PATIENCE)
+    assert answer.status_code == 200
+
+
+def test_a_port_that_is_taken_on_one_protocol_is_taken(fail_to_start: FailToStart) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = fail_to_start(host="::", port=other.getsockname()[1])
+    assert result.returncode == 2
+    assert result.stderr.startswith("Cannot listen on :: port")
+
+
 def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
     result = fail_to_start(weights=tmp_path)
     assert result.returncode == 2
@@ -85,16 +138,21 @@ def _shelf(service: Service) -> str:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None:
-    """Every connection that was made is answered; later ones are refused, not reset."""
+    with start(workers=workers) as service:
+        stop_under_load(service)
+
+
+def stop_under_load(service: Service) -> None:
+    """Check that each connection is answered that was made; later ones are refused, not reset."""
     outcomes: Counter[str] = Counter()
     loaded = threading.Barrier(CLIENTS + 1)
 
-    def ask_until_refused(port: int) -> None:
+    def ask_until_refused() -> None:
         for number in range(100_000):
             if number == 20:
                 loaded.wait(PATIENCE)
             try:
-                client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+                client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)
                 client.connect()
             except ConnectionRefusedError:
                 outcomes["refused"] += 1
@@ -107,16 +165,13 @@ def test_sigterm_under_load_loses_no_request(start: Start, workers: int) -> None
             finally:
                 client.close()
 
-    with start(workers=workers) as service:
-        clients = [
-            threading.Thread(target=ask_until_refused, args=(service.port,)) for _ in range(CLIENTS)
-        ]
-        for client in clients:
-            client.start()
-        loaded.wait(PATIENCE)
-        status, _ = service.stop()
-        for client in clients:
-            client.join(PATIENCE)
+    clients = [threading.Thread(target=ask_until_refused) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    loaded.wait(PATIENCE)
+    status, _ = service.stop()
+    for client in clients:
+        client.join(PATIENCE)
     assert status == 0
     assert outcomes.pop("refused") == CLIENTS
     assert set(outcomes) == {"200"}, outcomes
@@ -150,3 +205,66 @@ def test_sigterm_waits_for_an_upload_that_has_begun(start: Start) -> None:
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert service.process.wait(PATIENCE) == 0
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only until somebody asks how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    """Whether `condition` came true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)  # between two looks, not in place of one
+    return True
+
+
+def test_the_port_of_a_killed_master_is_free_at_once_whoever_is_connected(start: Start) -> None:
+    with start(workers=2) as service, contextlib.ExitStack() as stack:
+        for _ in range(8):  # unfinished uploads, which a worker that stops would wait for
+            client = stack.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), PATIENCE)
+            )
+            head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert b"100 Continue" in client.recv(100)
+            client.sendall(b"some of it")
+        workers = service.workers
+        service.process.kill()
+        service.process.wait()
+        with start(port=service.port) as successor:
+            answer = requests.post(f"{successor.url}/predict?sample=one", timeout=PATIENCE)
+            assert answer.status_code == 200
+            assert not any(map(runs, workers))
+
+
+def test_workers_end_within_a_second_of_their_master_even_while_they_work(start: Start) -> None:
+    picture = io.BytesIO()
+    Image.open(io.BytesIO(SEVEN)).convert("L").resize((1500, 1500)).save(picture, "PNG")
+    files = [("file", picture.getvalue())] * 100
+    with start(workers=2) as service:
+        workers = service.workers
+        used = {worker: cpu_seconds(worker) for worker in workers}
+
+        def ask() -> None:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.post(f"{service.url}/predict", files=files, timeout=PATIENCE)
+
+        client = threading.Thread(target=ask)
+        client.start()
+        assert wait_until(lambda: any(cpu_seconds(w) > used[w] + 0.2 for w in workers))
+        os.kill(service.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(runs, workers)), seconds=1)
+        client.join(PATIENCE)

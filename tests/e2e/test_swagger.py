@@ -73,7 +73,7 @@ def test_try_it_out_and_execute_answers_at_once_and_then_for_a_file(
     sample = operation.find("tr[data-param-name=sample] select").get_attribute("value")
     (prediction,) = operation.execute()["predictions"]
     assert prediction["filename"] == f"{sample}.png"
-    if folder := os.environ.get("METAPLASTIC_SCREENSHOTS"):  # where the README's come from
+    if folder := os.environ.get("README_SCREENSHOTS"):  # where the README's come from
         operation.show()
         browser.save_screenshot(str(Path(folder) / f"swagger-{name}.png"))
     operation.clear()

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import tritonclient.http as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import PATIENCE, Service
 from tests.e2e.digits import LABELS, MODEL, VERSION, as_bytes, as_floats
 
+HEADER = "Inference-Header-Content-Length"
 SENT: dict[str, NDArray[Any]] = {
     "UINT8": as_bytes(),
     "FP32": as_floats(),
@@ -43,7 +45,8 @@ def test_the_server_and_the_model_are_live_and_ready(client: Any) -> None:
 def test_metadata(client: Any) -> None:
     server = client.get_server_metadata()
     assert server["name"] == "metaplastic"
-    assert {"binary_tensor_data", "classification", "model_repository"} <= set(server["extensions"])
+    extensions = {"binary_tensor_data", "classification", "model_repository"}
+    assert extensions | {"model_configuration", "statistics"} == set(server["extensions"])
     assert client.get_model_metadata(MODEL) == {
         "name": MODEL,
         "versions": [VERSION],
@@ -55,6 +58,55 @@ def test_metadata(client: Any) -> None:
         ],
     }
     assert client.get_model_metadata(MODEL, VERSION)["name"] == MODEL
+
+
+def test_configuration(client: Any) -> None:
+    found = client.get_model_config(MODEL)
+    assert found["name"] == MODEL
+    assert found["platform"] == client.get_model_metadata(MODEL)["platform"]
+    (images,) = found["input"]
+    assert (images["name"], images["data_type"]) == ("images", "TYPE_FP32")
+    assert images["dims"] == [28, 28, 1]
+    assert [output["name"] for output in found["output"]] == ["probabilities", "in_distribution"]
+    assert found["output"][0]["dims"] == [10]
+    # A client may fill a batch of the size that it is told.
+    full = np.zeros((found["max_batch_size"], *images["dims"]), np.float32)
+    assert client.infer(MODEL, [tensor(full, "FP32")]).as_numpy("probabilities").shape == (128, 10)
+    assert client.get_model_config(MODEL, VERSION) == found
+
+
+def test_statistics_of_one_model_of_a_version_and_of_all(client: Any) -> None:
+    client.infer(MODEL, [tensor(SENT["FP32"], "FP32")])
+    with pytest.raises(InferenceServerException):
+        client.infer(MODEL, [tensor(SENT["FP32"] * 255, "FP32")])
+    rows = client.get_inference_statistics()["model_stats"]
+    one = next(row for row in rows if (row["name"], row["version"]) == (MODEL, VERSION))
+    assert one["inference_count"] >= 3
+    assert one["inference_stats"]["fail"]["count"] >= 1
+    assert one["inference_stats"]["fail"]["ns"] > 0
+    assert len(rows) == len(client.get_model_repository_index())
+    assert client.get_inference_statistics(MODEL)["model_stats"] == [one]
+    assert client.get_inference_statistics(MODEL, VERSION)["model_stats"] == [one]
+    for ask in (client.get_inference_statistics, client.get_model_config):
+        with pytest.raises(InferenceServerException, match="it has") as caught:
+            ask(MODEL, "999")
+        assert caught.value.status() == "404"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_raw_tensor_is_read_and_answered_in_binary(service: Service, count: int) -> None:
+    """The binary extension's request without any JSON; the client reads the answer."""
+    answer = requests.post(
+        f"{service.url}/v2/models/{MODEL}/infer",
+        data=SENT["FP32"][:count].tobytes(),
+        headers={HEADER: "0", "Content-Type": "application/octet-stream"},
+        timeout=PATIENCE,
+    )
+    assert answer.status_code == 200, answer.text
+    length = int(answer.headers[HEADER])
+    result = triton.InferResult.from_response_body(answer.content, header_length=length)
+    assert result.as_numpy("probabilities").argmax(axis=1).tolist() == LABELS[:count]
+    assert result.as_numpy("in_distribution").tolist() == [True] * count
 
 
 @pytest.mark.parametrize("binary_out", [True, False])

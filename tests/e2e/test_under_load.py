@@ -129,7 +129,8 @@ def test_a_reload_of_a_broken_shelf_leaves_the_models_as_they_were(
         service.process.send_signal(signal.SIGHUP)
         assert wait_until(lambda: service.workers.isdisjoint(first))
         assert ask(service.port)[0] == 200
-        assert "the models stay as they were" in service.stop()[1]
+        broken = tmp_path / "shelf" / "only" / "card.json"
+        assert f"left out: {broken}: is not JSON" in service.stop()[1]
 
 
 def put_hungry_model(folder: Path, architecture: str) -> None:

@@ -51,12 +51,15 @@ def runs(made_data, tmp_path_factory):
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `content`, at most `most` bytes a connection, and parts of it if it `ranges`."""
+    """Serves `content`, at most `most` bytes a connection, and parts of it if it `ranges`.
 
-    def __init__(self, content, most=None, ranges=True, status=None):
+    It tells the content's `length`, or not.
+    """
+
+    def __init__(self, content, most=None, ranges=True, status=None, length=True):
         super().__init__(("127.0.0.1", 0), FileHandler)
         self.content, self.most = content, most or len(content)
-        self.ranges, self.status = ranges, status
+        self.ranges, self.status, self.length = ranges, status, length
         self.asked = []  # the Range header of each request
 
     @property
@@ -78,7 +81,8 @@ class FileHandler(BaseHTTPRequestHandler):
             return
         rest = self.server.content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(rest)))
+        if self.server.length:
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         self.wfile.write(rest[: self.server.most])
 

@@ -11,21 +11,24 @@ TESTS = Path(__file__).parent
 
 
 EVERYWHERE = [
-    *("test_synaptic_intelligence.py", "test_brainprop.py", "test_locally_connected.py"),
-    "test_mirror.py",
+    *("test_metaplastic.py", "test_synaptic_intelligence.py", "test_brainprop.py"),
+    *("test_locally_connected.py", "test_mirror.py"),
 ]
+CONTRACT = "test_optimizer_contract.py"
+UNCOMPILED = {"JAX_DISABLE_JIT": "1"}  # its thousands of single steps would be compiled one by one
 
 
 @pytest.mark.parametrize(
-    ("backend", "modules"),
+    ("backend", "modules", "settings"),
     [
-        ("jax", [*EVERYWHERE, "test_metaplastic.py"]),
-        ("torch", [*EVERYWHERE, "test_training_network.py"]),
+        ("jax", EVERYWHERE, {}),
+        ("jax", [CONTRACT], UNCOMPILED),
+        ("torch", [*EVERYWHERE, CONTRACT, "test_training_network.py"], {}),
     ],
 )
-def test_the_tests_of_these_modules_pass_on(backend, modules):
+def test_the_tests_of_these_modules_pass_on(backend, modules, settings):
     pytest.importorskip(backend)
-    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", **settings}
     command = [sys.executable, "-m", "pytest", "-q", *(str(TESTS / module) for module in modules)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

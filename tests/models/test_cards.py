@@ -44,6 +44,38 @@ def test_a_confusion_matrix_is_written_as_a_table(folder):
         (lambda card: card["labels"].append(3), r"labels: \[10\] expected str, found 3"),
         (lambda card: card["validation"].update(interval=[0.1]), "expected 2 entries, found 1"),
         (lambda card: card.update(calibration=7), "calibration: expected an object, found 7"),
+        (lambda card: card.update(version=-1), "version: expected a whole number from 0"),
+        (lambda card: card.update(labels=[]), "labels: expected a name for each class"),
+        (lambda card: card["labels"].__setitem__(0, "\ud800"), r"labels: \[0\] expected text"),
+        (lambda card: card["labels"].pop(), "validation: per_class: expected 9 entries, found 10"),
+        (lambda card: card["validation"]["confusion"].pop(), "confusion: expected 10 rows of 10"),
+        (lambda card: card["validation"].update(accuracy=1.5), "validation: expected shares"),
+        (
+            lambda card: card["validation"].update(accuracy=float("nan")),
+            "validation: accuracy: expected a finite number, found nan",
+        ),
+        (
+            lambda card: card["training"]["recipe"].update(rates=[0.1, float("inf")]),
+            r"training: recipe: rates: \[1\] expected a finite number, found inf",
+        ),
+        (
+            lambda card: card["input"].update(height=0),
+            "input: height: expected a whole number from",
+        ),
+        (
+            lambda card: card["input"].update(width=2 * 10**9),
+            "input: width: expected a whole number",
+        ),
+        (
+            lambda card: card["input"].update(channels=2),
+            "input: channels: expected 1 or 3, found 2",
+        ),
+        (lambda card: card["input"].update(std=[]), "input: std: expected 1 entries, found 0"),
+        (lambda card: card["calibration"].update(temperature=0), "temperature: expected a number"),
+        (
+            lambda card: card["calibration"].update(energy_temperature=-1),
+            "energy_temperature: expected a number above 0",
+        ),
     ],
 )
 def test_a_wrong_card_is_refused_with_the_file_the_field_and_what_was_expected(
@@ -55,7 +87,9 @@ def test_a_wrong_card_is_refused_with_the_file_the_field_and_what_was_expected(
     assert str(folder / "card.json") in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"a":' * 30 + b"1" + b"}" * 30]
+)
 def test_what_is_not_json_is_refused(folder, content):
     (folder / "card.json").write_bytes(content)
     with pytest.raises(CardError, match=r"card\.json"):

@@ -1,15 +1,18 @@
-"""The optimizer, on whichever backend KERAS_BACKEND names; test_backends.py repeats it on JAX."""
+"""The optimizer, on whichever backend KERAS_BACKEND names; test_backends.py repeats it."""
 
 import keras
 import numpy as np
 import pytest
 
+from models.architectures import build
+from models.architectures.blocks import locally_connected
 from models.plasticity.metaplastic import (
     Metaplastic,
     consolidating_factors,
     kernel_factors,
     pattern_factors,
 )
+from models.training_network import training_network
 
 RULES = ("pattern", "kernel", "consolidating")
 BASES = {
@@ -84,6 +87,129 @@ def test_a_strength_above_0_changes_the_kernels_and_nothing_else(rule, base):
     for path, weights in plain.items():
         is_plastic = path.endswith("kernel") and (rule == "consolidating" or "conv" in path)
         assert (metaplastic[path] != weights).any() == is_plastic, path
+
+
+def scaled_kernels(network, rule):
+    """The paths of the variables whose steps, from the network's weights, are not the base's."""
+    weights, stepped = network.get_weights(), []
+    random = np.random.default_rng(2)
+    gradients = [
+        keras.ops.convert_to_tensor(random.normal(size=v.shape).astype(np.float32))
+        for v in network.trainable_variables
+    ]
+    for optimizer in (keras.optimizers.SGD(0.1), Metaplastic(keras.optimizers.SGD(0.1), rule)):
+        network.set_weights(weights)
+        optimizer.apply(gradients, network.trainable_variables)
+        stepped.append([keras.ops.convert_to_numpy(v) for v in network.trainable_variables])
+    network.set_weights(weights)
+    return [
+        variable.path.removeprefix(f"{network.name}/")
+        for variable, plain, ours in zip(network.trainable_variables, *stepped, strict=True)
+        if (plain != ours).any()
+    ]
+
+
+class HalvedConvolution(keras.layers.Conv2D):
+    def call(self, inputs):
+        return super().call(inputs) / 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "kernels"),
+    [
+        (keras.layers.Conv1D(4, 3), (6, 2), ["kernel"]),
+        (keras.layers.Conv2D(4, 3), (6, 6, 2), ["kernel"]),
+        (keras.layers.Conv3D(4, 3), (6, 6, 6, 2), ["kernel"]),
+        (keras.layers.Conv1DTranspose(4, 3), (6, 2), ["kernel"]),
+        (keras.layers.Conv2DTranspose(4, 3), (6, 6, 2), ["kernel"]),
+        (keras.layers.Conv3DTranspose(4, 3), (6, 6, 6, 2), ["kernel"]),
+        (keras.layers.DepthwiseConv1D(3), (6, 2), ["kernel"]),
+        (keras.layers.DepthwiseConv2D(3), (6, 6, 2), ["kernel"]),
+        (keras.layers.SeparableConv1D(4, 3), (6, 2), ["depthwise_kernel", "pointwise_kernel"]),
+        (keras.layers.SeparableConv2D(4, 3), (6, 6, 2), ["depthwise_kernel", "pointwise_kernel"]),
+        (keras.layers.ConvLSTM2D(4, 3), (2, 6, 6, 2), ["kernel", "recurrent_kernel"]),
+        (HalvedConvolution(4, 3), (6, 6, 2), ["kernel"]),
+        (keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)), (6, 6, 2), ["kernel"]),
+        (keras.layers.TimeDistributed(keras.layers.Conv2D(4, 3)), (2, 6, 6, 2), ["kernel"]),
+        (keras.layers.EinsumDense("abc,cde->abde", (6, 2, 2)), (6, 2), []),
+        (keras.layers.Dense(4), (6, 2), []),
+        (keras.layers.LSTM(4), (6, 2), []),
+    ],
+)
+def test_the_rule_kernel_knows_a_convolution_by_its_layer(layer, shape, kernels):
+    network = keras.Sequential([keras.Input(shape), layer])
+    found = scaled_kernels(network, "kernel")
+    assert [path.rpartition("/")[2] for path in found] == kernels
+
+
+def network_of_all_kinds():
+    """A convolution, a locally connected layer, attention and a dense layer, oddly named."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(4, 3, name="attention_dense")(inputs)
+    x = locally_connected(x, 4, 3, name="conv2d")
+    x = keras.layers.Reshape((4, 4))(x)
+    x = keras.layers.MultiHeadAttention(2, 3, name="convolution")(x, x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="depthwise_conv")(x), name="kinds")
+
+
+def test_consolidating_acts_on_the_kernels_of_every_kind_of_layer():
+    assert scaled_kernels(network_of_all_kinds(), "consolidating") == [
+        *("attention_dense/kernel", "conv2d/kernel", "convolution/query/kernel"),
+        *("convolution/key/kernel", "convolution/value/kernel"),
+        *("convolution/attention_output/kernel", "depthwise_conv/kernel"),
+    ]
+
+
+def saved_and_loaded(network, folder):
+    network.save(folder / "kinds.keras")
+    return keras.saving.load_model(folder / "kinds.keras")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda network, folder: network,
+        lambda network, folder: keras.models.clone_model(network),
+        saved_and_loaded,
+    ],
+    ids=["built", "cloned", "loaded"],
+)
+def test_the_rule_kernel_acts_on_convolutions_alone_wherever_a_model_comes_from(made, tmp_path):
+    network = made(network_of_all_kinds(), tmp_path)
+    assert scaled_kernels(network, "kernel") == ["attention_dense/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rule", "count"),
+    [
+        *(("lenet", "kernel", 2), ("lenet", "consolidating", 5)),
+        *(("loccon", "kernel", 0), ("loccon", "consolidating", 4)),
+    ],
+)
+def test_the_rules_act_on_these_many_kernels_of_a_training_network(architecture, rule, count):
+    network = training_network(build(architecture, (28, 28, 1), 10, (0.5,), (0.25,)), "float32")
+    assert len(scaled_kernels(network, rule)) == count
+
+
+def test_a_loaded_model_goes_on_with_the_rule_kernel_on_its_convolutions(tmp_path):
+    images, labels = made_data()
+    network = compiled(Metaplastic(keras.optimizers.SGD(0.1), "kernel", strength=2.0))
+    network.fit(images, labels, verbose=0, shuffle=False)
+    network.save(tmp_path / "half.keras")
+    scaled = keras.saving.load_model(tmp_path / "half.keras")
+    plain = keras.saving.load_model(tmp_path / "half.keras")
+    plain.compile(keras.optimizers.SGD(0.1), plain.loss)
+    for again in (scaled, plain):
+        again.fit(images, labels, verbose=0, shuffle=False)
+    differ = [
+        variable.path
+        for variable, other in zip(scaled.variables, plain.variables, strict=True)
+        if np.abs(keras.ops.convert_to_numpy(variable) - keras.ops.convert_to_numpy(other)).max()
+        > 1e-6
+    ]
+    assert differ == ["conv/kernel"]
 
 
 def test_a_step_of_kernel_by_hand():
@@ -164,6 +290,9 @@ def test_a_large_weight_is_consolidated_more_than_a_small_one():
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch's compiler takes minutes for these steps"
+)
 def test_it_trains_inside_jit_compile_as_outside(rule):
     images, labels = made_data()
     weights = {}
@@ -242,6 +371,7 @@ def test_a_constraint_holds_after_the_scaled_step():
         ({"strength": float("nan")}, "strength: expected a number of 0 or more, found nan"),
         ({"strength": "much"}, "strength: expected a number of 0 or more, found 'much'"),
         ({"clip": 0.5}, "clip: expected a number of 1 or more, found 0.5"),
+        ({"strength": True}, "strength: expected a number of 0 or more, found True"),
         ({"clip": float("inf")}, "clip: expected a number of 1 or more, found inf"),
     ],
 )
@@ -255,6 +385,153 @@ def test_a_base_that_is_no_optimizer_is_refused():
         Metaplastic("sgd")
 
 
-def test_a_base_that_averages_the_weights_is_refused():
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("rule", ["kernel", "consolidating"])
+def test_a_base_that_averages_the_weights_is_refused_where_steps_are_scaled(rule, inside):
+    base = keras.optimizers.SGD(0.1, use_ema=True)
+    if inside:
+        base = keras.optimizers.LossScaleOptimizer(base)
     with pytest.raises(ValueError, match="use_ema=False"):
-        Metaplastic(keras.optimizers.SGD(0.1, use_ema=True))
+        Metaplastic(base, rule)
+    assert Metaplastic(base, rule, strength=0).base is base
+    assert Metaplastic(base, "pattern").base is base
+
+
+def test_averages_that_are_asked_for_later_are_refused_too():
+    optimizer = Metaplastic(keras.optimizers.SGD(0.1))
+    optimizer.use_ema = True
+    with pytest.raises(ValueError, match="use_ema=False"):
+        optimizer.build([keras.Variable(np.ones((2, 2)), name="kernel")])
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float16(0.5), np.int64(1)])
+def test_a_numpy_scalar_is_a_number(number):
+    optimizer = Metaplastic(keras.optimizers.SGD(0.1), strength=number, clip=number + 1)
+    assert type(optimizer.strength) is type(optimizer.clip) is float
+    assert (optimizer.strength, optimizer.clip) == (float(number), float(number) + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("rule", ["kernel", "consolidating"])
+@pytest.mark.parametrize("value", [0.0, 1e-4, 200.0])
+def test_no_dtype_makes_a_step_of_no_number(rule, dtype, value):
+    layer = keras.layers.Conv2D(4, 3, dtype=dtype)
+    layer.build((None, 8, 8, 1))
+    layer.kernel.assign(np.full((3, 3, 1, 4), value))
+    optimizer = Metaplastic(keras.optimizers.SGD(0.5), rule)
+    optimizer.apply([keras.ops.ones((3, 3, 1, 4), dtype)], [layer.kernel])
+    found = keras.ops.convert_to_numpy(keras.ops.cast(layer.kernel, "float32"))
+    # Equal weights have the factor 1; of consolidating, a large one hardly shrinks.
+    expected = value if rule == "consolidating" and value > 1 else value - 0.5
+    np.testing.assert_allclose(found, expected, atol=0.01 * max(value, 0.1))
+    assert layer.kernel.dtype == dtype
+
+
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def fit_with_loss_scale(optimizer):
+    """The weights after three epochs of a small network, and those of its optimizer."""
+    keras.utils.set_random_seed(3)
+    layers = [
+        *(keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()),
+        keras.layers.Dense(3, dtype="float32"),
+    ]
+    network = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer, loss, auto_scale_loss=False)
+    images, labels = made_data()
+    network.fit(images, labels, epochs=3, batch_size=8, verbose=0, shuffle=False)
+    return network.get_weights()
+
+
+@pytest.mark.parametrize("rule", ["kernel", "consolidating"])
+def test_a_loss_scale_inside_and_outside_trains_alike(mixed_float16, rule):
+    def scale(base):
+        return keras.optimizers.LossScaleOptimizer(base, dynamic_growth_steps=4)
+
+    inside = fit_with_loss_scale(Metaplastic(scale(keras.optimizers.Adam(0.01)), rule))
+    outside = fit_with_loss_scale(scale(Metaplastic(keras.optimizers.Adam(0.01), rule)))
+    plain = fit_with_loss_scale(scale(keras.optimizers.Adam(0.01)))
+    none = fit_with_loss_scale(Metaplastic(scale(keras.optimizers.Adam(0.01)), rule, strength=0))
+    for one, other, base, unscaled in zip(inside, outside, plain, none, strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(unscaled, base)
+    assert (inside[0] != plain[0]).any()
+
+
+def test_a_step_that_the_loss_scale_leaves_out_changes_no_weight(mixed_float16):
+    images, labels = made_data(8)
+    base = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**15)
+    network = small_network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(Metaplastic(base, "kernel"), loss, auto_scale_loss=False)
+    before = network.get_layer("conv").get_weights()
+    network.train_on_batch(np.full_like(images, np.nan), labels)
+    for found, expected in zip(network.get_layer("conv").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert float(keras.ops.convert_to_numpy(base.dynamic_scale)) == 2.0**14
+
+
+def conv_kernel(**settings):
+    keras.utils.set_random_seed(5)
+    layer = keras.layers.Conv2D(4, 3, use_bias=False, **settings)
+    layer.build((None, 8, 8, 1))
+    return layer
+
+
+def test_accumulated_gradients_are_one_scaled_step():
+    layers = [conv_kernel(), conv_kernel()]
+    random = np.random.default_rng(6)
+    first, second = random.normal(size=(2, 3, 3, 1, 4)).astype(np.float32)
+    once = Metaplastic(keras.optimizers.SGD(0.1), "kernel")
+    twice = Metaplastic(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "kernel")
+    once.apply([keras.ops.convert_to_tensor((first + second) / 2)], [layers[0].kernel])
+    for gradient in (first, second):
+        twice.apply([keras.ops.convert_to_tensor(gradient)], [layers[1].kernel])
+    one, other = (keras.ops.convert_to_numpy(layer.kernel) for layer in layers)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_two_gradients_for_one_kernel_are_scaled_once():
+    layers = [conv_kernel(), conv_kernel()]
+    gradient = keras.ops.ones((3, 3, 1, 4))
+    once = Metaplastic(keras.optimizers.SGD(0.2), "kernel")
+    twice = Metaplastic(keras.optimizers.SGD(0.1), "kernel")
+    once.apply([gradient], [layers[0].kernel])
+    twice.apply([gradient] * 2, [layers[1].kernel] * 2)
+    one, other = (keras.ops.convert_to_numpy(layer.kernel) for layer in layers)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_constraint_does_not_act_on_a_kernel_without_gradient():
+    moving, resting = conv_kernel(), conv_kernel(kernel_constraint="non_neg")
+    resting.kernel.assign(-np.ones((3, 3, 1, 4)))
+    optimizer = Metaplastic(keras.optimizers.SGD(0.1), "kernel")
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([keras.ops.ones((3, 3, 1, 4)), None], [moving.kernel, resting.kernel])
+    assert (keras.ops.convert_to_numpy(resting.kernel) == -1).all()
+
+
+def test_more_gradients_than_variables_are_refused():
+    kernel = conv_kernel().kernel
+    optimizer = Metaplastic(keras.optimizers.SGD(0.1), "kernel")
+    with pytest.raises(ValueError, match="one for each of the 1 variables, found 2"):
+        optimizer.apply([keras.ops.ones((3, 3, 1, 4))] * 2, [kernel])
+
+
+def test_an_optimizer_that_has_trained_goes_on_inside_a_wrapper():
+    kernel = conv_kernel().kernel
+    base = keras.optimizers.Adam(0.1)
+    base.apply([keras.ops.ones((3, 3, 1, 4))], [kernel])
+    optimizer = Metaplastic(base, "kernel", strength=2.0)
+    start = keras.ops.convert_to_numpy(kernel).copy()
+    optimizer.apply([keras.ops.ones((3, 3, 1, 4))], [kernel])
+    steps = keras.ops.convert_to_numpy(kernel) - start
+    assert int(optimizer.iterations) == 2
+    assert steps.std() > 0.01  # Adam's own steps on equal gradients are equal

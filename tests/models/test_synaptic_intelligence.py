@@ -114,6 +114,7 @@ def test_its_configuration_makes_the_same_optimizer_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"strength": "much"}, "strength: expected a number of 0 or more, found 'much'"),
         ({"strength": -1.0}, "strength: expected a number of 0 or more, found -1.0"),
         ({"damping": 0.0}, "damping: expected a number above 0, found 0.0"),
     ],
@@ -121,3 +122,115 @@ def test_its_configuration_makes_the_same_optimizer_again():
 def test_bad_constants_are_refused_with_what_was_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         SynapticIntelligence(keras.optimizers.SGD(), **arguments)
+
+
+def slot(optimizer, name):
+    return values(next(v for v in optimizer.variables if v.name.endswith(name)))
+
+
+SCALES = {
+    "none": lambda base: base(),
+    "fixed": lambda base: base(loss_scale_factor=16.0),
+    "dynamic": lambda base: keras.optimizers.LossScaleOptimizer(base(), initial_scale=16.0),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_loss_scale_changes_neither_gain_nor_penalty(scale):
+    weight, factor = a_weight(1.0, -2.0), 1.0 if scale == "none" else 16.0
+    base = SCALES[scale](lambda **settings: keras.optimizers.SGD(0.5, **settings))
+    optimizer = SynapticIntelligence(base, strength=0.25, damping=0.5)
+    optimizer.build([weight])
+    take = step_stateless if keras.backend.backend() == "jax" else step
+    take(optimizer, weight, 2.0 * factor, 4.0 * factor)
+    np.testing.assert_allclose(slot(optimizer, "gain"), [2.0, 8.0])
+    optimizer.end_task()
+    np.testing.assert_allclose(slot(optimizer, "importance"), [2 / 1.5, 8 / 4.5], rtol=1e-6)
+    weight.assign([1.0, -4.0])
+    take(optimizer, weight, 0.0, 0.0)
+    pulled = 1 - 0.5 * 2 * 0.25 * (2 / 1.5)  # towards the task's end, 0
+    np.testing.assert_allclose(values(weight), [pulled, -4.0], rtol=1e-6)
+
+
+def step_stateless(optimizer, weight, *gradient):
+    """A step as Keras' JAX trainer takes it: a LossScaleOptimizer takes no other there."""
+    gradient = keras.ops.convert_to_tensor(np.array(gradient, np.float32))
+    state = [keras.ops.copy(keras.ops.convert_to_tensor(v)) for v in optimizer.variables]
+    weights, state = optimizer.stateless_apply(
+        state, [gradient], [keras.ops.copy(keras.ops.convert_to_tensor(weight))]
+    )
+    for variable, value in zip([weight, *optimizer.variables], [*weights, *state], strict=True):
+        variable.assign(value)
+
+
+def test_a_step_that_the_loss_scale_leaves_out_gains_nothing():
+    weight = a_weight(1.0, -2.0)
+    base = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=16.0)
+    optimizer = SynapticIntelligence(base)
+    optimizer.build([weight])
+    take = step_stateless if keras.backend.backend() == "jax" else step
+    take(optimizer, weight, np.inf, 1.0)
+    np.testing.assert_array_equal(values(weight), [1.0, -2.0])
+    np.testing.assert_array_equal(slot(optimizer, "gain"), [0.0, 0.0])
+
+
+def test_accumulated_gradients_gain_what_their_mean_gains():
+    weights = a_weight(1.0, -2.0), a_weight(1.0, -2.0)
+    once = SynapticIntelligence(keras.optimizers.SGD(0.5))
+    twice = SynapticIntelligence(keras.optimizers.SGD(0.5, gradient_accumulation_steps=2))
+    for first, second in (((1.0, 4.0), (3.0, -2.0)), ((2.0, 2.0), (0.0, 6.0))):
+        step(twice, weights[1], *first)
+        step(twice, weights[1], *second)
+        step(once, weights[0], *(np.array(first) + second) / 2)
+    np.testing.assert_allclose(values(weights[1]), values(weights[0]), rtol=1e-6)
+    np.testing.assert_allclose(slot(twice, "gain"), slot(once, "gain"), rtol=1e-6)
+
+
+def test_a_variable_without_gradient_and_some_of_the_variables_are_learned_as_by_the_base():
+    one, other = a_weight(1.0), a_weight(2.0)
+    optimizer = SynapticIntelligence(keras.optimizers.SGD(0.5))
+    optimizer.build([one, other])
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([None, keras.ops.ones(1)], [one, other])
+    step(optimizer, other, 1.0)
+    optimizer.end_task()
+    np.testing.assert_allclose([values(one), values(other)], [[1.0], [1.0]])
+
+
+def test_float16_weights_gain_in_float32():
+    weight = keras.Variable(np.array([1.0], np.float16), name="kernel", dtype="float16")
+    optimizer = SynapticIntelligence(keras.optimizers.SGD(2.0**-7))
+    gradient = keras.ops.convert_to_tensor(np.array([0.125], np.float16))
+    for _ in range(64):
+        optimizer.apply([gradient], [weight])
+    optimizer.end_task()
+    assert weight.dtype == "float16"
+    moved = 64 * 2.0**-10
+    found = slot(optimizer, "importance")
+    np.testing.assert_allclose(found, [0.125 * moved / (moved**2 + 0.1)], rtol=1e-5)
+
+
+def test_embeddings_have_gradients_for_the_rows_they_used():
+    keras.utils.set_random_seed(3)
+    network = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Embedding(5, 3), keras.layers.GlobalAveragePooling1D()]
+    )
+    network.compile(SynapticIntelligence(keras.optimizers.SGD(0.5)), "mse")
+    tokens = np.array([[1, 3], [3, 4]])
+    for _ in range(2):
+        network.fit(tokens, np.ones((2, 3), np.float32), verbose=0)
+        network.optimizer.end_task()
+    importance = slot(network.optimizer, "importance")
+    assert (importance[[0, 2]] == 0).all()
+    assert (importance[[1, 3, 4]] > 0).all()
+
+
+def test_a_task_cannot_end_before_one_was_learned():
+    with pytest.raises(ValueError, match="end_task: expected an optimizer that has learned"):
+        SynapticIntelligence(keras.optimizers.SGD()).end_task()
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(1)])
+def test_a_numpy_scalar_is_a_number(number):
+    optimizer = SynapticIntelligence(keras.optimizers.SGD(), strength=number, damping=number)
+    assert (optimizer.strength, optimizer.damping) == (float(number), float(number))

@@ -90,18 +90,23 @@ def test_an_archive_on_the_disk_is_prepared_and_loaded(archive, folder, capsys):
 def test_it_is_downloaded_where_it_is_not_there(archive, folder, monkeypatch, serve):
     server = serve(archive.read_bytes(), most=20_000)  # which breaks the connection off
     monkeypatch.setattr(tiny_imagenet, "URL", server.url)
-    monkeypatch.setattr(tiny_imagenet, "MD5", checksum(archive))
+    monkeypatch.setattr(tiny_imagenet, "SHA256", checksum(archive))
+    monkeypatch.setattr(tiny_imagenet, "SIZE", archive.stat().st_size)
     assert main(["data", "tiny-imagenet"]) == 0
     assert len(load("tiny-imagenet").x_train) == 30
     assert sorted(path.name for path in folder.iterdir()) == ["file.zip", "tiny_imagenet.npz"]
     assert len(server.asked) > 1
 
 
+def test_it_is_asked_for_over_tls():
+    assert tiny_imagenet.URL.startswith("https://")
+
+
 def test_another_file_beside_it_is_not_taken_for_the_published_one(folder, capsys):
     folder.mkdir()
     write_archive(folder / "tiny-imagenet-200.zip")
     assert main(["data", "tiny-imagenet"]) == 1
-    assert f"expected {tiny_imagenet.MD5}: delete it" in capsys.readouterr().err
+    assert f"expected {tiny_imagenet.SHA256}: delete it" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["tiny-imagenet-200.zip"]
 
 
@@ -114,6 +119,10 @@ def test_another_file_beside_it_is_not_taken_for_the_published_one(folder, capsy
         (
             {f"{ROOT}/train/a/n01443537_99.JPEG": jpeg((0, 0, 0), side=32)},
             "expected 64x64 pixels, found 32x32",
+        ),
+        (
+            {f"{ROOT}/train/a/n01443537_99.JPEG": bytes(2 << 20)},
+            "n01443537_99.JPEG has 2097152 bytes, expected at most 1048576",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 /** Tables as CSV (RFC 4180) that a spreadsheet shows and does not run. */
 
-const RISKY = /^['=+\-@\t\r]/; // what spreadsheets take for a formula, and what we mark it with
+const MARKED = /^['\t\r\n]/; // our mark, and what a spreadsheet may drop before a formula
+const FORMULA = /^[=+\-@]/;
 
 /** `rows`: lists of values; text that a spreadsheet would run is given an apostrophe first. */
 export function csv(rows) {
@@ -9,8 +10,10 @@ export function csv(rows) {
 
 function field(value) {
   if (typeof value === "number") return String(value);
-  const text = RISKY.test(value) ? `'${value}` : value;
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const text = String(value);
+  const visible = text.replace(/^[\s\p{C}]+/u, "").normalize("NFKC"); // makes full-width signs plain
+  const marked = MARKED.test(text) || FORMULA.test(visible) ? `'${text}` : text;
+  return `"${marked.replaceAll('"', '""')}"`; // always, for spreadsheets that also divide at ;
 }
 
 /** Have the browser keep `text` as a file. */

@@ -1,0 +1,40 @@
+"""A request's body as JSON: the one place that parses what callers send.
+
+A list or an object takes two or three bytes to send and a hundred to hold, so that the limit on a
+body's bytes is none on memory. Each value but the outermost stands behind a comma, a bracket, a
+brace, or a colon after a name that does; these are counted before anything is made of them.
+"""
+
+import json
+from typing import Any
+
+from app.errors import RequestError
+
+_OPENING = (b",", b"[", b"{")
+
+
+def read_json(body: bytes, expected: str, most_values: int) -> Any:
+    """Return the JSON in `body`.
+
+    Raises RequestError 400 where it is none, with `expected`: a sentence that says what is; 413
+    `too_many_values` where it may hold more than `most_values` (numbers, texts, lists, objects).
+    """
+    # Of commas in texts a data: URL has one, which the bounds leave room for.
+    values = sum(body.count(sign) for sign in _OPENING)
+    if values > most_values:
+        raise RequestError(
+            413,
+            "too_many_values",
+            f"The JSON holds up to {values} values; a request of the most images that are "
+            f"accepted has at most {most_values}. Send fewer at once.",
+            limit=most_values,
+        )
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestError(400, "bad_json", f"The body is not JSON. {expected}") from None
+
+
+def values_of_files(images: int) -> int:
+    """The most values of a request with so many image files in base64."""
+    return 64 + 8 * images

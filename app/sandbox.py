@@ -1,0 +1,377 @@
+"""Pictures decoded in a process that may die: what a caller sends has bounds that no decoder keeps.
+
+    worker --- nursery --- helper
+
+The helper decodes one picture at a time, within limits on its processor time, its memory and the
+clock; the system ends it where it passes one of them, and so does a decoder that crashes. The
+nursery, a process of one thread, does nothing but wait for that, tell the worker, and fork the next
+helper, which takes a few milliseconds: a worker with threads of its own could not fork safely.
+
+The nursery is forked from the worker by `start`, before the worker has any thread. Where nobody
+calls that (another server than ours, a command, a test) it is a new interpreter that starts with
+the first picture that needs it. Small files of simple kinds are decoded where they are.
+"""
+
+import atexit
+import contextlib
+import gc
+import json
+import logging
+import math
+import mmap
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from app import images
+from app.confinement import confine
+from app.errors import RequestError
+from app.images import Picture
+from app.records import timed
+from app.structure import is_simple
+from models.cards import ImageInput
+
+_log = logging.getLogger("gunicorn.error")
+
+MEBIBYTE = 1024 * 1024
+_MOST_WORDS = 64 * 1024  # bytes of a message between the processes; the picture is in a file
+_GRACE = 2.0  # seconds after a helper's end should have come, until it is not waited for any more
+_GROWN = 64 * MEBIBYTE  # a helper that has held so much makes way for a fresh one
+_SMALLEST_LEFT = 0.01  # seconds; with 0 the timers would be off
+_ENDED, _GREW = 0, 3  # exit statuses of a helper
+_SLOW = {signal.SIGPROF, signal.SIGXCPU, signal.SIGALRM}  # what ends it where its time is over
+_MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # bytes a pixel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture may cost."""
+
+    pixels: int  # that the file claims
+    seconds: float  # of processor time
+    wall: float  # seconds on the clock, on a machine that has much else to do
+    mebibytes: int  # of memory beyond what an idle helper has
+
+
+def start() -> None:
+    """Fork a nursery from this process. To be called before it has any thread."""
+    global _nursery
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _serve(theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    _nursery = _Nursery(ours, pid, os.getpid())
+
+
+@timed("decode")
+def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Picture:
+    """The picture in `data`, as far as `images.prepare` needs it for `target`.
+
+    Raises RequestError as `images.decode` does, 413 `too_much_work` where the picture passes one
+    of the `limits`, and 422 `decoder_crashed`.
+    """
+    if is_simple(data):
+        smallest = (target.height, target.width)
+        return images.decode(data, max_pixels=limits.pixels, smallest=smallest, simple=True)
+    size = [target.height, target.width, target.channels]
+    order = {
+        **{"size": size, "style": target.style, "raw": raw, "pixels": limits.pixels},
+        **{"seconds": limits.seconds, "wall": limits.wall, "bytes": limits.mebibytes * MEBIBYTE},
+    }
+    with _lock, _file_of(data) as file:
+        words = _ask(order, file)
+        if died := words.get("died"):
+            raise _end_of(died, limits)
+        if refusal := words.get("refusal"):
+            raise RequestError(*refusal[:3], **refusal[3])
+        return _picture(words, file)
+
+
+def work_done() -> float:
+    """Seconds of processor time that this process, and its helper for it, have spent so far."""
+    return time.process_time() + _helped
+
+
+# In the worker -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Nursery:
+    """The way to a nursery, and whose it is: a process that was forked needs one of its own."""
+
+    sock: socket.socket
+    pid: int
+    owner: int
+    orders: int = 0
+
+
+_nursery: _Nursery | None = None
+_lock = threading.Lock()
+_helped = 0.0  # seconds
+
+
+def _ask(order: dict[str, Any], file: int) -> dict[str, Any]:
+    """The helper's answer to `order` about the picture in `file`."""
+    global _helped
+    for _ in range(2):  # where the nursery is gone a new one is asked
+        nursery = _living_nursery()
+        nursery.orders += 1
+        text = json.dumps({**order, "order": nursery.orders}).encode()
+        try:
+            nursery.sock.settimeout(None)
+            socket.send_fds(nursery.sock, [text], [file])
+            deadline = time.monotonic() + order["wall"] + _GRACE
+            while True:
+                nursery.sock.settimeout(max(_SMALLEST_LEFT, deadline - time.monotonic()))
+                words: dict[str, Any] = json.loads(nursery.sock.recv(_MOST_WORDS) or b"{}")
+                if not words:
+                    break
+                if words["order"] == nursery.orders:
+                    _helped += words.get("seconds", order["seconds"])
+                    return words
+        except TimeoutError:
+            _give_up()
+            return {"died": int(signal.SIGALRM)}
+        except (OSError, ValueError):
+            pass
+        _give_up()
+    raise RequestError(
+        503, "decoder_unavailable", "Pictures cannot be decoded at the moment. Try again."
+    )
+
+
+def _living_nursery() -> _Nursery:
+    global _nursery
+    if _nursery is None or _nursery.owner != os.getpid():
+        _nursery = _start_apart()
+    return _nursery
+
+
+def _start_apart() -> _Nursery:
+    """A nursery in an interpreter of its own: this process may have threads."""
+    ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)
+    place = str(Path(__file__).resolve().parent.parent)
+    paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
+    program = f"from app import sandbox; sandbox.serve({theirs.fileno()})"
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", program],
+        {**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    theirs.close()
+    return _Nursery(ours, pid, os.getpid())
+
+
+def _give_up() -> None:
+    """End a nursery that does not answer, and with it its helper."""
+    global _nursery
+    nursery, _nursery = _nursery, None
+    if nursery is None:
+        return
+    nursery.sock.close()
+    if nursery.owner == os.getpid():
+        with contextlib.suppress(OSError):
+            os.kill(nursery.pid, signal.SIGKILL)
+            os.waitpid(nursery.pid, 0)
+
+
+@atexit.register
+def _leave() -> None:
+    """Close the way to the nursery, which ends then, and with it its helper."""
+    if _nursery:
+        _nursery.sock.close()
+
+
+@contextlib.contextmanager
+def _file_of(data: bytes) -> Iterator[int]:
+    """A file in memory that holds `data`; where the system has none, one on the disk."""
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("picture")
+    else:
+        with tempfile.TemporaryFile() as file:
+            number = os.dup(file.fileno())
+    try:
+        view = memoryview(data)
+        written = 0
+        while written < len(data):
+            written += os.pwrite(number, view[written:], written)
+        yield number
+    finally:
+        os.close(number)
+
+
+def _picture(words: dict[str, Any], file: int) -> Picture:
+    """What the helper has left in `file`, which may be anything."""
+    width, height = words["size"]
+    steps = tuple(map(str, words["steps"]))
+    if shape := words.get("shape"):
+        values = np.frombuffer(os.pread(file, 4 * math.prod(shape), 0), "<f4")
+        blank = Image.new("L", (1, 1))
+        return Picture(blank, (width, height), steps, values.reshape(shape).copy())
+    mode, size = words["mode"], tuple(words["image"])
+    content = os.pread(file, _MODES[mode] * math.prod(size), 0)
+    return Picture(Image.frombytes(mode, size, content), (width, height), steps)
+
+
+def _end_of(number: int, limits: Limits) -> RequestError:
+    """What to say where a signal of this number ended the helper."""
+    if number in _SLOW:
+        message = (
+            f"The picture takes more than the {limits.seconds:.3g} seconds of work that are left "
+            "for it. Send it smaller, or fewer at once."
+        )
+        return RequestError(413, "too_much_work", message)
+    if number == signal.SIGKILL:  # by the system, when memory is short
+        message = "The picture takes more memory than there is. Send it smaller."
+        return RequestError(413, "too_much_work", message)
+    _log.warning("a picture ended the process that decoded it (signal %d)", number)
+    message = "The decoder failed on the picture: it is damaged. Save or send it again."
+    return RequestError(422, "decoder_crashed", message)
+
+
+# In the nursery ------------------------------------------------------------------------------
+
+
+def serve(number: int) -> None:
+    """Be the nursery at the other end of the socket `number`."""
+    _serve(socket.socket(fileno=number))
+
+
+def _serve(sock: socket.socket) -> None:
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)  # it ends when the worker has
+    for name in (signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM, signal.SIGPROF):
+        signal.signal(name, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _close_all_but(sock.fileno())
+    note = mmap.mmap(-1, 8)  # shared with the helper: the order that it works on
+    gc.collect()
+    gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+    while True:
+        born = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _help(sock, note)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _ENDED:
+            os._exit(0)
+        order = int.from_bytes(note[:], "little")
+        note[:] = bytes(8)
+        if order:
+            died = os.WTERMSIG(status) if os.WIFSIGNALED(status) else int(signal.SIGABRT)
+            sock.sendall(json.dumps({"order": order, "died": died}).encode())
+        elif time.monotonic() - born < _SMALLEST_LEFT:
+            time.sleep(_SMALLEST_LEFT)  # something is wrong; do not make it worse
+
+
+def _close_all_but(kept: int) -> None:
+    """The worker's port, connections and files are not ours; what C libraries say is for nobody."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = 65_536 if most == resource.RLIM_INFINITY else most
+    os.closerange(3, kept)
+    os.closerange(kept + 1, most)
+
+
+# In the helper -------------------------------------------------------------------------------
+
+
+def _help(sock: socket.socket, note: mmap.mmap) -> None:
+    confine()
+    held = _most_held()
+    room = _address_space()
+    while True:
+        text, files, _, _ = socket.recv_fds(sock, _MOST_WORDS, 1)
+        if not text:
+            os._exit(_ENDED)
+        order = json.loads(text)
+        note[:] = struct.pack("<Q", order["order"])
+        started = time.process_time()
+        _limit(order, room)
+        words = _obey(order, files[0])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        words |= {"order": order["order"], "seconds": time.process_time() - started}
+        note[:] = bytes(8)
+        sock.sendall(json.dumps(words).encode())
+        os.close(files[0])
+        if _most_held() > held + _GROWN:
+            os._exit(_GREW)
+
+
+def _obey(order: dict[str, Any], file: int) -> dict[str, Any]:
+    """Decode the picture in `file`; leave there what is made of it."""
+    height, width, channels = order["size"]
+    target = ImageInput(height, width, channels, order["style"], (), ())
+    try:
+        data = os.pread(file, os.fstat(file).st_size, 0)
+        picture = images.decode(
+            data,
+            max_pixels=order["pixels"],
+            smallest=(height, width),
+            max_bytes=order["bytes"] - len(data),
+        )
+        picture = images.made_small(picture, target, raw=order["raw"])
+    except RequestError as error:
+        return {"refusal": [error.status, error.code, error.message, error.details]}
+    except MemoryError:
+        message = "The picture takes more memory than one may. Send it smaller."
+        return {"refusal": [413, "too_much_work", message, {}]}
+    words: dict[str, Any] = {"size": picture.size, "steps": picture.steps}
+    if picture.pixels is not None:
+        os.pwrite(file, np.ascontiguousarray(picture.pixels, "<f4").tobytes(), 0)
+        return {**words, "shape": picture.pixels.shape}
+    os.pwrite(file, picture.image.tobytes(), 0)
+    return {**words, "mode": picture.image.mode, "image": picture.image.size}
+
+
+def _limit(order: dict[str, Any], room: int) -> None:
+    """Have the system end this process where it takes more than `order` allows."""
+    seconds = max(_SMALLEST_LEFT, order["seconds"])
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, order["wall"])
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds) + 1, most))
+    if room:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = room + order["bytes"]
+        if most != resource.RLIM_INFINITY:
+            wanted = min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
+
+
+def _address_space() -> int:
+    """Bytes of address space that this process has; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    return 0
+
+
+def _most_held() -> int:
+    """The most bytes of memory that this process has held."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,325 @@
+"""How a picture file is built, read from its bytes before any decoder sees it.
+
+A file of a few kilobytes can cost a decoder seconds: by segments, chunks, comments or strips in
+their thousands, by run lengths that fill millions of pixels, or by numbers written as text.
+`check_structure` refuses such files; `is_simple` says which files are cheap to decode whatever
+they hold. Both only walk from one length field to the next.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from app.errors import RequestError
+
+# Real pictures stay far below. At the limit each costs the decoder under 0.1 s.
+MOST_JPEG_SEGMENTS = 1_000
+MOST_JPEG_SCANS = 100  # a progressive JPEG has about ten, each a pass over all its pixels
+MOST_PNG_CHUNKS = 20_000  # some writers cut the pixels into chunks of 4 KiB
+MOST_PNG_NOTES = 1_000  # chunks that hold no pixels
+MOST_GIF_BLOCKS = 20_000  # of comments and the like, before the first frame
+MOST_TIFF_TAGS = 500
+MOST_TIFF_STRIPS = 30_000
+MOST_RIFF_CHUNKS = 10_000
+MOST_BOXES = 1_000  # of an AVIF or HEIC file, on the outermost level
+MOST_JUNK = 64 * 1024  # bytes that belong to nothing and are passed over
+MOST_PPM_HEAD = 4 * 1024  # bytes
+
+# The worst such file costs less than 50 ms: see benchmarks/fuzz.py.
+SIMPLE_BYTES = 200_000
+SIMPLE_PIXELS = 1_000_000
+_SIMPLE_CHUNKS = 100
+_SIMPLE_PACKED = 4  # compressed notes; each may unpack to 1 MiB
+_SIMPLE_SEGMENTS = 100
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_PACKED = (b"zTXt", b"iTXt", b"iCCP")
+_BASELINE, _PROGRESSIVE = 0xC0, 0xC2
+_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF))
+_SCAN = 0xDA
+_BARE = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))  # markers without a length
+_MARKER = re.compile(rb"[^\xff]{0,%d}\xff{1,%d}([^\xff])" % (MOST_JUNK, MOST_JUNK), re.DOTALL)
+
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])"
+_PPM_HEAD = re.compile(
+    rb"P([456])%b+(\d{1,10})%b+(\d{1,10})(?:%b+(\d{1,10}))?" % (_GAP, _GAP, _GAP)
+)
+
+# TIFF: bytes of one value, by its type; tags that list the strips' or tiles' places and lengths.
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_TIFF_SIZES |= {16: 8, 17: 8, 18: 8}
+_TIFF_STRIPS = (273, 279, 324, 325)
+
+
+def check_structure(kind: str, data: bytes) -> None:
+    """Raise RequestError 400 `unreadable_image` where `data`, of Pillow's format `kind`, is built
+    as no picture is, or in a way that costs too much to read.
+    """
+    if check := _CHECKS.get(kind):
+        check(data)
+
+
+def is_simple(data: bytes) -> bool:
+    """Whether `data` is a small 8-bit PNG or baseline JPEG that costs little whatever it holds."""
+    if len(data) > SIMPLE_BYTES:
+        return False
+    if data.startswith(_PNG):
+        return _is_simple_png(data)
+    return data.startswith(_JPEG) and _is_simple_jpeg(data)
+
+
+def bytes_per_pixel(kind: str, data: bytes) -> float:
+    """About what memory a decoder takes for each pixel of the file, where that is more than the
+    picture itself.
+    """
+    if kind == "JPEG":
+        head = _read_jpeg_head(data)
+        # The coefficients of all scans are held at once.
+        return 2 * head.samples if head and head.frame == _PROGRESSIVE else 0
+    return {"WEBP": 16, "AVIF": 11, "HEIF": 12}.get(kind, 0)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """The width and height that a WebP claims; (0, 0) where it does not say.
+
+    Its decoder makes room for all pixels before it tells their number.
+    """
+    name = data[12:16]
+    if name == b"VP8X" and len(data) >= 30:
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return width, height
+    if name == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if name == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
+@dataclass(frozen=True)
+class _JpegHead:
+    """A JPEG up to its first scan."""
+
+    segments: int
+    frame: int  # the marker that says how it is coded; 0 where none came
+    bits: int  # a sample
+    width: int
+    height: int
+    samples: float  # for each pixel: 1 for grey, 3 for colour of full resolution
+    scan: int  # where the first scan begins
+
+
+def _read_jpeg_head(data: bytes) -> _JpegHead | None:
+    """None where too many segments come, or too much between them."""
+    position, junk, segments = 2, 0, 0
+    frame, bits, width, height, samples = 0, 0, 0, 0, 0.0
+    while found := _MARKER.match(data, position):
+        junk += found.end() - position - 2
+        position, marker = found.end(), found[1][0]
+        if marker == _SCAN:
+            break
+        segments += 1
+        if segments > MOST_JPEG_SEGMENTS or junk > MOST_JUNK:
+            return None
+        if marker in _BARE:
+            continue
+        if marker in _FRAMES and position + 8 <= len(data):
+            frame = marker
+            bits, height, width, count = struct.unpack_from(">xxBHHB", data, position)
+            samples = _samples(data[position + 8 : position + 8 + 3 * count])
+        position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    if not found:  # the file ends here, or goes on with what is no segment
+        if len(data) - position > MOST_JUNK:
+            return None
+        position = len(data)
+    return _JpegHead(segments, frame, bits, width, height, samples, position)
+
+
+def _samples(components: bytes) -> float:
+    """Samples for each pixel, from the factors of each component of a JPEG."""
+    factors = [(byte >> 4, byte & 15) for byte in components[1::3]]
+    most = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
+    return sum(h * v for h, v in factors) / max(1, most)
+
+
+def _is_simple_jpeg(data: bytes) -> bool:
+    head = _read_jpeg_head(data)
+    return (
+        head is not None
+        and head.frame == _BASELINE
+        and head.bits == 8
+        and head.segments <= _SIMPLE_SEGMENTS
+        and head.width * head.height <= SIMPLE_PIXELS
+        and data.count(b"\xff\xda", head.scan) <= 2  # three scans: a component each
+        and data.endswith(b"\xff\xd9")
+    )
+
+
+def _is_simple_png(data: bytes) -> bool:
+    if data[12:16] != b"IHDR" or len(data) < 33:
+        return False
+    width, height, bits = struct.unpack_from(">IIB", data, 16)
+    if bits > 8 or width * height > SIMPLE_PIXELS:
+        return False
+    packed = 0
+    for number, name in enumerate(_png_chunks(data)):
+        packed += name in _PACKED
+        if number >= _SIMPLE_CHUNKS or packed > _SIMPLE_PACKED or name == b"fdAT":
+            return False
+    return True
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    """The names of a PNG's chunks, as far as they go."""
+    position = len(_PNG)
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        yield name
+        if name == b"IEND":
+            return
+        position += 12 + length
+
+
+def _check_jpeg(data: bytes) -> None:
+    head = _read_jpeg_head(data)
+    if head is None:
+        raise _refusal(
+            f"The JPEG has more than {MOST_JPEG_SEGMENTS} segments, or {MOST_JUNK} bytes that "
+            "belong to none, before its pixels; pictures have some ten."
+        )
+    scans = data.count(b"\xff\xda", head.scan) + 1
+    if scans > MOST_JPEG_SCANS:
+        raise _refusal(f"The JPEG has {scans} scans; pictures have ten or so.")
+
+
+def _check_png(data: bytes) -> None:
+    notes = 0
+    for number, name in enumerate(_png_chunks(data)):
+        notes += name != b"IDAT"
+        if number >= MOST_PNG_CHUNKS or notes > MOST_PNG_NOTES:
+            raise _refusal(
+                f"The PNG has more than {MOST_PNG_NOTES} chunks without pixels, or more than "
+                f"{MOST_PNG_CHUNKS} in all; pictures have some ten."
+            )
+
+
+def _check_gif(data: bytes) -> None:
+    if len(data) < 13:
+        return
+    colours = data[10]
+    position = 13 + (3 << (colours & 7) + 1 if colours & 128 else 0)
+    junk = blocks = 0
+    while position < len(data) and data[position] not in b",;":
+        if data[position] != 0x21:  # not an extension either
+            position += 1
+            junk += 1
+        else:
+            position += 2
+            while position < len(data):
+                blocks += 1
+                length = data[position]
+                position += 1 + length
+                if not length or blocks > MOST_GIF_BLOCKS:
+                    break
+        if junk > MOST_JUNK or blocks > MOST_GIF_BLOCKS:
+            raise _refusal(
+                f"The GIF has more than {MOST_GIF_BLOCKS} blocks before its first frame; pictures "
+                "have some ten."
+            )
+
+
+def _check_tiff(data: bytes) -> None:
+    order = "<" if data[:2] == b"II" else ">"
+    big = b"+" in data[2:4]
+    head, row = (order + "Q", order + "HHQ") if big else (order + "H", order + "HHI")
+    try:
+        (first,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        (tags,) = struct.unpack_from(head, data, first)
+    except struct.error:
+        return  # the decoder will say that it is incomplete
+    if tags > MOST_TIFF_TAGS:
+        raise _refusal(f"The TIFF has {tags} tags; pictures have some twenty.")
+    inline, held = (8, 0) if big else (4, 0)
+    start = first + struct.calcsize(head)
+    for number in range(tags):
+        at = start + number * (struct.calcsize(row) + inline)
+        if at + struct.calcsize(row) + inline > len(data):
+            return
+        tag, kind, count = struct.unpack_from(row, data, at)
+        if tag in _TIFF_STRIPS and count > MOST_TIFF_STRIPS:
+            raise _refusal(
+                f"The TIFF is cut into {count} strips; at most {MOST_TIFF_STRIPS} are read. "
+                "Save it with larger ones."
+            )
+        size = count * _TIFF_SIZES.get(kind, 1)
+        if size > inline:
+            held += min(size, len(data))
+    if held > 2 * len(data):  # one stretch of the file, listed again and again
+        raise _refusal("The TIFF's tags claim more bytes than the file has.")
+
+
+def _check_bmp(data: bytes) -> None:
+    if data[14:18] != b"\x0c\0\0\0" and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
+        raise _refusal(
+            "The BMP is compressed by run lengths, which is not read here. Save it without "
+            "compression, or as PNG."
+        )
+
+
+def _check_ppm(data: bytes) -> None:
+    if data[1:2] in b"123":
+        raise _refusal(
+            f"P{data[1:2].decode()} holds its pixels as text, which is not read here. Save it in "
+            "the binary form (P4, P5 or P6), or as PNG."
+        )
+    head = _PPM_HEAD.match(data, 0, MOST_PPM_HEAD)
+    if not head:
+        raise _refusal("The PPM does not begin with its width, height and largest value.")
+    if head[1] != b"4" and (head[4] is None or int(head[4]) not in (255, 65535)):
+        found = "none" if head[4] is None else head[4].decode()
+        raise _refusal(f"The PPM's largest value must be 255 or 65535; it is {found}.")
+
+
+def _check_webp(data: bytes) -> None:
+    position, chunks = 12, 0
+    while position + 8 <= len(data):
+        chunks += 1
+        if chunks > MOST_RIFF_CHUNKS:
+            raise _refusal(
+                f"The WebP has more than {MOST_RIFF_CHUNKS} chunks; pictures have some ten."
+            )
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + length + length % 2
+
+
+def _check_boxes(data: bytes) -> None:
+    position, boxes = 0, 0
+    while position + 8 <= len(data):
+        boxes += 1
+        if boxes > MOST_BOXES:
+            raise _refusal(f"The file has more than {MOST_BOXES} boxes; pictures have some ten.")
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[position + 8 : position + 16], "big")
+        if length < 8:  # the last one
+            return
+        position += length
+
+
+_CHECKS: dict[str, Callable[[bytes], None]] = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "GIF": _check_gif,
+    "TIFF": _check_tiff,
+    "BMP": _check_bmp,
+    "PPM": _check_ppm,
+    "WEBP": _check_webp,
+    "AVIF": _check_boxes,
+    "HEIF": _check_boxes,
+}
+
+
+def _refusal(message: str) -> RequestError:
+    return RequestError(400, "unreadable_image", message)

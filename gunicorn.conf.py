@@ -1,0 +1,19 @@
+"""For `gunicorn wsgi:app`, which reads this file: its workers count together.
+
+`python wsgi.py` does not need it.
+"""
+
+from typing import Any
+
+from app.counting import count_together
+from app.shared_counts import table
+
+count_together()
+table()  # of rate limits: what is made before the fork is shared by all workers
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """A worker has ended; what it counted has not."""
+    from app.metrics import keep_counts_of
+
+    keep_counts_of(worker.pid)

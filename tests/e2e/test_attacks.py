@@ -1,0 +1,126 @@
+"""A service with little memory, and every request that once cost a worker its life."""
+
+import gzip
+import http.client
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.app import attacks
+from tests.e2e.conftest import PATIENCE, ROOT, Service, running
+from tests.e2e.test_under_load import wait_until
+
+Start = Callable[..., AbstractContextManager[Service]]
+SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
+LITTLE = 512 * 1024 * 1024
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+
+
+def below(pid: int) -> list[int]:
+    """A process and all that it, and they, have started."""
+    found = [pid]
+    for one in found:
+        found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return found
+
+
+@pytest.fixture(scope="module")
+def little() -> Iterator[Service]:
+    """One worker, each of whose processes has half a gibibyte of address space."""
+    with running(workers=1) as service:
+        (worker,) = service.workers
+        for pid in below(worker):
+            resource.prlimit(pid, resource.RLIMIT_AS, (LITTLE, LITTLE))
+        yield service
+        assert service.workers == {worker}
+
+
+def send(service: Service, path: str, data: bytes, kind: str, **headers: str) -> tuple[int, str]:
+    client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    try:
+        client.request("POST", path, data, {"Content-Type": kind, **headers})
+        response = client.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        client.close()
+
+
+def serves_the_usual(service: Service) -> bool:
+    form = {"file": ("seven.png", SEVEN)}
+    one = requests.post(f"{service.url}/predict", files=form, timeout=PATIENCE)
+    status, _ = send(service, "/api/cifar10/lenet", SEVEN, "image/png")
+    return (
+        one.status_code == 200
+        and one.json()["predictions"][0]["label"] == "7"
+        and status == 200
+        and requests.get(f"{service.url}/health/ready", timeout=PATIENCE).status_code == 200
+    )
+
+
+@pytest.mark.parametrize("name", attacks.PICTURES)
+def test_a_picture_that_took_a_worker_is_refused(little: Service, name: str) -> None:
+    status, text = send(little, "/predict", attacks.PICTURES[name], "image/png")
+    assert status == 400, text
+    assert serves_the_usual(little)
+
+
+@pytest.mark.parametrize("name", attacks.JSON)
+def test_json_that_took_a_worker_is_refused(little: Service, name: str) -> None:
+    path, text = attacks.JSON[name]
+    sent = gzip.compress(text, 6)
+    assert len(sent) < 256 * 1024
+    headers = {"Content-Encoding": "gzip"}
+    status, answer = send(little, path, sent, "application/json", **headers)
+    assert status == 413, answer
+    assert serves_the_usual(little)
+
+
+@pytest.mark.parametrize("name", attacks.GZIP)
+def test_a_body_of_joined_files_is_refused(little: Service, name: str) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    status, answer = send(little, "/predict", attacks.GZIP[name], "image/png", **headers)
+    assert status == 413, answer
+    assert serves_the_usual(little)
+
+
+def test_a_form_of_small_pictures_that_are_dear_is_refused_at_the_first(little: Service) -> None:
+    one = attacks.PICTURES["BMP with RLE8"]
+    files = [("file", (f"{number}.bmp", one)) for number in range(100)]
+    response = requests.post(f"{little.url}/predict", files=files, timeout=PATIENCE)
+    assert (response.status_code, response.json()["index"]) == (400, 0)
+    assert serves_the_usual(little)
+
+
+def test_the_processes_that_decode_hold_nothing_of_the_workers(start: Start) -> None:
+    """So that a port and a connection are closed when the worker closes them."""
+    with start(workers=1) as service:
+        (worker,) = service.workers
+        _, *decoding = below(worker)
+        assert len(decoding) == 2
+        for pid in decoding:
+            targets = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            assert sum(target.startswith("socket:") for target in targets) == 1, targets
+            assert {t for t in targets if not t.startswith("socket:")} <= {"/dev/null"}, targets
+
+
+def test_a_worker_takes_its_decoders_with_it(start: Start) -> None:
+    with start(workers=1) as service:
+        (worker,) = service.workers
+        decoding = below(worker)[1:]
+        assert serves_the_usual(service)
+        assert service.stop()[0] == 0
+    assert wait_until(lambda: all(map(ended, decoding)))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only to be noticed by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
