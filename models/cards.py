@@ -226,10 +226,27 @@ def _impossible(card: Card) -> Iterator[str]:
     for name, scores in ("validation", card.validation), ("test", card.test):
         if scores:
             yield from (f"{name}: {problem}" for problem in _no_scores(scores, len(card.labels)))
-    if control := card.control:
-        shares = (control.validation_accuracy, control.test_accuracy, *control.test_interval)
+    yield from _no_measures(card)
+
+
+def _no_measures(card: Card) -> Iterator[str]:
+    """What cannot be true of its comparisons, its calibration and how it does on spoilt images."""
+    without = card.distillation.without if card.distillation else None
+    for name, other in (("control", card.control), ("distillation: without", without)):
+        if other is None:
+            continue
+        shares = (other.validation_accuracy, other.test_accuracy, *other.test_interval)
         if not all(0 <= share <= 1 for share in shares):
-            yield "control: expected shares from 0 to 1"
+            yield f"{name}: expected shares from 0 to 1"
+    least = card.calibration.least_contrast
+    if not 0 <= least <= 1:
+        yield f"calibration: least_contrast: expected 0 to 1, found {least}"
+    if found := card.corrupted:
+        told = 0.0 if found.wrong_auroc is None else found.wrong_auroc
+        by_name = found.by_corruption.values()
+        numbers = all(type(share) in (int, float) for share in by_name)
+        if not numbers or not all(0 <= share <= 1 for share in (found.accuracy, told, *by_name)):
+            yield "corrupted: expected shares from 0 to 1"
 
 
 def _no_scores(scores: Scores, classes: int) -> Iterator[str]:

@@ -14,6 +14,12 @@ def folder(tmp_path, runs):
     return tmp_path / "model"
 
 
+def corrupted(**changes):
+    """What a card says of spoilt pictures."""
+    right = {"severity": 3, "images": 9, "accuracy": 0.5, "by_corruption": {}, "wrong_auroc": None}
+    return {**right, **changes}
+
+
 def change(folder, edit):
     card = json.loads((folder / "card.json").read_text())
     edit(card)
@@ -43,6 +49,17 @@ def test_a_confusion_matrix_is_written_as_a_table(folder):
         (lambda card: card["input"].update(style="oil"), "input: style: expected one of digit"),
         (lambda card: card["labels"].append(3), r"labels: \[10\] expected str, found 3"),
         (lambda card: card["validation"].update(interval=[0.1]), "expected 2 entries, found 1"),
+        (
+            lambda card: card["calibration"].update(least_contrast=2),
+            "least_contrast: expected 0 to",
+        ),
+        (lambda card: card.update(corrupted=corrupted(accuracy=1.2)), "corrupted: expected shares"),
+        (
+            lambda card: card.update(corrupted=corrupted(by_corruption={"fog": "thick"})),
+            "corrupted: expected shares",
+        ),
+        (lambda card: card.update(corrupted={"severity": 3}), "corrupted: missing images"),
+        (lambda card: card.update(distillation={"teachers": [{}]}), "missing name, version"),
         (lambda card: card.update(calibration=7), "calibration: expected an object, found 7"),
         (lambda card: card.update(version=-1), "version: expected a whole number from 0"),
         (lambda card: card.update(labels=[]), "labels: expected a name for each class"),

@@ -202,7 +202,7 @@ def test_evaluate_finds_what_the_card_says(shelf, capsys):
 def test_evaluate_says_so_where_a_card_is_wrong(shelf, capsys):
     folder = shelf / "mnist" / "lenet" / "backprop" / "1"
     card = read_card(folder)
-    write_card(folder, dataclasses.replace(card, test=dataclasses.replace(card.test, accuracy=1.5)))
+    write_card(folder, dataclasses.replace(card, test=dataclasses.replace(card.test, accuracy=0.5)))
     assert main(["evaluate", "mnist", "lenet", "--rule", "backprop", "--shelf", str(shelf)]) == 1
     assert "DIFFERS" in capsys.readouterr().out
 
