@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.catalogue import Model
-from app.classification import decode_and_prepare
+from app.classification import recognise_each
 from app.errors import RequestError
 from app.inference import BATCH, Network, interpret
 from app.prepared import as_image, png_text
@@ -51,7 +51,7 @@ class Answer(TypedDict):
     preprocessing: list[str]
     method: str
     unit: str
-    evaluations: int  # how often the network was asked
+    evaluations: int  # how often the network was asked: about the whole, and each patch hidden
     heat: list[list[float]]  # (height, width): bits that go where this is hidden, three decimals
     prepared: str  # PNG in base64: the image that the network saw
 
@@ -74,7 +74,8 @@ def explain(
     `explanation_too_slow` where the network needs more than `settings.max_seconds`.
     """
     card = model.card
-    (pixels,), (steps,) = decode_and_prepare([upload], card.input, settings, raw=raw)
+    (seen,) = recognise_each(model, [upload], settings, raw=raw)
+    pixels, steps = seen.reading.pixels, seen.reading.steps
     logits = model.network(pixels[None])
     probabilities = interpret(logits, card.calibration).probabilities[0]
     index = int(probabilities.argmax()) if label is None else _index(label, card.labels)

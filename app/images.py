@@ -12,14 +12,12 @@ import re
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from app import preparation
 from app.errors import RequestError
+from app.readings import Prepared, read
 from app.records import timed
 from models.cards import ImageInput
 
@@ -88,14 +86,6 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("PIL").propagate = False
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A picture as the network takes it, and what was done to make it so."""
-
-    pixels: NDArray[np.float32]  # (height, width, channels), 0..1
-    steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
-
-
 @timed("decode")
 def decode(data: bytes, *, max_pixels: int, smallest: tuple[int, int]) -> Image.Image:
     """The first frame of the picture in `data`, in whatever mode its file has.
@@ -133,13 +123,13 @@ def decode(data: bytes, *, max_pixels: int, smallest: tuple[int, int]) -> Image.
 
 @timed("prepare")
 def prepare(image: Image.Image, target: ImageInput, *, raw: bool = False) -> Prepared:
-    """`image` as the network of `target` takes it: (height, width, channels) in 0..1.
+    """`image` as the network of `target` takes it, and how else it may be read.
 
     The normalisation with mean and standard deviation is a layer of the network and not done
     here. `raw` leaves all cleverness out: colours are converted, the size is forced, and that is
     all; not even the EXIF orientation or transparency is looked at.
 
-    Raises RequestError 422: `image_too_small`, and `no_content` where nothing is to be seen.
+    Raises RequestError 422: `image_too_small`, and `no_content` where no reading shows anything.
     """
     if min(image.size) < SMALLEST_SIDE:
         raise RequestError(
@@ -151,11 +141,9 @@ def prepare(image: Image.Image, target: ImageInput, *, raw: bool = False) -> Pre
             height=image.height,
         )
     if raw:
-        pixels, steps = preparation.raw(image, target)
-        return Prepared(pixels, tuple(steps))
+        return Prepared(preparation.raw(image, target))
     image, turned = _upright(image)
-    pixels, steps = preparation.STYLES[target.style](image, target)
-    return Prepared(pixels, (*turned, *steps))
+    return read(image, target, turned)
 
 
 def _recognise(data: bytes) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.ink import Floats, box
+from app.grids import Floats, box
 
 
 def on_paper(image: Image.Image, longest: int) -> tuple[Floats, list[str]]:

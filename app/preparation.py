@@ -1,27 +1,45 @@
-"""How pictures of each style are prepared: `STYLES` names them as model cards do.
+"""How pictures of each style are prepared: the network's array, with words for what was done.
 
-Each function takes an upright picture and gives the network's array with words for what it did.
 Digits follow LeCun, Cortes and Burges' description of MNIST, garments Xiao, Rasul and Vollgraf's
 of Fashion-MNIST (2017); a picture that already is as in the data set passes unchanged.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from app.ink import Floats, Ink, box, find_ink, luma
-from app.pixels import eight_bits, grey_bytes, has_alpha, on_paper, to_array, unit
-from models.cards import ImageInput, Style
+from app.grids import Floats, box, luma, margin
+from app.ink import Ink, blank, find_ink
+from app.marks import Marks, find_marks, side_by_side
+from app.papers import Paper
+from app.pixels import eight_bits, grey_bytes, has_alpha, to_array, unit
+from models.cards import ImageInput
 
 Steps = list[str]
-
-# Looking for content happens at no more than this many times the network's size.
-WORKING = 12
 
 # MNIST's digits fill 20 of 28 pixels, and their strokes are 2 to 3 of the 20 wide.
 DIGIT_SHARE = 20 / 28
 THINNEST, THICKEST = 0.09, 0.21  # shares of the longer side
+
+# Ink that fills more than this share of its box may be the ground of something else.
+BLOCK = 0.6
+
+# A picture whose sides differ by more than this share is not one of the data set's, enlarged.
+MOST_OBLONG = 0.03
+# What was enlarged from the network's size is so near, of 1, to its own smooth enlargement.
+ENLARGED = 0.025
+# Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
+RINGING = 12
+# Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
+LIGHTEST_EDGE = 0.35
+# ... and something is lighter than them by so much.
+FAINTEST_AS_IT_IS = 0.25
 
 # A photograph gives at most this share of its longer side to become square ...
 MOST_CROPPED = 0.25
@@ -29,10 +47,26 @@ MOST_CROPPED = 0.25
 MOST_SQUEEZED = 4 / 3
 
 UNCHANGED = "already as in the data set: unchanged"
+UNFRAMED = "removed the frame around it"
+FILLED = "already as in the data set, but larger"
 INVERTED = "inverted (dark ink on light paper)"
 
 
-def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+@dataclass(frozen=True)
+class Reading:
+    """A picture as a network takes it, and what was done to make it so."""
+
+    pixels: Floats  # (height, width, channels) in 0..1
+    steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
+    doubtful: bool = False  # what was taken for content may be something else
+    marks: tuple[Reading, ...] = ()  # of several digits side by side each, from left to right
+
+    def after(self, steps: Iterable[str]) -> Reading:
+        """The same, where `steps` were done before."""
+        return dataclasses.replace(self, steps=(*steps, *self.steps))
+
+
+def raw(image: Image.Image, target: ImageInput) -> Reading:
     """Colours converted and the size forced; nothing else."""
     steps: Steps = []
     mode = "L" if target.channels == 1 else "RGB"
@@ -43,56 +77,57 @@ def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     if image.size != (target.width, target.height):
         image = image.resize((target.width, target.height), Image.Resampling.BILINEAR)
         steps.append(f"resized to {target.width}x{target.height}")
-    return to_array(image), steps
+    return Reading(to_array(image), tuple(steps))
 
 
-def digit(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
     """Light ink on black: the digit's longer side on 20 of 28 pixels, centred by its mass."""
-    if image.size == (target.width, target.height):
-        exact = _as_in_mnist(image)
-        if exact is not None:
-            return exact
-    pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
-    ink = find_ink(pixels, tidy=True)
-    steps += _ink_steps(ink)
-    strength = ink.strength[box(ink.strength > 0.25)]
-    steps.append("cropped to the ink")
-    strength, changed = _adjust_pen(strength)
-    steps += changed
+    ink = find_ink(pixels, paper, tidy=True, floor=floor)
+    reading = _written(ink.strength, target)
+    return dataclasses.replace(
+        reading.after(_ink_steps(ink)),
+        doubtful=_is_a_block(ink.strength[box(ink.strength > 0.25)]),
+        marks=_each_digit(ink.strength, ink.marks, target) if ink.marks else (),
+    )
+
+
+def _written(ink: Floats, target: ImageInput) -> Reading:
+    """The digit that `ink` (height, width) writes."""
+    strength, changed = _adjust_pen(ink[box(ink > 0.25)])
     room = round(DIGIT_SHARE * min(target.width, target.height))
-    small = _fit_into(strength, room)
-    steps.append(f"scaled to fit {room}x{room}")
-    rows, columns = np.arange(small.shape[0]), np.arange(small.shape[1])
-    mass = small.sum()
-    middle = (small.sum(1) @ rows) / mass, (small.sum(0) @ columns) / mass
-    canvas = _place(small, middle, target)
-    steps.append(f"centred by mass in {target.width}x{target.height}")
-    return canvas, steps
+    canvas = _centre_mass(_fit_into(strength, room), target)
+    size = f"{target.width}x{target.height}"
+    scaled = f"scaled to fit {room}x{room}"
+    return Reading(canvas, ("cropped to the ink", *changed, scaled, f"centred by mass in {size}"))
 
 
-def garment(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
-    """Light cloth on black: trimmed, the longer side on all 28 pixels, centred."""
-    if image.size == (target.width, target.height):
-        exact = _as_in_fashion_mnist(image)
-        if exact is not None:
-            return exact
-    pixels, steps = on_paper(image, WORKING * max(target.width, target.height))
+def _each_digit(ink: Floats, marks: Marks, target: ImageInput) -> tuple[Reading, ...]:
+    """The digits that stand side by side, from left to right; empty where there is one."""
+    digits = [np.where(marks.around(chosen), ink, 0) for chosen in side_by_side(marks)]
+    return tuple(_written(alone, target) for alone in digits if (alone > 0.25).any())
+
+
+def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
+    """The garment that lies on `paper`, with its own shades."""
     # A sandal is many marks, and none of them dust.
-    ink = find_ink(pixels, tidy=False)
-    steps += _ink_steps(ink)
+    ink = find_ink(pixels, paper, tidy=False, floor=floor)
     where = box(ink.strength > 0.05)  # the authors' threshold
     # The cloth keeps its own shades: how light it is, counted from the paper it lies on.
-    light, paper = luma(pixels), ink.paper
-    cloth = (paper - light) / (paper + 1e-3) if ink.dark else (light - paper) / (1.001 - paper)
+    light, ground = luma(pixels), ink.paper
+    cloth = (ground - light) / (ground + 1e-3) if ink.dark else (light - ground) / (1.001 - ground)
     cloth = np.where(ink.strength > 0, np.clip(cloth, 0, 1), 0).astype(np.float32)[where]
-    steps.append("cropped to the object")
     small = _fit_into(cloth, min(target.width, target.height), peak=False)
-    steps.append(f"scaled to fit {target.width}x{target.height}")
-    middle = small.shape[0] / 2, small.shape[1] / 2
-    return _place(small, middle, target), [*steps, "centred"]
+    canvas = _place(small, (small.shape[0] / 2, small.shape[1] / 2), target)
+    steps = (
+        *_ink_steps(ink),
+        "cropped to the object",
+        f"scaled to fit {target.width}x{target.height}",
+        "centred",
+    )
+    return Reading(canvas, steps)
 
 
-def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+def photo(image: Image.Image, target: ImageInput) -> Reading:
     """A colour photograph made square: cropped around the middle a little, squeezed for the rest.
 
     The data sets' own pictures were made so that objects fill the frame, hence no borders.
@@ -106,7 +141,7 @@ def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     image = eight_bits(image).convert("L" if target.channels == 1 else "RGB")
     size = target.width, target.height
     if image.size == size:
-        return to_array(image), [*steps, UNCHANGED]
+        return Reading(to_array(image), (*steps, UNCHANGED))
     across = min(image.width, _kept(image.width, image.height * size[0] / size[1]))
     down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
     left, top = (image.width - across) / 2, (image.height - down) / 2
@@ -115,14 +150,7 @@ def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     image = image.resize(
         size, Image.Resampling.BICUBIC, (left, top, left + across, top + down), reducing_gap=3.0
     )
-    return to_array(image), [*steps, f"resized to {size[0]}x{size[1]}"]
-
-
-STYLES: dict[Style, Callable[[Image.Image, ImageInput], tuple[Floats, Steps]]] = {
-    "digit": digit,
-    "garment": garment,
-    "photo": photo,
-}
+    return Reading(to_array(image), (*steps, f"resized to {size[0]}x{size[1]}"))
 
 
 def _kept(side: int, square: float) -> float:
@@ -130,7 +158,7 @@ def _kept(side: int, square: float) -> float:
     return min(max(square, (1 - MOST_CROPPED) * side), MOST_SQUEEZED * square)
 
 
-def _as_in_mnist(image: Image.Image) -> tuple[Floats, Steps] | None:
+def as_in_mnist(image: Image.Image) -> Reading | None:
     """A picture of the network's size with a centred light digit, or its negative, as it is.
 
     Every one of MNIST's 70,000 images is known by this. It works on bytes: most requests pass here.
@@ -157,27 +185,120 @@ def _as_in_mnist(image: Image.Image) -> tuple[Floats, Steps] | None:
     x = np.arange(width).dot(across) / down.sum() - width / 2
     if abs(x) > 0.8 or abs(y) > 0.8:
         return None
-    return unit(grey), [INVERTED, UNCHANGED] if light else [UNCHANGED]
+    pixels = unit(grey)
+    marks: tuple[Reading, ...] = ()
+    if len(columns) <= columns[-1] - columns[0]:  # a gap from top to bottom
+        target = ImageInput(height, width, 1, "digit", (0,), (1,))
+        marks = _each_digit(pixels[..., 0], find_marks(grey > 33), target)
+    return Reading(pixels, (INVERTED, UNCHANGED) if light else (UNCHANGED,), marks=marks)
 
 
-def _as_in_fashion_mnist(image: Image.Image) -> tuple[Floats, Steps] | None:
+def as_in_fashion_mnist(image: Image.Image) -> Reading | None:
     """A picture of the network's size that a garment fills, on black or white, as it is."""
     grey = grey_bytes(image)
     if grey is None:
         return None
-    corners = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
-    light = corners[1] > 38 and corners[2] > 217  # a sleeve may lie in two of them
+    light = _filled_by_a_garment(grey, 0, corners=2)
+    if light is None:
+        return None
+    if light:
+        framed = _ground(grey[1:-1, 1:-1], corners=3) is False  # white, and what it frames is black
+        return Reading(unit(255 - grey), (INVERTED, UNCHANGED), doubtful=framed)
+    return Reading(unit(grey), (UNCHANGED,))
+
+
+def larger_fashion_mnist(pixels: Floats, target: ImageInput) -> Reading | None:
+    """A square picture that a garment fills, on black or white, at the network's size."""
+    height, width = pixels.shape[:2]
+    if abs(height - width) > MOST_OBLONG * max(height, width):
+        return None
+    grey = luma(pixels)
+    missing = target.height - height, target.width - width
+    if 0 < max(missing) <= 2:  # without a frame of one pixel
+        small, step = np.pad(grey, [(side // 2, side - side // 2) for side in missing], "edge"), ""
+    else:
+        small, step = _undo_enlargement(grey, target)
+    light = _filled_by_a_garment((small * 255 + 0.5).astype(np.uint8), RINGING, corners=3)
+    if light is None:
+        return None
+    steps = (*[INVERTED] * light, FILLED, step or f"completed to {target.width}x{target.height}")
+    return Reading((1 - small if light else small)[..., None], steps)
+
+
+def _undo_enlargement(grey: Floats, target: ImageInput) -> tuple[Floats, str]:
+    """`grey` at the network's size, and what was done: exactly, if it was smoothly enlarged.
+
+    The values in the middle of each pixel's square are then still those of before.
+    """
+    times = 3
+    fine = _squeeze(grey, target, times)
+    middles = np.ascontiguousarray(fine[times // 2 :: times, times // 2 :: times])
+    again = Image.fromarray(middles).resize(fine.shape[::-1], Image.Resampling.BICUBIC)
+    size = f"{target.width}x{target.height}"
+    if np.sqrt(np.mean((np.asarray(again) - fine) ** 2)) < ENLARGED:
+        return middles, f"reduced to the {size} that it was enlarged from"
+    return _squeeze(grey, target), f"scaled to {size}"
+
+
+def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
+    """The whole picture at the network's size; as a negative where its edges are light.
+
+    Raises RequestError 422 `no_content` where nothing lighter lies on a dark ground.
+    """
+    grey = luma(pixels)
+    light = float(np.median(margin(grey))) > 0.5
+    if light:
+        grey = 1 - grey
+    height, width = grey.shape
+    side = max(height, width)
+    square = np.zeros((side, side), np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = grey
+    small = _squeeze(square, target)
+    edge = float(np.quantile(margin(small), 0.75))
+    if edge > LIGHTEST_EDGE or small.max() < edge + FAINTEST_AS_IT_IS:
+        raise blank()
+    return Reading(
+        small[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
+    )
+
+
+def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:
+    """Whether `grey` is a negative, if a garment fills it as in Fashion-MNIST; else None.
+
+    So many `corners` must be ground: a sleeve may lie in the others. Whatever is not above `black`
+    is ground too.
+    """
+    light = _ground(grey, corners)
+    if light is None:
+        return None
     if light:
         grey = 255 - grey
-    elif corners[1] > 38:
-        return None
-    rows, columns = np.flatnonzero(grey.max(1)), np.flatnonzero(grey.max(0))
     if grey.max() < 13:
         return None
+    rows, columns = np.flatnonzero(grey.max(1) > black), np.flatnonzero(grey.max(0) > black)
     longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    if longest < min(grey.shape) - 2:
-        return None
-    return unit(grey), [INVERTED, UNCHANGED] if light else [UNCHANGED]
+    return None if longest < min(grey.shape) - 2 else light
+
+
+def _ground(grey: NDArray[np.uint8], corners: int) -> bool | None:
+    """Whether so many `corners` are white, or else black: False; None for neither."""
+    shades = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
+    if shades[1] > 38 and shades[-corners] > 217:
+        return True
+    return False if shades[corners - 1] <= 38 else None
+
+
+def _squeeze(grey: Floats, target: ImageInput, times: int = 1) -> Floats:
+    """(height, width) at `times` the network's size, as sharp as may be."""
+    size = times * target.width, times * target.height
+    small = Image.fromarray(np.ascontiguousarray(grey)).resize(size, Image.Resampling.LANCZOS)
+    return np.clip(np.asarray(small, np.float32), 0, 1)
+
+
+def _is_a_block(ink: Floats) -> bool:
+    """Whether cropped `ink` fills its box as a sheet of paper does, and no digit."""
+    return bool(ink.mean() > BLOCK and min(ink.shape) > 0.4 * max(ink.shape))
 
 
 def _ink_steps(ink: Ink) -> Steps:
@@ -233,6 +354,13 @@ def _resize(ink: Floats, scale: float) -> Floats:
     size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
     small = Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)
     return np.clip(np.asarray(small, np.float32), 0, 1)
+
+
+def _centre_mass(small: Floats, target: ImageInput) -> Floats:
+    """`small` on black, with its centre of mass in the middle."""
+    rows, columns = np.arange(small.shape[0]), np.arange(small.shape[1])
+    mass = small.sum()
+    return _place(small, (small.sum(1) @ rows / mass, small.sum(0) @ columns / mass), target)
 
 
 def _place(small: Floats, middle: tuple[float, float], target: ImageInput) -> Floats:

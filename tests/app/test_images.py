@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from app.errors import RequestError
-from app.images import Prepared, decode, prepare
+from app.images import decode, prepare
+from app.preparation import Reading
 from models.cards import ImageInput
 from models.datasets import DATASETS
 from scripts.draw_samples import SAMPLES, TABLES
@@ -32,9 +33,9 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read(data: bytes, target: ImageInput = DIGIT, *, raw: bool = False) -> Prepared:
+def read(data: bytes, target: ImageInput = DIGIT, *, raw: bool = False) -> Reading:
     image = decode(data, max_pixels=LIMIT, smallest=(target.height, target.width))
-    return prepare(image, target, raw=raw)
+    return prepare(image, target, raw=raw).first
 
 
 def refusal(data: bytes, target: ImageInput = DIGIT, max_pixels: int = LIMIT) -> RequestError:
@@ -153,10 +154,10 @@ def broken(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def outcome(data: bytes, target: ImageInput, raw: bool) -> Prepared | RequestError:
+def outcome(data: bytes, target: ImageInput, raw: bool) -> Reading | RequestError:
     try:
         image = decode(data, max_pixels=1_000_000, smallest=(target.height, target.width))
-        return prepare(image, target, raw=raw)
+        return prepare(image, target, raw=raw).first
     except RequestError as error:
         return error
 
@@ -308,7 +309,9 @@ def test_every_training_image_and_its_negative_passes_exactly(
     for image in images:
         expected = image.astype(np.float32) / np.float32(255)
         for sent in (image, 255 - image):
-            assert np.array_equal(prepare(Image.fromarray(sent), target).pixels[..., 0], expected)
+            assert np.array_equal(
+                prepare(Image.fromarray(sent), target).first.pixels[..., 0], expected
+            )
 
 
 def test_a_photo_of_the_right_size_passes_exactly() -> None:
