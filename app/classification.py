@@ -206,11 +206,16 @@ def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Predict
         "in_distribution": bool(seen.outcome.in_distribution[0]),
         "preprocessing": list(seen.reading.steps),
     }
-    if seen.marks:
-        prediction["warnings"] = [f"several marks: {len(seen.marks)}"]
+    if warnings := warnings_of(seen):
+        prediction["warnings"] = warnings
     if upload.filename:
         prediction["filename"] = upload.filename
     return prediction
+
+
+def warnings_of(seen: Seen) -> list[str]:
+    """What makes an answer about `seen` doubtful."""
+    return [f"several marks: {len(seen.marks)}"] if seen.marks else []
 
 
 def _failure(error: RequestError, upload: Upload) -> Failure:

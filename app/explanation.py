@@ -10,14 +10,14 @@ a probability of 0.9999 hardly moves whatever is hidden.
 import io
 import time
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.catalogue import Model
-from app.classification import recognise_each
+from app.classification import recognise_each, warnings_of
 from app.errors import RequestError
 from app.inference import BATCH, Network, interpret
 from app.prepared import as_image, png_text
@@ -54,6 +54,7 @@ class Answer(TypedDict):
     evaluations: int  # how often the network was asked: about the whole, and each patch hidden
     heat: list[list[float]]  # (height, width): bits that go where this is hidden, three decimals
     prepared: str  # PNG in base64: the image that the network saw
+    warnings: NotRequired[list[str]]  # what makes the answer doubtful
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def explain(
         "heat": [[round(float(value), 3) for value in row] for row in heat],
         "prepared": png_text(pixels),
     }
+    if warnings := warnings_of(seen):
+        answer["warnings"] = warnings
     return Explanation(answer, pixels, heat)
 
 

@@ -17,6 +17,7 @@ from PIL import AvifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin, WebPIm
 
 from app import preparation
 from app.errors import RequestError
+from app.preparation import OWN_SIZE
 from app.readings import Prepared, read
 from app.records import timed
 from models.cards import ImageInput
@@ -101,9 +102,13 @@ def decode(data: bytes, *, max_pixels: int, smallest: tuple[int, int]) -> Image.
     try:
         image = Image.open(io.BytesIO(data), formats=(kind,))
         _check_claims(image, data, max_pixels)
+        own_size = image.size
         # JPEG's way to decode fewer pixels; nothing at all for other formats.
         image.draft(None, (OVERSIZE * smallest[1], OVERSIZE * smallest[0]))
         image.load()
+        image.info.pop(OWN_SIZE, None)  # a text of the file's may bear the name
+        if image.size != own_size:
+            image.info[OWN_SIZE] = own_size
     except BOMBS as error:
         claimed = re.search(r"\d+", str(error))
         raise _too_many(f"{claimed[0] if claimed else 'too many'} pixels", max_pixels) from error
@@ -199,5 +204,8 @@ def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
     with contextlib.suppress(*UNREADABLE):  # a picture with broken metadata is still a picture
         orientation = image.getexif().get(ORIENTATION)
     if isinstance(orientation, int) and orientation in TURNS:
-        return image.transpose(TURNS[orientation]), ["applied EXIF orientation"]
+        turned = image.transpose(TURNS[orientation])
+        if OWN_SIZE in image.info and orientation >= 5:  # width and height change places
+            turned.info[OWN_SIZE] = image.info[OWN_SIZE][::-1]
+        return turned, ["applied EXIF orientation"]
     return image, []

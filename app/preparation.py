@@ -46,6 +46,10 @@ MOST_CROPPED = 0.25
 # ... and what is left is squeezed by at most this much; panoramas are cropped further.
 MOST_SQUEEZED = 4 / 3
 
+# A picture's info under this name is the (width, height) that its file has, where fewer pixels
+# were decoded.
+OWN_SIZE = "own size"
+
 UNCHANGED = "already as in the data set: unchanged"
 UNFRAMED = "removed the frame around it"
 FILLED = "already as in the data set, but larger"
@@ -146,7 +150,10 @@ def photo(image: Image.Image, target: ImageInput) -> Reading:
     down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
     left, top = (image.width - across) / 2, (image.height - down) / 2
     if (across, down) != image.size:
-        steps.append(f"cropped to the middle {round(across)}x{round(down)}")
+        # In the picture's own pixels, of which a large JPEG is read at a part.
+        own = image.info.get(OWN_SIZE, image.size)
+        wide, tall = own[0] * across / image.width, own[1] * down / image.height
+        steps.append(f"cropped to the middle {round(wide)}x{round(tall)}")
     image = image.resize(
         size, Image.Resampling.BICUBIC, (left, top, left + across, top + down), reducing_gap=3.0
     )
