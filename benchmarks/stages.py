@@ -96,6 +96,7 @@ class Clock:
             (classify, "read_uploads", "read"),
             (images, "decode", "decode"),
             (images, "prepare", "prepare"),
+            (recognition, "_all", "prepare"),
             (recognition, "infer", "infer"),
             (classification, "prediction_of", "answer"),
             (classify, "answer", "answer"),

@@ -372,6 +372,16 @@ def test_a_photo_loses_at_most_a_quarter_of_its_longer_side() -> None:
     assert "cropped to the middle 338x300" in prepared.steps
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpegs_crop_is_told_in_its_own_pixels(orientation: int) -> None:
+    """Fewer pixels are decoded."""
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    data = encode(Image.new("RGB", (3000, 2000), "teal"), "JPEG", exif=turned)
+    expected = "2250x2000" if orientation == 1 else "2000x2250"
+    assert f"cropped to the middle {expected}" in read(data, PHOTO).steps
+
+
 def test_a_photos_transparency_becomes_white() -> None:
     prepared = read(encode(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), PHOTO)
     assert prepared.pixels.min() == 1
