@@ -23,8 +23,10 @@ def margin(pixels: NDArray[Number]) -> NDArray[Number]:
 
 
 def box(flags: Flags) -> tuple[slice, slice]:
-    """The rows and columns that hold all set `flags`, of which there is at least one."""
+    """The rows and columns that hold all set `flags`; empty ones where none is."""
     rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 

@@ -13,6 +13,7 @@ from app.grids import Flags, Floats, box, count_cells, from_cells, label, length
 
 _FIT = 64  # the paper is fitted to at most so many samples a side
 _GRID = 84  # areas are told apart on a grid of at most so many cells a side
+_FEW = 32  # a glance at a picture takes in at least so many pixels a side
 _SHADES = 64  # of grey, between which light and dark are divided
 
 # An area with less than this share of the picture is no paper ...
@@ -93,13 +94,14 @@ def inside_frame(pixels: Floats) -> Floats | None:
 
     It lies at all four edges, and what it surrounds is a rectangle of another lightness.
     """
-    grey = luma(pixels)
-    level = float(np.median(margin(grey)))
-    differs = np.abs(grey - level) > EVEN
-    if not differs.any():
+    height, width = pixels.shape[:2]
+    level = float(np.median(luma(margin(pixels))))
+    few = np.abs(luma(pixels[:: max(1, height // _FEW), :: max(1, width // _FEW)]) - level) > EVEN
+    if not _is_rectangle(few[box(few)]):  # as nearly all are seen to be at a glance
         return None
+    grey = luma(pixels)
+    differs = np.abs(grey - level) > EVEN
     rows, columns = box(differs)
-    height, width = grey.shape
     if min(rows.start, height - rows.stop, columns.start, width - columns.stop) < 1:
         return None
     soft = round(SOFT * min(height, width))  # the frame's own edge
@@ -108,11 +110,18 @@ def inside_frame(pixels: Floats) -> Floats | None:
     surrounded = differs[rows, columns]
     if min(surrounded.shape) < SMALLEST_INSIDE:
         return None
-    sides = surrounded[0], surrounded[-1], surrounded[:, 0], surrounded[:, -1]
     inside = grey[rows, columns]
     corners = np.sort((inside[0, 0], inside[0, -1], inside[-1, 0], inside[-1, -1]))
     alike = min(corners[2] - corners[0], corners[3] - corners[1]) < EVEN  # three: a ground
-    return pixels[rows, columns] if alike and min(map(np.mean, sides)) > RECTANGLE else None
+    return pixels[rows, columns] if alike and _is_rectangle(surrounded) else None
+
+
+def _is_rectangle(flags: Flags) -> bool:
+    """Whether most of each side of `flags` is set."""
+    if not flags.size:
+        return False
+    sides = flags[0], flags[-1], flags[:, 0], flags[:, -1]
+    return all(float(side.mean()) > RECTANGLE for side in sides)
 
 
 def pattern(pixels: Floats) -> Paper:

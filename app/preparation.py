@@ -6,7 +6,6 @@ of Fashion-MNIST (2017); a picture that already is as in the data set passes unc
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +35,7 @@ MOST_OBLONG = 0.03
 ENLARGED = 0.025
 # Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
 RINGING = 12
+_FEW = 32  # a glance at a picture takes in at least so many pixels a side
 # Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
 LIGHTEST_EDGE = 0.35
 # ... and something is lighter than them by so much.
@@ -67,7 +67,8 @@ class Reading:
 
     def after(self, steps: Iterable[str]) -> Reading:
         """The same, where `steps` were done before."""
-        return dataclasses.replace(self, steps=(*steps, *self.steps))
+        before = tuple(steps)
+        return Reading(self.pixels, before + self.steps, self.doubtful, self.marks)
 
 
 def raw(image: Image.Image, target: ImageInput) -> Reading:
@@ -87,17 +88,15 @@ def raw(image: Image.Image, target: ImageInput) -> Reading:
 def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
     """Light ink on black: the digit's longer side on 20 of 28 pixels, centred by its mass."""
     ink = find_ink(pixels, paper, tidy=True, floor=floor)
-    reading = _written(ink.strength, target)
-    return dataclasses.replace(
-        reading.after(_ink_steps(ink)),
-        doubtful=_is_a_block(ink.strength[box(ink.strength > 0.25)]),
-        marks=_each_digit(ink.strength, ink.marks, target) if ink.marks else (),
-    )
+    alone = ink.strength[box(ink.strength > 0.25)]
+    reading = _written(alone, target)
+    marks = _each_digit(ink.strength, ink.marks, target) if ink.marks else ()
+    return Reading(reading.pixels, (*_ink_steps(ink), *reading.steps), _is_a_block(alone), marks)
 
 
 def _written(ink: Floats, target: ImageInput) -> Reading:
-    """The digit that `ink` (height, width) writes."""
-    strength, changed = _adjust_pen(ink[box(ink > 0.25)])
+    """The digit that `ink` (height, width) writes, cropped to it."""
+    strength, changed = _adjust_pen(ink)
     room = round(DIGIT_SHARE * min(target.width, target.height))
     canvas = _centre_mass(_fit_into(strength, room), target)
     size = f"{target.width}x{target.height}"
@@ -108,7 +107,9 @@ def _written(ink: Floats, target: ImageInput) -> Reading:
 def _each_digit(ink: Floats, marks: Marks, target: ImageInput) -> tuple[Reading, ...]:
     """The digits that stand side by side, from left to right; empty where there is one."""
     digits = [np.where(marks.around(chosen), ink, 0) for chosen in side_by_side(marks)]
-    return tuple(_written(alone, target) for alone in digits if (alone > 0.25).any())
+    return tuple(
+        _written(alone[box(alone > 0.25)], target) for alone in digits if (alone > 0.25).any()
+    )
 
 
 def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
@@ -219,6 +220,11 @@ def larger_fashion_mnist(pixels: Floats, target: ImageInput) -> Reading | None:
     height, width = pixels.shape[:2]
     if abs(height - width) > MOST_OBLONG * max(height, width):
         return None
+    few = luma(pixels[:: max(1, height // _FEW), :: max(1, width // _FEW)])
+    ground = float(np.median((few[0, 0], few[0, -1], few[-1, 0], few[-1, -1])))
+    rows, columns = box(np.abs(few - ground) > RINGING / 255)
+    if max(rows.stop - rows.start, columns.stop - columns.start) < 0.85 * min(few.shape):
+        return None  # as most that are not filled are seen to be at a glance
     grey = luma(pixels)
     missing = target.height - height, target.width - width
     if 0 < max(missing) <= 2:  # without a frame of one pixel

@@ -17,7 +17,7 @@ from PIL import Image
 
 from app import papers
 from app.errors import RequestError
-from app.grids import Floats
+from app.grids import Floats, luma
 from app.ink import blank
 from app.papers import Paper
 from app.pixels import on_paper
@@ -113,7 +113,7 @@ def read(image: Image.Image, target: ImageInput, steps: Sequence[str] = ()) -> P
 
 def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Reading]:
     """The further readings of `pixels`, those left out that show nothing."""
-    pixels = _half(pixels, WORKING_AGAIN * max(target.width, target.height))
+    pixels = _half(luma(pixels)[..., None], WORKING_AGAIN * max(target.width, target.height))
     found: dict[str, Reading | None] = {"as it is": _try(as_it_is, pixels, target)}
     surrounded = papers.inside_frame(pixels)
     if surrounded is not None:
