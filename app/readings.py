@@ -21,17 +21,8 @@ from app.grids import Floats, luma
 from app.ink import blank
 from app.papers import Paper
 from app.pixels import on_paper
-from app.preparation import (
-    UNFRAMED,
-    Reading,
-    as_in_fashion_mnist,
-    as_in_mnist,
-    as_it_is,
-    digit_on,
-    garment_on,
-    larger_fashion_mnist,
-    photo,
-)
+from app.preparation import UNFRAMED, Reading, digit_on, garment_on, photo
+from app.unchanged import as_in_fashion_mnist, as_in_mnist, as_it_is, larger_fashion_mnist
 from models.cards import ImageInput, Style
 
 P = ParamSpec("P")
