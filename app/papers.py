@@ -31,6 +31,8 @@ SMALLEST_INSIDE = 5  # pixels a side
 
 # The share of a picture's height and width at its edges that shows the paper's pattern.
 PATTERN_MARGIN = 0.1
+# The outermost pixels lie no further than this, of 1, from their pattern on average.
+MOST_UNLIKE = 0.2
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,11 @@ def _is_rectangle(flags: Flags) -> bool:
     return all(float(side.mean()) > RECTANGLE for side in sides)
 
 
-def pattern(pixels: Floats) -> Paper:
-    """Return a paper of rows and columns (lines, squares, stripes) as the edges show them."""
+def pattern(pixels: Floats) -> Paper | None:
+    """Return a paper of rows and columns (lines, squares, stripes) as the edges show them.
+
+    None where the edges show something else.
+    """
     height, width, _ = pixels.shape
     down, across = (max(1, round(PATTERN_MARGIN * side)) for side in (height, width))
     columns = np.median(np.concatenate((pixels[:down], pixels[-down:])), axis=0)
@@ -133,7 +138,10 @@ def pattern(pixels: Floats) -> Paper:
     middle = np.median(np.concatenate((columns, rows)), axis=0)
     columns, rows = (columns - middle)[None], (rows - middle)[:, None]
     further = length(columns) >= length(rows)
-    return Paper((middle + np.where(further[..., None], columns, rows)).astype(np.float32))
+    colour = (middle + np.where(further[..., None], columns, rows)).astype(np.float32)
+    if float(np.mean(length(margin(pixels) - margin(colour)))) > MOST_UNLIKE:
+        return None
+    return Paper(colour)
 
 
 def _between(cells: Flags) -> Flags:

@@ -115,8 +115,9 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
         area = papers.area(pixels, light=light)
         if area is not None:
             found[name] = _try(on, area.paper, area.inside, target, floor)
-    if target.style == "digit":
-        found["pattern removed"] = _try(on, papers.pattern(pixels), pixels, target, 0)
+    lined = papers.pattern(pixels) if target.style == "digit" else None
+    if lined is not None:
+        found["pattern removed"] = _try(on, lined, pixels, target, 0)
     return {name: reading for name, reading in found.items() if reading is not None}
 
 

@@ -117,7 +117,8 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
     square[top : top + height, left : left + width] = grey
     small = _squeeze(square, target)
     edge = float(np.quantile(margin(small), 0.75))
-    if edge > LIGHTEST_EDGE or small.max() < edge + FAINTEST_AS_IT_IS:
+    own_edge = float(np.quantile(margin(grey), 0.75))
+    if max(edge, own_edge) > LIGHTEST_EDGE or small.max() < edge + FAINTEST_AS_IT_IS:
         raise blank()
     return Reading(
         small[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
