@@ -3,6 +3,7 @@
 The published network of each data set decides, as behind its endpoint.
 """
 
+import base64
 import io
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,22 @@ def test_the_answer_says_which_reading_was_kept(client: FlaskClient) -> None:
     assert told[0].startswith("read in ")
     assert "the most familiar one kept: " in told[0]
     assert told[1:]
+
+
+def test_every_surface_keeps_the_same_reading(client: FlaskClient) -> None:
+    buffer = io.BytesIO()
+    framed(sample("mnist", "seven"), 211).save(buffer, "PNG")
+    data = buffer.getvalue()
+    alone = client.post(LENET, data=data, content_type="image/png").json
+    (prediction,) = alone["predictions"]
+    results = client.post("/api/mnist/compare", data=data, content_type="image/png").json["results"]
+    compared = next(each for each in results if each["architecture"] == "lenet")["prediction"]
+    assert compared == prediction
+    explained = client.post(f"{LENET}/explain", data=data, content_type="image/png").json
+    assert explained["preprocessing"] == prediction["preprocessing"]
+    sent = {"instances": [{"b64": base64.b64encode(data).decode()}]}
+    (row,) = client.post(f"/v1/models/{alone['model']}:predict", json=sent).json["predictions"]
+    assert row[7] == pytest.approx(prediction["probability"], abs=1e-6)
 
 
 def test_a_certain_picture_is_read_once(client: FlaskClient) -> None:
