@@ -1,15 +1,18 @@
 """One classification, from uploaded bytes to the answer: decode, prepare, infer, answer."""
 
-from typing import NotRequired, TypedDict
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app import images, sandbox
 from app.catalogue import Model
 from app.errors import RequestError
-from app.inference import Outcome, infer, most_probable
+from app.inference import BATCH, infer, join, most_probable
 from app.prepared import png_text
+from app.readings import Prepared
+from app.recognition import Seen, recognise
 from app.records import note_answer
 from app.settings import Settings
 from app.uploads import Upload, describe, place
@@ -24,6 +27,13 @@ class Candidate(TypedDict):
     probability: float  # 0..1, six decimals
 
 
+class Digits(TypedDict):
+    """The digits of one image, from left to right."""
+
+    text: str
+    probabilities: list[float]  # of each digit, 0..1, six decimals
+
+
 class Prediction(TypedDict):
     """What one image shows."""
 
@@ -32,8 +42,17 @@ class Prediction(TypedDict):
     top: list[Candidate]  # the most probable first
     in_distribution: bool  # False: unlike everything that the model was trained on
     preprocessing: list[str]  # what was done to the image, in order
+    warnings: NotRequired[list[str]]  # what makes the answer doubtful
+    digits: NotRequired[Digits]
     filename: NotRequired[str]
     prepared: NotRequired[str]  # PNG in base64: the image that the network saw
+
+
+class Failure(TypedDict):
+    """Why one image has no prediction."""
+
+    error: dict[str, Any]  # as the answer to a request that holds this image alone
+    filename: NotRequired[str]
 
 
 class Answer(TypedDict):
@@ -42,7 +61,7 @@ class Answer(TypedDict):
     model: str
     rule: str
     version: int
-    predictions: list[Prediction]
+    predictions: list[Prediction | Failure]
 
 
 def classify(
@@ -53,23 +72,31 @@ def classify(
     top: int,
     raw: bool,
     prepared: bool = False,
+    partial: bool = False,
+    several: bool = False,
 ) -> Answer:
     """What `model` sees in each of `uploads`, with the `top` most probable classes of each.
 
     `raw` leaves out the preparation that fits an image to the training data, `prepared` answers
-    with the image that the network saw as well. Raises RequestError for the first image that
-    cannot be used; its details say which one that is.
+    with the image that the network saw as well, `several` with the digits that stand side by side.
+    Raises RequestError for the first image that cannot be used, its details say which one that
+    is; with `partial` the error stands in that image's place.
     """
-    pixels, steps = decode_and_prepare(uploads, model.card.input, settings, raw=raw)
-    outcome = infer(model.network, pixels, model.card.calibration)
-    note_answer(model, outcome)
-    predictions = [
-        prediction_of(model, outcome, index, upload, steps[index], top)
-        for index, upload in enumerate(uploads)
-    ]
-    if prepared:
-        for prediction, seen in zip(predictions, pixels, strict=True):
-            prediction["prepared"] = png_text(seen)
+    recognise_them = recognise_usable if partial else recognise_each
+    found = recognise_them(model, uploads, settings, raw=raw)
+    if outcomes := [one.outcome for one in found if isinstance(one, Seen)]:
+        note_answer(model, join(outcomes))
+    predictions: list[Prediction | Failure] = []
+    for upload, seen in zip(uploads, found, strict=True):
+        if isinstance(seen, RequestError):
+            predictions.append(_failure(seen, upload))
+            continue
+        prediction = prediction_of(model, seen, upload, top)
+        if prepared:
+            prediction["prepared"] = png_text(seen.reading.pixels)
+        if several:
+            prediction["digits"] = _read_digits(model, seen)
+        predictions.append(prediction)
     card = model.card
     return {
         "model": card.name,
@@ -79,32 +106,80 @@ def classify(
     }
 
 
-def decode_and_prepare(
-    uploads: list[Upload], target: ImageInput, settings: Settings, *, raw: bool
-) -> tuple[NDArray[np.float32], list[tuple[str, ...]]]:
-    """A network's input (N, height, width, channels) in 0..1, and what was done to each image.
+def recognise_each(
+    model: Model, uploads: list[Upload], settings: Settings, *, raw: bool
+) -> list[Seen]:
+    """What `model` makes of each of `uploads`.
 
-    One image is decoded at a time, so that a request holds the pixels of one. Raises RequestError
-    for the first image that cannot be used.
+    Raises RequestError for the first image that cannot be used.
     """
-    steps = []
-    limit = sandbox.work_done() + settings.max_work
-    pixels = np.empty((len(uploads), target.height, target.width, target.channels), np.float32)
+    pictures = map(usable, prepare_each(uploads, model.card.input, settings, raw=raw))
+    return [one for one in _in_batches(model, pictures) if isinstance(one, Seen)]
+
+
+def recognise_usable(
+    model: Model, uploads: list[Upload], settings: Settings, *, raw: bool
+) -> list[Seen | RequestError]:
+    """What `model` makes of each of `uploads`, or why that one cannot be used."""
+    pictures = prepare_each(uploads, model.card.input, settings, raw=raw)
+    return list(_in_batches(model, pictures))
+
+
+def _in_batches(
+    model: Model, pictures: Iterator[Prepared | RequestError]
+) -> Iterator[Seen | RequestError]:
+    """Each of `pictures` as `model` sees it; errors stay where they are.
+
+    So many are prepared at a time as a network is given at once, and a request holds no more.
+    """
+    while some := list(islice(pictures, BATCH)):
+        good = [one for one in some if isinstance(one, Prepared)]
+        seen = iter(recognise(model.network, model.card.calibration, good) if good else [])
+        for one in some:
+            yield next(seen) if isinstance(one, Prepared) else one
+
+
+def prepare_each(
+    uploads: list[Upload], target: ImageInput, settings: Settings, *, raw: bool
+) -> Iterator[Prepared | RequestError]:
+    """Each of `uploads`, decoded and prepared when it is asked for, or why it cannot be used.
+
+    All of them together have `settings.max_work` seconds of processor time for that.
+    """
+    left = float(settings.max_work)
     for index, upload in enumerate(uploads):
         try:
-            left = limit - sandbox.work_done()
             if left <= 0:
                 raise _too_much_work(settings)
-            limits = sandbox.Limits(
-                settings.max_pixels, left, settings.max_seconds, settings.max_decode_mib
-            )
-            picture = sandbox.decode(upload.data, target, limits, raw=raw)
-            prepared = images.prepare(picture, target, raw=raw)
+            began = sandbox.work_done()
+            try:
+                prepared = _prepare(upload, target, settings, left, raw)
+            finally:
+                left -= sandbox.work_done() - began
+            yield prepared
         except RequestError as error:
-            raise _locate(error, index, upload, len(uploads)) from error
-        pixels[index] = prepared.pixels
-        steps.append(prepared.steps)
-    return pixels, steps
+            yield _locate(error, index, upload, len(uploads))
+
+
+def _prepare(
+    upload: Upload, target: ImageInput, settings: Settings, seconds: float, raw: bool
+) -> Prepared:
+    if upload.problem:
+        raise upload.problem
+    if not upload.data:
+        raise RequestError(400, "empty_file", "The file is empty: it has no bytes.")
+    limits = sandbox.Limits(
+        settings.max_pixels, seconds, settings.max_seconds, settings.max_decode_mib
+    )
+    picture = sandbox.decode(upload.data, target, limits, raw=raw)
+    return images.prepare(picture, target, raw=raw)
+
+
+def usable(picture: Prepared | RequestError) -> Prepared:
+    """`picture`, if it is none that cannot be used: that is raised."""
+    if isinstance(picture, RequestError):
+        raise picture
+    return picture
 
 
 def _too_much_work(settings: Settings) -> RequestError:
@@ -123,11 +198,9 @@ def _locate(error: RequestError, index: int, upload: Upload, count: int) -> Requ
     )
 
 
-def prediction_of(
-    model: Model, outcome: Outcome, index: int, upload: Upload, steps: tuple[str, ...], top: int
-) -> Prediction:
-    """What `model` says about the image at `index` of those that `outcome` is of."""
-    labels, probabilities = model.card.labels, outcome.probabilities[index]
+def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Prediction:
+    """What `model` says about an image, with the `top` most probable classes."""
+    labels, probabilities = model.card.labels, seen.outcome.probabilities[0]
     candidates: list[Candidate] = [
         {
             "label": labels[best],
@@ -140,9 +213,36 @@ def prediction_of(
         "label": candidates[0]["label"],
         "probability": candidates[0]["probability"],
         "top": candidates,
-        "in_distribution": bool(outcome.in_distribution[index]),
-        "preprocessing": list(steps),
+        "in_distribution": bool(seen.outcome.in_distribution[0]),
+        "preprocessing": list(seen.reading.steps),
     }
+    if warnings := warnings_of(seen):
+        prediction["warnings"] = warnings
     if upload.filename:
         prediction["filename"] = upload.filename
     return prediction
+
+
+def warnings_of(seen: Seen) -> list[str]:
+    """What makes an answer about `seen` doubtful."""
+    return [f"several marks: {len(seen.marks)}"] if seen.marks else []
+
+
+def _failure(error: RequestError, upload: Upload) -> Failure:
+    failure: Failure = {"error": error.body()}
+    if upload.filename:
+        failure["filename"] = upload.filename
+    return failure
+
+
+def _read_digits(model: Model, seen: Seen) -> Digits:
+    """The digits that stand side by side, or the only one."""
+    outcome = seen.outcome
+    if seen.marks:
+        pixels = np.stack([mark.pixels for mark in seen.marks])
+        outcome = infer(model.network, pixels, model.card.calibration)
+    best = outcome.probabilities.argmax(axis=1)
+    return {
+        "text": "".join(model.card.labels[index] for index in best),
+        "probabilities": [round(float(p), 6) for p in outcome.probabilities.max(axis=1)],
+    }

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.catalogue import Model, load_catalogue
-from app.classification import decode_and_prepare
+from app.classification import prepare_each, usable
 from app.errors import RequestError
-from app.inference import BATCH, infer
+from app.inference import BATCH
 from app.logs import escape_commands
+from app.readings import Prepared
+from app.recognition import recognise
 from app.settings import MEBIBYTE, Settings, StartError
 from app.uploads import Upload
 from models.terminal import ArgumentParser, one_line, say
@@ -97,7 +96,7 @@ class Picture:
     """A file that could be read, ready for the network."""
 
     name: str
-    pixels: NDArray[np.float32]  # (height, width, channels) in 0..1
+    prepared: Prepared
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,23 +195,23 @@ def _read(folder: Path, name: str, model: Model, settings: Settings) -> Picture:
         data = path.read_bytes()
     except OSError as error:
         raise RequestError(400, "unreadable", f"{error.strerror}.") from error
-    (pixels,), _ = decode_and_prepare([Upload(data, None)], model.card.input, settings, raw=False)
-    return Picture(name, pixels)
+    (picture,) = prepare_each([Upload(data, None)], model.card.input, settings, raw=False)
+    return Picture(name, usable(picture))
 
 
 def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
     if not pictures:
         return
-    outcome = infer(
-        model.network, np.stack([each.pixels for each in pictures]), model.card.calibration
-    )
-    for place, picture in enumerate(pictures):
-        best = int(outcome.probabilities[place].argmax())
+    prepared = [each.prepared for each in pictures]
+    found = recognise(model.network, model.card.calibration, prepared)
+    for picture, seen in zip(pictures, found, strict=True):
+        probabilities = seen.outcome.probabilities[0]
+        best = int(probabilities.argmax())
         yield (
             plain(_printable(picture.name)),
             plain(model.card.labels[best]),
-            f"{outcome.probabilities[place, best]:.6f}",
-            str(bool(outcome.in_distribution[place])).lower(),
+            f"{probabilities[best]:.6f}",
+            str(bool(seen.outcome.in_distribution[0])).lower(),
             model.card.name,
             str(model.card.version),
         )

@@ -4,8 +4,9 @@ import time
 from typing import NotRequired, TypedDict
 
 from app.catalogue import Model
-from app.classification import Prediction, decode_and_prepare, prediction_of
+from app.classification import Prediction, prediction_of, prepare_each, usable
 from app.inference import infer
+from app.recognition import recognise
 from app.records import note_answer
 from app.settings import Settings
 from app.uploads import Upload
@@ -43,23 +44,24 @@ def compare(
     """
     models = [model for model in models if not model.problem] or models
     targets = dict.fromkeys(model.card.input for model in models)  # mostly one
-    prepared = {
-        target: decode_and_prepare([upload], target, settings, raw=raw) for target in targets
+    pictures = {
+        target: usable(*prepare_each([upload], target, settings, raw=raw)) for target in targets
     }
     results: list[Result] = []
     for model in models:
-        pixels, (steps,) = prepared[model.card.input]
-        network, card = model.network, model.card  # opened, if need be, before the clock starts
+        card, picture = model.card, pictures[model.card.input]
+        network = model.network  # opened, if need be, before the clock starts
+        (seen,) = recognise(network, card.calibration, [picture])
         started = time.perf_counter()
-        outcome = infer(network, pixels, card.calibration)
+        infer(network, seen.reading.pixels[None], card.calibration)
         seconds = time.perf_counter() - started
-        note_answer(model, outcome)
+        note_answer(model, seen.outcome)
         result: Result = {
             "architecture": card.architecture,
             "model": card.name,
             "rule": card.rule,
             "version": card.version,
-            "prediction": prediction_of(model, outcome, 0, upload, steps, top),
+            "prediction": prediction_of(model, seen, upload, top),
             "milliseconds": round(1000 * seconds, 3),
         }
         if card.test:

@@ -10,14 +10,14 @@ a probability of 0.9999 hardly moves whatever is hidden.
 import io
 import time
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.catalogue import Model
-from app.classification import decode_and_prepare
+from app.classification import recognise_each, warnings_of
 from app.errors import RequestError
 from app.inference import BATCH, Network, interpret
 from app.prepared import as_image, png_text
@@ -51,9 +51,10 @@ class Answer(TypedDict):
     preprocessing: list[str]
     method: str
     unit: str
-    evaluations: int  # how often the network was asked
+    evaluations: int  # how often the network was asked: about the whole, and each patch hidden
     heat: list[list[float]]  # (height, width): bits that go where this is hidden, three decimals
     prepared: str  # PNG in base64: the image that the network saw
+    warnings: NotRequired[list[str]]  # what makes the answer doubtful
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def explain(
     `explanation_too_slow` where the network needs more than `settings.max_seconds`.
     """
     card = model.card
-    (pixels,), (steps,) = decode_and_prepare([upload], card.input, settings, raw=raw)
+    (seen,) = recognise_each(model, [upload], settings, raw=raw)
+    pixels, steps = seen.reading.pixels, seen.reading.steps
     logits = model.network(pixels[None])
     probabilities = interpret(logits, card.calibration).probabilities[0]
     index = int(probabilities.argmax()) if label is None else _index(label, card.labels)
@@ -97,6 +99,8 @@ def explain(
         "heat": [[round(float(value), 3) for value in row] for row in heat],
         "prepared": png_text(pixels),
     }
+    if warnings := warnings_of(seen):
+        answer["warnings"] = warnings
     return Explanation(answer, pixels, heat)
 
 

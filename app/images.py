@@ -22,7 +22,9 @@ from PIL import AvifImagePlugin, Image, TiffImagePlugin, WebPImagePlugin
 
 from app import preparation
 from app.errors import RequestError
-from app.pixels import reduced
+from app.pixels import reduced, turned_size
+from app.preparation import OWN_SIZE, Reading
+from app.readings import Prepared, looked_at, read
 from app.records import timed
 from app.structure import bytes_per_pixel, check_structure, webp_size
 from models.cards import ImageInput
@@ -108,14 +110,6 @@ class Picture:
     pixels: NDArray[np.float32] | None = None  # (height, width, channels), 0..1: prepared already
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A picture as the network takes it, and what was done to make it so."""
-
-    pixels: NDArray[np.float32]  # (height, width, channels), 0..1
-    steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
-
-
 def decode(
     data: bytes,
     *,
@@ -175,6 +169,9 @@ def _read(kind: str, data: bytes, max_pixels: int, smallest: tuple[int, int]) ->
     # JPEG's way to decode fewer pixels; nothing at all for other formats.
     image.draft(None, (OVERSIZE * smallest[1], OVERSIZE * smallest[0]))
     image.load()
+    image.info.pop(OWN_SIZE, None)  # a text of the file's may bear the name
+    if image.size != size:
+        image.info[OWN_SIZE] = size
     if image.mode == "LAB":
         raise RequestError(
             400, "unreadable_image", "Colours in CIELAB are not read here. Save it as RGB."
@@ -209,27 +206,28 @@ def made_small(picture: Picture, target: ImageInput, *, raw: bool) -> Picture:
     if min(picture.size) < SMALLEST_SIDE:
         return Picture(Image.new("L", (1, 1)), picture.size)  # it will be refused
     if raw:
-        pixels, steps = preparation.raw(picture.image, target)
-        return Picture(Image.new("L", (1, 1)), picture.size, tuple(steps), pixels)
+        return _finished(picture, preparation.raw(picture.image, target))
     turn = _turn(picture.image)
-    turned = [TURNED] if turn is not None else []
-    if target.style in preparation.LOOK_AT_ALL:
-        image = picture.image if turn is None else picture.image.transpose(turn)
-        pixels, steps = preparation.STYLES[target.style](image, target)
-        return Picture(Image.new("L", (1, 1)), picture.size, (*turned, *steps), pixels)
-    image = reduced(picture.image, preparation.looked_at(target), turn)
-    return Picture(image, picture.size, tuple(turned))
+    turned = () if turn is None else (TURNED,)
+    if target.style == "photo":  # every pixel of which counts
+        image = picture.image if turn is None else _upright(picture.image, turn)
+        return _finished(picture, preparation.photo(image, target).after(turned))
+    return Picture(reduced(picture.image, looked_at(target), turn), picture.size, turned)
+
+
+def _finished(picture: Picture, reading: Reading) -> Picture:
+    return Picture(Image.new("L", (1, 1)), picture.size, reading.steps, reading.pixels)
 
 
 @timed("prepare")
 def prepare(picture: Picture, target: ImageInput, *, raw: bool = False) -> Prepared:
-    """`picture` as the network of `target` takes it: (height, width, channels) in 0..1.
+    """`picture` as the network of `target` takes it, and how else it may be read.
 
     The normalisation with mean and standard deviation is a layer of the network and not done
     here. `raw` leaves all cleverness out: colours are converted, the size is forced, and that is
     all; not even the EXIF orientation or transparency is looked at.
 
-    Raises RequestError 422: `image_too_small`, and `no_content` where nothing is to be seen.
+    Raises RequestError 422: `image_too_small`, and `no_content` where no reading shows anything.
     """
     if min(picture.size) < SMALLEST_SIDE:
         width, height = picture.size
@@ -242,17 +240,14 @@ def prepare(picture: Picture, target: ImageInput, *, raw: bool = False) -> Prepa
             height=height,
         )
     if picture.pixels is not None:
-        return Prepared(picture.pixels, picture.steps)
+        return Prepared(Reading(picture.pixels, picture.steps))
     image = picture.image
     if raw:
-        pixels, steps = preparation.raw(image, target)
-        return Prepared(pixels, tuple(steps))
-    turn = _turn(image)
-    turned = picture.steps
+        return Prepared(preparation.raw(image, target))
+    turn, steps = _turn(image), picture.steps
     if turn is not None:
-        image, turned = image.transpose(turn), (*turned, TURNED)
-    pixels, steps = preparation.STYLES[target.style](image, target)
-    return Prepared(pixels, (*turned, *steps))
+        image, steps = _upright(image, turn), (*steps, TURNED)
+    return read(image, target, steps)
 
 
 def _recognise(data: bytes) -> str:
@@ -305,3 +300,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     with contextlib.suppress(*UNREADABLE):  # a picture with broken metadata is still a picture
         orientation = image.getexif().get(ORIENTATION)
     return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _upright(image: Image.Image, turn: Image.Transpose) -> Image.Image:
+    """`image` turned, and with it the size that its file has."""
+    upright = image.transpose(turn)
+    if OWN_SIZE in image.info:
+        upright.info[OWN_SIZE] = turned_size(image.info[OWN_SIZE], turn)
+    return upright

@@ -31,6 +31,21 @@ class Outcome:
     energy: NDArray[np.float64]  # (N,), the energy score: the higher, the more familiar
     in_distribution: NDArray[np.bool_]  # (N,)
 
+    def of(self, rows: slice) -> Outcome:
+        """The outcome of the images in `rows` alone."""
+        return Outcome(self.probabilities[rows], self.energy[rows], self.in_distribution[rows])
+
+
+def join(outcomes: list[Outcome]) -> Outcome:
+    """One outcome of the images of `outcomes`, of which there is at least one, in their order."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    return Outcome(
+        np.concatenate([one.probabilities for one in outcomes]),
+        np.concatenate([one.energy for one in outcomes]),
+        np.concatenate([one.in_distribution for one in outcomes]),
+    )
+
 
 # Images that a network is given at once: more are no faster, and all need room for activations.
 BATCH = 16

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.ink import Floats, box
+from app.grids import Floats, box
 
 # A large picture is converted in strips of so many pixels: a whole copy, or two, of 50 megapixels
 # would take a few hundred MiB.
@@ -30,7 +30,7 @@ def reduced(image: Image.Image, longest: int, turn: Image.Transpose | None = Non
         image = plain(image if turn is None else image.transpose(turn))
         return image.reduce(factor) if factor > 1 else image
     white = _white(image)
-    whole = (0, 0, *_turned_size(image.size, turn))
+    whole = (0, 0, *turned_size(image.size, turn))
     return _reduce_in_strips(image, factor, factor, whole, lambda strip: plain(strip, white), turn)
 
 
@@ -111,7 +111,8 @@ _ROWS = {
 }
 
 
-def _turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+def turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+    """Return the (width, height) that a picture of `size` has once it is turned."""
     return size[::-1] if _ROWS[turn][0] else size
 
 

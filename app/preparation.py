@@ -1,46 +1,63 @@
-"""How pictures of each style are prepared: `STYLES` names them as model cards do.
+"""How pictures of each style are prepared: the network's array, with words for what was done.
 
-Each function takes an upright picture and gives the network's array with words for what it did.
 Digits follow LeCun, Cortes and Burges' description of MNIST, garments Xiao, Rasul and Vollgraf's
-of Fashion-MNIST (2017); a picture that already is as in the data set passes unchanged.
+of Fashion-MNIST (2017). app/unchanged.py knows the pictures that are so already.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from app.ink import Floats, Ink, box, find_ink, luma
-from app.pixels import eight_bits, grey_bytes, has_alpha, on_paper, opaque, scaled, to_array, unit
-from models.cards import ImageInput, Style
+from app.grids import Floats, box, luma
+from app.ink import Ink, find_ink
+from app.marks import Marks, side_by_side
+from app.papers import Paper
+from app.pixels import eight_bits, has_alpha, opaque, scaled, to_array
+from models.cards import ImageInput
 
 Steps = list[str]
-
-# Looking for content happens at no more than this many times the network's size.
-WORKING = 12
-
-# Styles that look at every pixel of a picture of any size.
-LOOK_AT_ALL: tuple[Style, ...] = ("photo",)
 
 # MNIST's digits fill 20 of 28 pixels, and their strokes are 2 to 3 of the 20 wide.
 DIGIT_SHARE = 20 / 28
 THINNEST, THICKEST = 0.09, 0.21  # shares of the longer side
+
+# Ink that fills more than this share of its box may be the ground of something else.
+BLOCK = 0.6
 
 # A photograph gives at most this share of its longer side to become square ...
 MOST_CROPPED = 0.25
 # ... and what is left is squeezed by at most this much; panoramas are cropped further.
 MOST_SQUEEZED = 4 / 3
 
+# A picture's info under this name is the (width, height) that its file has, where fewer pixels
+# were decoded.
+OWN_SIZE = "own size"
+
 UNCHANGED = "already as in the data set: unchanged"
+UNFRAMED = "removed the frame around it"
 INVERTED = "inverted (dark ink on light paper)"
 
 
-def looked_at(target: ImageInput) -> int:
-    """The most pixels a side that a style other than those of LOOK_AT_ALL looks at."""
-    return WORKING * max(target.width, target.height)
+@dataclass(frozen=True)
+class Reading:
+    """A picture as a network takes it, and what was done to make it so."""
+
+    pixels: Floats  # (height, width, channels) in 0..1
+    steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
+    doubtful: bool = False  # what was taken for content may be something else
+    marks: tuple[Reading, ...] = ()  # of several digits side by side each, from left to right
+
+    def after(self, steps: Iterable[str]) -> Reading:
+        """The same, where `steps` were done before."""
+        before = tuple(steps)
+        return Reading(self.pixels, before + self.steps, self.doubtful, self.marks)
 
 
-def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+def raw(image: Image.Image, target: ImageInput) -> Reading:
     """Colours converted and the size forced; nothing else."""
     steps: Steps = []
     mode = "L" if target.channels == 1 else "RGB"
@@ -52,56 +69,57 @@ def raw(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     if image.size != (target.width, target.height):
         image = image.resize((target.width, target.height), Image.Resampling.BILINEAR)
         steps.append(f"resized to {target.width}x{target.height}")
-    return to_array(image), steps
+    return Reading(to_array(image), tuple(steps))
 
 
-def digit(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
     """Light ink on black: the digit's longer side on 20 of 28 pixels, centred by its mass."""
-    if image.size == (target.width, target.height):
-        exact = _as_in_mnist(image)
-        if exact is not None:
-            return exact
-    pixels, steps = on_paper(image, looked_at(target))
-    ink = find_ink(pixels, tidy=True)
-    steps += _ink_steps(ink)
-    strength = ink.strength[box(ink.strength > 0.25)]
-    steps.append("cropped to the ink")
-    strength, changed = _adjust_pen(strength)
-    steps += changed
+    ink = find_ink(pixels, paper, tidy=True, floor=floor)
+    alone = ink.strength[box(ink.strength > 0.25)]
+    reading = _written(alone, target)
+    marks = each_digit(ink.strength, ink.marks, target) if ink.marks else ()
+    return Reading(reading.pixels, (*_ink_steps(ink), *reading.steps), _is_a_block(alone), marks)
+
+
+def _written(ink: Floats, target: ImageInput) -> Reading:
+    """The digit that `ink` (height, width) writes, cropped to it."""
+    strength, changed = _adjust_pen(ink)
     room = round(DIGIT_SHARE * min(target.width, target.height))
-    small = _fit_into(strength, room)
-    steps.append(f"scaled to fit {room}x{room}")
-    rows, columns = np.arange(small.shape[0]), np.arange(small.shape[1])
-    mass = small.sum()
-    middle = (small.sum(1) @ rows) / mass, (small.sum(0) @ columns) / mass
-    canvas = _place(small, middle, target)
-    steps.append(f"centred by mass in {target.width}x{target.height}")
-    return canvas, steps
+    canvas = _centre_mass(_fit_into(strength, room), target)
+    size = f"{target.width}x{target.height}"
+    scaled = f"scaled to fit {room}x{room}"
+    return Reading(canvas, ("cropped to the ink", *changed, scaled, f"centred by mass in {size}"))
 
 
-def garment(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
-    """Light cloth on black: trimmed, the longer side on all 28 pixels, centred."""
-    if image.size == (target.width, target.height):
-        exact = _as_in_fashion_mnist(image)
-        if exact is not None:
-            return exact
-    pixels, steps = on_paper(image, looked_at(target))
+def each_digit(ink: Floats, marks: Marks, target: ImageInput) -> tuple[Reading, ...]:
+    """The digits that stand side by side, from left to right; empty where there is one."""
+    digits = [np.where(marks.around(chosen), ink, 0) for chosen in side_by_side(marks)]
+    return tuple(
+        _written(alone[box(alone > 0.25)], target) for alone in digits if (alone > 0.25).any()
+    )
+
+
+def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
+    """The garment that lies on `paper`, with its own shades."""
     # A sandal is many marks, and none of them dust.
-    ink = find_ink(pixels, tidy=False)
-    steps += _ink_steps(ink)
+    ink = find_ink(pixels, paper, tidy=False, floor=floor)
     where = box(ink.strength > 0.05)  # the authors' threshold
     # The cloth keeps its own shades: how light it is, counted from the paper it lies on.
-    light, paper = luma(pixels), ink.paper
-    cloth = (paper - light) / (paper + 1e-3) if ink.dark else (light - paper) / (1.001 - paper)
+    light, ground = luma(pixels), ink.paper
+    cloth = (ground - light) / (ground + 1e-3) if ink.dark else (light - ground) / (1.001 - ground)
     cloth = np.where(ink.strength > 0, np.clip(cloth, 0, 1), 0).astype(np.float32)[where]
-    steps.append("cropped to the object")
     small = _fit_into(cloth, min(target.width, target.height), peak=False)
-    steps.append(f"scaled to fit {target.width}x{target.height}")
-    middle = small.shape[0] / 2, small.shape[1] / 2
-    return _place(small, middle, target), [*steps, "centred"]
+    canvas = _place(small, (small.shape[0] / 2, small.shape[1] / 2), target)
+    steps = (
+        *_ink_steps(ink),
+        "cropped to the object",
+        f"scaled to fit {target.width}x{target.height}",
+        "centred",
+    )
+    return Reading(canvas, steps)
 
 
-def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
+def photo(image: Image.Image, target: ImageInput) -> Reading:
     """A colour photograph made square: cropped around the middle a little, squeezed for the rest.
 
     The data sets' own pictures were made so that objects fill the frame, hence no borders.
@@ -110,21 +128,17 @@ def photo(image: Image.Image, target: ImageInput) -> tuple[Floats, Steps]:
     mode = "L" if target.channels == 1 else "RGB"
     size = target.width, target.height
     if image.size == size:
-        return to_array(opaque(image, mode)), [*steps, UNCHANGED]
+        return Reading(to_array(opaque(image, mode)), (*steps, UNCHANGED))
     across = min(image.width, _kept(image.width, image.height * size[0] / size[1]))
     down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
     left, top = (image.width - across) / 2, (image.height - down) / 2
     if (across, down) != image.size:
-        steps.append(f"cropped to the middle {round(across)}x{round(down)}")
+        # In the picture's own pixels, of which a large JPEG is read at a part.
+        own = image.info.get(OWN_SIZE, image.size)
+        wide, tall = own[0] * across / image.width, own[1] * down / image.height
+        steps.append(f"cropped to the middle {round(wide)}x{round(tall)}")
     image = scaled(image, mode, size, (left, top, left + across, top + down))
-    return to_array(image), [*steps, f"resized to {size[0]}x{size[1]}"]
-
-
-STYLES: dict[Style, Callable[[Image.Image, ImageInput], tuple[Floats, Steps]]] = {
-    "digit": digit,
-    "garment": garment,
-    "photo": photo,
-}
+    return Reading(to_array(image), (*steps, f"resized to {size[0]}x{size[1]}"))
 
 
 def _kept(side: int, square: float) -> float:
@@ -132,54 +146,9 @@ def _kept(side: int, square: float) -> float:
     return min(max(square, (1 - MOST_CROPPED) * side), MOST_SQUEEZED * square)
 
 
-def _as_in_mnist(image: Image.Image) -> tuple[Floats, Steps] | None:
-    """A picture of the network's size with a centred light digit, or its negative, as it is.
-
-    Every one of MNIST's 70,000 images is known by this. It works on bytes: most requests pass here.
-    """
-    grey = grey_bytes(image)
-    if grey is None:
-        return None
-    edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
-    light = np.count_nonzero(edge > 127) > edge.size / 2
-    if light:
-        grey, edge = 255 - grey, 255 - edge
-    # Some hundred of MNIST's own digits touch the edge, by a few pixels.
-    if np.count_nonzero(edge > 33) > 8:
-        return None
-    height, width = grey.shape
-    rows, columns = np.flatnonzero(grey.max(1) > 33), np.flatnonzero(grey.max(0) > 33)
-    if not len(rows) or grey.max() < 128:
-        return None
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    if not 0.45 * height < longest < 0.85 * height:
-        return None
-    down, across = grey.sum(1, dtype=np.int64), grey.sum(0, dtype=np.int64)
-    y = np.arange(height).dot(down) / down.sum() - height / 2
-    x = np.arange(width).dot(across) / down.sum() - width / 2
-    if abs(x) > 0.8 or abs(y) > 0.8:
-        return None
-    return unit(grey), [INVERTED, UNCHANGED] if light else [UNCHANGED]
-
-
-def _as_in_fashion_mnist(image: Image.Image) -> tuple[Floats, Steps] | None:
-    """A picture of the network's size that a garment fills, on black or white, as it is."""
-    grey = grey_bytes(image)
-    if grey is None:
-        return None
-    corners = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
-    light = corners[1] > 38 and corners[2] > 217  # a sleeve may lie in two of them
-    if light:
-        grey = 255 - grey
-    elif corners[1] > 38:
-        return None
-    rows, columns = np.flatnonzero(grey.max(1)), np.flatnonzero(grey.max(0))
-    if grey.max() < 13:
-        return None
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    if longest < min(grey.shape) - 2:
-        return None
-    return unit(grey), [INVERTED, UNCHANGED] if light else [UNCHANGED]
+def _is_a_block(ink: Floats) -> bool:
+    """Whether cropped `ink` fills its box as a sheet of paper does, and no digit."""
+    return bool(ink.mean() > BLOCK and min(ink.shape) > 0.4 * max(ink.shape))
 
 
 def _ink_steps(ink: Ink) -> Steps:
@@ -235,6 +204,13 @@ def _resize(ink: Floats, scale: float) -> Floats:
     size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
     small = Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)
     return np.clip(np.asarray(small, np.float32), 0, 1)
+
+
+def _centre_mass(small: Floats, target: ImageInput) -> Floats:
+    """`small` on black, with its centre of mass in the middle."""
+    rows, columns = np.arange(small.shape[0]), np.arange(small.shape[1])
+    mass = small.sum()
+    return _place(small, (small.sum(1) @ rows / mass, small.sum(0) @ columns / mass), target)
 
 
 def _place(small: Floats, middle: tuple[float, float], target: ImageInput) -> Floats:

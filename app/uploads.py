@@ -28,6 +28,7 @@ class Upload:
 
     data: bytes
     filename: str | None  # as the caller wrote it, cut: for messages and answers only
+    problem: RequestError | None = None  # why `data` could not be read; it is empty then
 
 
 @timed("read")
@@ -49,10 +50,6 @@ def read_uploads(
             400, "missing_image", f"There is no image in the request. {_how(request)}"
         )
     check_number(len(uploads), max_images)
-    for index, upload in enumerate(uploads):
-        if not upload.data:
-            message = f"{describe(index, upload, len(uploads))} is empty: it has no bytes."
-            raise RequestError(400, "empty_file", message, **place(index, upload))
     return uploads
 
 
@@ -146,19 +143,20 @@ def _read_json(body: bytes, max_images: int) -> list[Upload]:
         case _:
             raise RequestError(400, "bad_json", f"The JSON is not of the known form. {_JSON}")
     check_number(len(texts), max_images)  # before they are decoded
-    return [_from_base64(text, index) for index, text in enumerate(texts)]
+    return [_from_base64(text) for text in texts]
 
 
-def _from_base64(text: Any, index: int) -> Upload:
+def _from_base64(text: Any) -> Upload:
     if not isinstance(text, str):
-        raise RequestError(400, "bad_base64", f"Image {index + 1} is not a string. {_JSON}")
+        problem = RequestError(400, "bad_base64", f"The image is not a string. {_JSON}")
+        return Upload(b"", None, problem)
     encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
         # Line breaks are what command-line encoders add; anything else that is foreign is refused.
         data = base64.b64decode("".join(encoded.split()), validate=True)
     except ValueError as error:
-        message = f"Image {index + 1} is not base64 ({error}). {_JSON}"
-        raise RequestError(400, "bad_base64", message, index=index) from error
+        message = f"The image is not base64 ({error}). {_JSON}"
+        return Upload(b"", None, RequestError(400, "bad_base64", message))
     return Upload(data, None)
 
 

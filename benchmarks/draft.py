@@ -65,7 +65,7 @@ def main() -> None:
                 jpeg, max_pixels=50_000_000, smallest=(target.height, target.width)
             )
             seconds[name].append(time.thread_time() - started)
-            pixels = images.prepare(picture, target).pixels[None]
+            pixels = images.prepare(picture, target).first.pixels[None]
             outcome = infer(model.network, pixels, model.card.calibration)
             said[name].append(int(outcome.probabilities[0].argmax()))
     for name in oversizes:

@@ -24,7 +24,7 @@ from flask import Flask
 from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
-from app import classification, create_app, images, sandbox
+from app import classification, create_app, images, recognition, sandbox
 from app.api import classify
 from app.catalogue import load_catalogue
 from app.settings import Settings
@@ -44,7 +44,9 @@ def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
         picture = Image.fromarray(noise.astype(np.uint8))
     else:
         seven = images.decode(SAMPLE.read_bytes(), max_pixels=10**7, smallest=(28, 28))
-        picture = Image.fromarray((images.prepare(seven, target).pixels[..., 0] * 255).astype("u1"))
+        picture = Image.fromarray(
+            (images.prepare(seven, target).first.pixels[..., 0] * 255).astype("u1")
+        )
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
@@ -94,7 +96,8 @@ class Clock:
             (classify, "read_uploads", "read"),
             (sandbox, "decode", "decode"),
             (images, "prepare", "prepare"),
-            (classification, "infer", "infer"),
+            (recognition, "_all", "prepare"),
+            (recognition, "infer", "infer"),
             (classification, "prediction_of", "answer"),
             (classify, "answer", "answer"),
         ):

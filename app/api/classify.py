@@ -45,6 +45,8 @@ class Classifier(Resource):
                 top=options.top,
                 raw=options.raw,
                 prepared=options.prepared,
+                partial=options.partial,
+                several=options.several,
             )
         )
 
@@ -161,7 +163,12 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
         ),
         "params": describe_classification(endpoint),
         "responses": schemas.responses(
-            {200: ("One prediction for each image, in their order.", schemas.classification)},
+            {
+                200: (
+                    "One prediction for each image, in their order (or its error: `partial`).",
+                    schemas.classification,
+                )
+            },
             *schemas.CLASSIFICATION_ERRORS,
         ),
     }

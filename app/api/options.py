@@ -15,7 +15,7 @@ from models.cards import MOST_VERSION
 DEFAULT_TOP = 3
 CHOICE = ("rule", "version")
 OPTIONS = ("top", "preprocess", "sample")
-CLASSIFICATION = (*CHOICE, *OPTIONS, "prepared")
+CLASSIFICATION = (*CHOICE, *OPTIONS, "prepared", "partial", "digits")
 COMPARISON = ("rule", *OPTIONS)
 
 
@@ -26,6 +26,8 @@ class Options:
     top: int  # classes listed for each image
     raw: bool  # leave out the preparation that fits an image to the training data
     prepared: bool = False  # answer with the image that the network saw as well
+    partial: bool = False  # answer images that cannot be used with their errors, in their place
+    several: bool = False  # read the digits that stand side by side as well
 
 
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
@@ -34,13 +36,35 @@ def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
     if not query:  # most requests
         return Options(min(DEFAULT_TOP, classes), raw=False, prepared=False)
     top = _whole(query, "top", 1, classes) or min(DEFAULT_TOP, classes)
-    prepared = _one_of(query, "prepared", "false", "true") == "true"
-    return Options(top, raw=read_preprocess(query), prepared=prepared)
+    return Options(
+        top,
+        raw=read_preprocess(query),
+        prepared=_one_of(query, "prepared", "false", "true") == "true",
+        partial=_one_of(query, "partial", "false", "true") == "true",
+        several=_read_digits(query, models[0]),
+    )
 
 
 def read_preprocess(query: MultiDict[str, str]) -> bool:
     """Whether preparation is to be left out. Raises RequestError 400."""
     return _one_of(query, "preprocess", "auto", "raw") == "raw"
+
+
+def _read_digits(query: MultiDict[str, str], model: Model) -> bool:
+    """Whether several digits of an image are to be read. Raises RequestError 400."""
+    if "digits" not in query:
+        return False
+    if model.card.input.style != "digit":
+        message = f"digits: {model.card.endpoint} reads no digits. Leave this parameter out."
+        raise RequestError(400, "bad_parameter", message, parameter="digits")
+    if _one_of(query, "digits", "one", "several") == "one":
+        return False
+    if read_preprocess(query):
+        message = (
+            "digits: several are found by preparing the image, which preprocess=raw leaves out."
+        )
+        raise RequestError(400, "bad_parameter", message, parameter="digits")
+    return True
 
 
 def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
@@ -113,6 +137,30 @@ def describe_classification(endpoint: Endpoint) -> dict[str, Any]:
             "enum": ["false", "true"],
             "default": "false",
             "description": "Whether to answer with the image that the network really saw as well.",
+        },
+        "partial": {
+            "in": "query",
+            "type": "string",
+            "enum": ["false", "true"],
+            "default": "false",
+            "description": "Whether to answer 200 where an image cannot be used, with its error in "
+            'its place: `{"error": {"message": "...", "code": "not_an_image", "index": 1}}`. '
+            "Otherwise one such image refuses the request.",
+        },
+        **(_describe_digits() if endpoint.find().card.input.style == "digit" else {}),
+    }
+
+
+def _describe_digits() -> dict[str, Any]:
+    return {
+        "digits": {
+            "in": "query",
+            "type": "string",
+            "enum": ["one", "several"],
+            "default": "one",
+            "description": "`several` also reads the digits that stand side by side in an image, "
+            'from left to right: `"digits": {"text": "10", "probabilities": [0.999, 0.998]}`. '
+            "Digits that touch are one.",
         },
     }
 

@@ -1,5 +1,6 @@
 """What the answers look like, for Swagger. Nothing is marshalled through these models."""
 
+import copy
 from typing import Any
 
 from flask_restx import Model, fields
@@ -73,24 +74,68 @@ candidate = Model(
     },
 )
 
-prediction = Model(
-    "Prediction",
+digits = Model(
+    "Digits",
     {
-        "label": _text("The most probable class.", "7"),
-        "probability": _share("Calibrated: of 100 answers at 0.9, about 90 are right.", 0.998),
-        "top": _list(fields.Nested(candidate), "The most probable classes, best first."),
-        "in_distribution": fields.Boolean(
-            description="False where the image is unlike everything the model was trained on; "
-            "its label then means little.",
-            example=True,
-            required=True,
+        "text": _text("From left to right.", "10"),
+        "probabilities": _list(
+            fields.Float(min=0, max=1), "Of each digit, calibrated.", [0.999, 0.998]
         ),
-        "preprocessing": _list(
-            fields.String, "What was done to the image, in order.", ["inverted: dark on light"]
-        ),
-        "filename": fields.String(description="As the caller named it.", example="seven.png"),
-        "prepared": fields.String(
-            description="PNG in base64, the image that the network saw; with `prepared=true` only."
+    },
+)
+
+_WARNINGS = fields.List(
+    fields.String,
+    description="What makes the answer doubtful, where anything does: the image holds more digits "
+    "than one.",
+    example=["several marks: 2"],
+)
+
+_PREDICTION = {
+    "label": _text("The most probable class.", "7"),
+    "probability": _share("Calibrated: of 100 answers at 0.9, about 90 are right.", 0.998),
+    "top": _list(fields.Nested(candidate), "The most probable classes, best first."),
+    "in_distribution": fields.Boolean(
+        description="False where the image is unlike everything the model was trained on; "
+        "its label then means little.",
+        example=True,
+        required=True,
+    ),
+    "preprocessing": _list(
+        fields.String,
+        "What was done to the image, in order. Where it was read in several ways, the first "
+        "entry says which one was kept.",
+        ["inverted (dark ink on light paper)", "cropped to the ink"],
+    ),
+    "warnings": _WARNINGS,
+    "digits": fields.Nested(
+        digits,
+        description="The digits that stand side by side; with `digits=several` only.",
+        allow_null=False,
+    ),
+    "filename": fields.String(description="As the caller named it.", example="seven.png"),
+    "prepared": fields.String(
+        description="PNG in base64, the image that the network saw; with `prepared=true` only."
+    ),
+}
+prediction = Model("Prediction", _PREDICTION)
+
+
+def _optional(field: Any) -> Any:
+    optional = copy.copy(field)
+    optional.required = False
+    return optional
+
+
+# Swagger 2.0 cannot say "this or that": everything is optional here.
+outcome = Model(
+    "PredictionOrError",
+    {
+        **{name: _optional(field) for name, field in _PREDICTION.items()},
+        "error": fields.Nested(
+            error,
+            description="Why the image has no prediction; with `partial=true` only, and then there "
+            "is nothing else but `filename`.",
         ),
     },
 )
@@ -105,7 +150,10 @@ classification = Model(
     "Classification",
     {
         **_ANSWERING,
-        "predictions": _list(fields.Nested(prediction), "One for each image, in their order."),
+        "predictions": _list(
+            fields.Nested(outcome),
+            "One for each image, in their order: a prediction, or with `partial=true` an error.",
+        ),
     },
 )
 
@@ -141,7 +189,11 @@ explanation = Model(
         "preprocessing": _list(fields.String, "What was done to the image, in order."),
         "method": _text("How it was found.", "occlusion", enum=["occlusion"]),
         "unit": _text("Of the heat: log-odds to the base 2.", "bits", enum=["bits"]),
-        "evaluations": _whole("How often the network was asked.", 290, min=1),
+        "evaluations": _whole(
+            "How often the network was asked: about the whole, and with each patch hidden.",
+            290,
+            min=1,
+        ),
         "heat": _list(
             fields.List(fields.Float),
             "For each row of the network's image, each pixel: the evidence for the class that goes "
@@ -149,6 +201,7 @@ explanation = Model(
             [[0.0, 0.31], [0.12, 2.4]],
         ),
         "prepared": _text("PNG in base64: the image that the network saw.", "iVBORw0KGgo..."),
+        "warnings": _WARNINGS,
         "filename": fields.String(description="As the caller named it.", example="seven.png"),
     },
 )
@@ -479,7 +532,9 @@ _MODELS = (
     error,
     protocol_error,
     candidate,
+    digits,
     prediction,
+    outcome,
     classification,
     result,
     comparison,

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, request
-from numpy.typing import NDArray
 
 from app.api.answers import answer
 from app.catalogue import Catalogue, Model
-from app.classification import decode_and_prepare
+from app.classification import recognise_each
 from app.errors import RequestError, check_number
+from app.inference import Outcome, join
 from app.protocols.bodies import read_body, read_object
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, from_json, most_values, network_input
+from app.records import note_answer
 from app.settings import Settings
 from app.uploads import Upload
 
@@ -65,8 +66,8 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         if by_row == ("inputs" in content):
             raise _bad(f"Expected {EXPECTED}, and one of them only.")
         sent = content["instances"] if by_row else content["inputs"]
-        pixels = _pixels(sent, by_row, content.get("signature_name"), model, settings)
-        found = ask(model, pixels).probabilities.astype(np.float32).tolist()
+        outcome = _outcome(sent, by_row, content.get("signature_name"), model, settings)
+        found = outcome.probabilities.astype(np.float32).tolist()
         return answer({"predictions" if by_row else "outputs": found})
 
     return space
@@ -109,10 +110,8 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _pixels(
-    sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings
-) -> NDArray[np.float32]:
-    """What was sent by row or by column, as the network takes it. Raises RequestError."""
+def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings) -> Outcome:
+    """What `model` makes of what was sent by row or by column. Raises RequestError."""
     if signature == "":  # as the model's metadata and TensorFlow Serving's clients have it
         signature = None
     if signature is not None and signature not in list(INPUTS):
@@ -125,9 +124,9 @@ def _pixels(
         rows = [_unwrap(row, signature) for row in rows]
     signature = signature or _implied(rows)
     if signature == FILES:
-        return _prepare(rows, model, settings)
+        return _recognise(rows, model, settings)
     values = from_json(rows, None, "UINT8" if signature == BYTES else "FP64")
-    return network_input(values, model.card.input, settings.max_images)
+    return ask(model, network_input(values, model.card.input, settings.max_images))
 
 
 def _unwrap(value: Any, signature: str | None) -> Any:
@@ -154,13 +153,16 @@ def _implied(rows: list[Any]) -> str:
     return BYTES if whole else DEFAULT
 
 
-def _prepare(rows: list[Any], model: Model, settings: Settings) -> NDArray[np.float32]:
-    """Image files in base64, decoded and prepared."""
+def _recognise(rows: list[Any], model: Model, settings: Settings) -> Outcome:
+    """What `model` makes of image files in base64, as /api reads them."""
     if not rows:
         raise _bad(f"There is no image. {_HOW}")
     check_number(len(rows), settings.max_images)
     uploads = [Upload(_from_base64(row), None) for row in rows]
-    return decode_and_prepare(uploads, model.card.input, settings, raw=False)[0]
+    seen = recognise_each(model, uploads, settings, raw=False)
+    outcome = join([one.outcome for one in seen])
+    note_answer(model, outcome)
+    return outcome
 
 
 def _from_base64(row: Any) -> bytes:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw
 
 from app.catalogue import SAMPLES
 from scripts.draw_samples import TABLES
+from scripts.samples.digits import draw_digit
 from tests.app.asking import LENET, only_prediction, refused, send_many, upload
 
 
@@ -163,3 +164,140 @@ def test_the_image_that_the_network_saw_is_answered_where_it_is_asked_for(
         assert image.getpixel((0, 0)) == 0  # light on dark, as in the data set
     assert "prepared" not in only_prediction(upload(client, file=seven))
     refused(upload(client, f"{LENET}?prepared=yes", file=seven), 400, "bad_parameter")
+
+
+# Images that cannot be used, in their place -----------------------------------------------------
+
+
+def test_with_partial_an_error_stands_in_its_images_place(
+    client: FlaskClient, seven: bytes, blank: bytes
+) -> None:
+    files = [("a.png", seven), ("b.png", b"no picture"), ("c.png", blank), ("d.png", b"")]
+    files.append(("e.png", seven))
+    response = send_many(client, *files, url=f"{LENET}?partial=true")
+    assert response.status_code == 200
+    found = response.json["predictions"]
+    assert [entry["filename"] for entry in found] == [name for name, _ in files]
+    assert [entry.get("label") for entry in found] == ["7", None, None, None, "7"]
+    codes = [entry["error"]["code"] for entry in found[1:4]]
+    assert codes == ["not_an_image", "no_content", "empty_file"]
+    for entry in found[1:4]:
+        assert entry["error"]["message"]
+        assert "probability" not in entry
+
+
+def test_with_partial_bad_base64_spoils_no_other_image(client: FlaskClient, seven: bytes) -> None:
+    text = base64.b64encode(seven).decode()
+    sent = {"images": ["%%%", text, 7]}
+    first, second, third = client.post(f"{LENET}?partial=true", json=sent).json["predictions"]
+    assert first["error"]["code"] == third["error"]["code"] == "bad_base64"
+    assert second["label"] == "7"
+    error = refused(client.post(LENET, json=sent), 400, "bad_base64")
+    assert error["index"] == 0
+
+
+def test_with_partial_a_request_without_a_usable_image_is_answered(
+    client: FlaskClient, blank: bytes
+) -> None:
+    response = send_many(client, ("a.png", blank), ("b.png", blank), url=f"{LENET}?partial=true")
+    codes = [entry["error"]["code"] for entry in response.json["predictions"]]
+    assert codes == ["no_content", "no_content"]
+
+
+def test_without_partial_one_unusable_image_refuses_the_request(
+    client: FlaskClient, seven: bytes, blank: bytes
+) -> None:
+    for query in ("", "?partial=false"):
+        response = send_many(client, ("a.png", seven), ("b.png", blank), url=f"{LENET}{query}")
+        assert refused(response, 422, "no_content")["index"] == 1
+
+
+def test_partial_is_of_requests_that_may_hold_several_images(
+    client: FlaskClient, seven: bytes
+) -> None:
+    for url in ("/api/mnist/compare", f"{LENET}/explain"):
+        refused(upload(client, f"{url}?partial=true", file=seven), 400, "unknown_parameter")
+
+
+# Several digits ----------------------------------------------------------------------------------
+
+
+def digits(*each: int, gap: int = 20) -> bytes:
+    """A PNG of digits side by side, of a hand's own heights."""
+    drawn = [draw_digit(digit, (110, 140 - 12 * (place % 2))) for place, digit in enumerate(each)]
+    page = Image.new("RGB", (len(drawn) * (90 + gap) + 60, 180), "white")
+    for place, picture in enumerate(drawn):
+        ink = ImageChops.invert(picture.convert("L"))
+        page.paste("black", (30 + place * (90 + gap), 15), ink)
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("each", [(1, 0), (4, 2), (7, 3, 5), (2, 0, 2, 6)])
+def test_digits_side_by_side_are_warned_of_and_read_from_left_to_right(
+    client: FlaskClient, each: tuple[int, ...]
+) -> None:
+    warned = only_prediction(upload(client, file=digits(*each)))
+    assert warned["warnings"] == [f"several marks: {len(each)}"]
+    assert "digits" not in warned
+    read = only_prediction(upload(client, f"{LENET}?digits=several", file=digits(*each)))
+    assert read["digits"]["text"] == "".join(map(str, each))
+    assert len(read["digits"]["probabilities"]) == len(each)
+    assert all(0.5 < probability <= 1 for probability in read["digits"]["probabilities"])
+
+
+def test_one_digit_is_read_as_one(client: FlaskClient, seven: bytes) -> None:
+    prediction = only_prediction(upload(client, f"{LENET}?digits=several", file=seven))
+    assert "warnings" not in prediction
+    assert prediction["digits"] == {"text": "7", "probabilities": [prediction["probability"]]}
+
+
+def broken_strokes() -> dict[str, Image.Image]:
+    """Single digits of several marks: a five's bar apart, a dot above, strokes with gaps."""
+    five, seven, eight = (draw_digit(digit, (200, 200)) for digit in (5, 7, 8))
+    ImageDraw.Draw(five).line((60, 52, 80, 76), "white", 10)
+    ImageDraw.Draw(seven).line((20, 96, 180, 104), "white", 7)
+    ImageDraw.Draw(eight).line((20, 100, 180, 100), "white", 6)
+    dotted = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(dotted).line((100, 70, 98, 180), "black", 16)
+    ImageDraw.Draw(dotted).ellipse((88, 24, 116, 52), "black")
+    zero = draw_digit(0, (200, 200))
+    ImageDraw.Draw(zero).line((100, 10, 104, 190), "white", 7)
+    return {"bar": five, "seven": seven, "eight": eight, "dot": dotted, "halves": zero}
+
+
+@pytest.mark.parametrize("name", broken_strokes())
+def test_parts_of_one_digit_are_not_several(client: FlaskClient, name: str) -> None:
+    buffer = io.BytesIO()
+    broken_strokes()[name].save(buffer, "PNG")
+    assert "warnings" not in only_prediction(upload(client, file=buffer.getvalue()))
+
+
+def test_every_sample_digit_is_one(client: FlaskClient) -> None:
+    for name in client.get(LENET).json["samples"]:
+        assert "warnings" not in only_prediction(client.post(LENET, data={"sample": name})), name
+
+
+def test_several_digits_are_asked_of_networks_that_read_digits(
+    client: FlaskClient, seven: bytes
+) -> None:
+    error = refused(
+        upload(client, "/api/cifar10/lenet?digits=several", file=seven), 400, "bad_parameter"
+    )
+    assert error["parameter"] == "digits"
+    assert "reads no digits" in error["message"]
+    refused(upload(client, f"{LENET}?digits=3", file=seven), 400, "bad_parameter")
+    raw = upload(client, f"{LENET}?digits=several&preprocess=raw", file=seven)
+    refused(raw, 400, "bad_parameter")
+
+
+def test_the_documentation_shows_digits_where_they_are_read(client: FlaskClient) -> None:
+    paths = client.get("/swagger.json").json["paths"]
+
+    def names(path: str) -> set[str]:
+        return {each["name"] for each in paths[path]["post"]["parameters"]}
+
+    assert {"partial", "digits"} <= names(LENET)
+    assert "partial" in names("/api/cifar10/lenet")
+    assert "digits" not in names("/api/cifar10/lenet")

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from app.errors import RequestError
-from app.images import HEIC_IS_READ, Picture, Prepared, decode, prepare
+from app.images import HEIC_IS_READ, Picture, decode, prepare
+from app.preparation import Reading
 from models.cards import ImageInput
 from models.datasets import DATASETS
 from scripts.draw_samples import SAMPLES, TABLES
@@ -35,9 +36,9 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read(data: bytes, target: ImageInput = DIGIT, *, raw: bool = False) -> Prepared:
+def read(data: bytes, target: ImageInput = DIGIT, *, raw: bool = False) -> Reading:
     image = decode(data, max_pixels=LIMIT, smallest=(target.height, target.width))
-    return prepare(image, target, raw=raw)
+    return prepare(image, target, raw=raw).first
 
 
 def refusal(data: bytes, target: ImageInput = DIGIT, max_pixels: int = LIMIT) -> RequestError:
@@ -210,10 +211,10 @@ def broken(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def outcome(data: bytes, target: ImageInput, raw: bool) -> Prepared | RequestError:
+def outcome(data: bytes, target: ImageInput, raw: bool) -> Reading | RequestError:
     try:
         image = decode(data, max_pixels=1_000_000, smallest=(target.height, target.width))
-        return prepare(image, target, raw=raw)
+        return prepare(image, target, raw=raw).first
     except RequestError as error:
         return error
 
@@ -367,7 +368,7 @@ def test_every_training_image_and_its_negative_passes_exactly(
         expected = image.astype(np.float32) / np.float32(255)
         for sent in (image, 255 - image):
             picture = Picture(Image.fromarray(sent), sent.shape)
-            assert np.array_equal(prepare(picture, target).pixels[..., 0], expected)
+            assert np.array_equal(prepare(picture, target).first.pixels[..., 0], expected)
 
 
 def test_a_photo_of_the_right_size_passes_exactly() -> None:
@@ -426,6 +427,16 @@ def test_a_photo_loses_at_most_a_quarter_of_its_longer_side() -> None:
     prepared = read(encode(Image.fromarray(wide)), PHOTO)
     assert prepared.pixels.min() > 0.8
     assert "cropped to the middle 338x300" in prepared.steps
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpegs_crop_is_told_in_its_own_pixels(orientation: int) -> None:
+    """Fewer pixels are decoded."""
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    data = encode(Image.new("RGB", (3000, 2000), "teal"), "JPEG", exif=turned)
+    expected = "2250x2000" if orientation == 1 else "2000x2250"
+    assert f"cropped to the middle {expected}" in read(data, PHOTO).steps
 
 
 def test_a_photos_transparency_becomes_white() -> None:

@@ -38,7 +38,7 @@ def check() -> Check:
             sent = draw(digit)
             data = sent if isinstance(sent, bytes) else encode(sent, kind, **how)
             image = decode(data, max_pixels=50_000_000, smallest=(28, 28))
-            arrays.append(prepare(image, card.input).pixels)
+            arrays.append(prepare(image, card.input).first.pixels)
         (logits,) = session.run(None, {name: np.stack(arrays)})
         read = [card.labels[best] for best in logits.argmax(1)]
         assert read == [str(digit) for digit in range(10)]

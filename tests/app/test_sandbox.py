@@ -19,7 +19,8 @@ from PIL import Image
 
 from app import images, sandbox
 from app.errors import RequestError
-from app.images import HEIC_IS_READ, Picture, Prepared
+from app.images import HEIC_IS_READ, Picture
+from app.preparation import Reading
 from app.sandbox import Limits
 from app.structure import is_simple
 from models.cards import ImageInput
@@ -41,9 +42,9 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read(data: bytes, target: ImageInput = DIGIT, limits: Limits = USUAL, **how: bool) -> Prepared:
+def read(data: bytes, target: ImageInput = DIGIT, limits: Limits = USUAL, **how: bool) -> Reading:
     picture = sandbox.decode(data, target, limits, raw=how.get("raw", False))
-    return images.prepare(picture, target, **how)
+    return images.prepare(picture, target, **how).first
 
 
 def refusal(data: bytes, limits: Limits) -> RequestError:
@@ -307,7 +308,7 @@ def many_kinds() -> dict[str, bytes]:
 def told(picture: Picture, target: ImageInput, raw: bool) -> tuple[object, ...]:
     """What is made of a picture, or why nothing."""
     try:
-        prepared = images.prepare(picture, target, raw=raw)
+        prepared = images.prepare(picture, target, raw=raw).first
     except RequestError as error:
         return error.code, error.message
     return prepared.pixels.tobytes(), prepared.steps

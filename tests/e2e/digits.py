@@ -28,7 +28,7 @@ def as_bytes() -> NDArray[np.uint8]:
             decode((SAMPLES / f"{name}.png").read_bytes(), max_pixels=10**6, smallest=(28, 28)),
             target,
             raw=False,
-        ).pixels
+        ).first.pixels
         for name in NAMES
     ]
     return np.round(np.array(prepared) * 255).astype(np.uint8)

@@ -8,6 +8,9 @@ const AT_ONCE = 2;
 const MOST_ROWS = 1000; // in the page; the CSV has them all
 const COLUMNS = ["file", "label", "probability", "in_distribution", "model", "version", "error"];
 
+const remarks = ({ in_distribution: familiar, warnings = [] }) =>
+  [...(familiar ? [] : ["unlike the training data"]), ...warnings].join(", ");
+
 export class Batch {
   /** `network()` is the one that is chosen. */
   constructor(network) {
@@ -58,7 +61,7 @@ export class Batch {
       );
       const [seen] = answer.predictions;
       row = [file.name, seen.label, seen.probability, String(seen.in_distribution), answer.model, answer.version, ""];
-      this.#show(file, place, seen.label, sureness(seen.probability), seen.in_distribution ? "" : "unlike the training data");
+      this.#show(file, place, seen.label, sureness(seen.probability), remarks(seen));
     } catch (error) {
       if (error.name === "AbortError") return;
       row = [file.name, "", "", "", network.name, "", error.message];

@@ -107,13 +107,20 @@ function show(prediction) {
   setVerdict(label, `${sureness(prediction.probability)} sure`);
   bars.show(prediction.top);
   find("unlike").hidden = prediction.in_distribution;
+  say(find("warnings"), warned(prediction));
   find("steps").replaceChildren(...prediction.preprocessing.map((step) => element("li", {}, step)));
   draw(find("seen"), prediction.prepared);
   clearTimeout(reading);
   reading = setTimeout(() => {
-    const doubt = prediction.in_distribution ? "" : ` ${find("unlike").textContent.trim()}`;
+    const doubts = [prediction.in_distribution ? "" : find("unlike").textContent.trim(), warned(prediction)];
+    const doubt = doubts.filter(Boolean).map((text) => ` ${text}`).join("");
     find("said").textContent = `${label}, ${sureness(prediction.probability)} sure.${doubt}`;
   }, QUIET);
+}
+
+/** What the service warns of, for people; empty where it does not. */
+function warned({ warnings = [] }) {
+  return warnings.length ? `The picture holds ${warnings.join(", ")}. One digit was expected.` : "";
 }
 
 function fail(message) {
@@ -131,6 +138,7 @@ function rest() {
   bars.clear();
   say(find("problem"), "");
   find("unlike").hidden = true;
+  say(find("warnings"), "");
   find("said").textContent = "";
   find("timing").textContent = "\u00a0";
   find("steps").replaceChildren(element("li", { class: "none" }, "Nothing done yet"));

@@ -1,0 +1,79 @@
+"""Arrays that hold pictures: their types, and what looking for ink and paper has in common."""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def luma(pixels: Floats) -> Floats:
+    """The lightness of (..., channels) in 0..1, as television has it (ITU-R BT.601)."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels @ LUMA
+
+
+def margin(pixels: NDArray[Number]) -> NDArray[Number]:
+    """The outermost pixels of (height, width, ...), as (n, ...)."""
+    return np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]))
+
+
+def box(flags: Flags) -> tuple[slice, slice]:
+    """The rows and columns that hold all set `flags`; empty ones where none is."""
+    rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def length(vectors: Floats) -> Floats:
+    """The Euclidean length along the last axis, scaled so that black to white is 1."""
+    if vectors.shape[-1] == 1:
+        return np.abs(vectors[..., 0])
+    squares: Floats = np.einsum("...c,...c->...", vectors, vectors)
+    lengths: Floats = np.sqrt(squares / np.float32(vectors.shape[-1]))
+    return lengths
+
+
+def count_cells(flags: Flags, most: int) -> tuple[NDArray[np.int64], int]:
+    """How many of `flags` (height, width) are set in each cell of a grid, and a cell's side.
+
+    The grid has at most `most` cells a side.
+    """
+    height, width = flags.shape
+    step = max(1, -(-max(height, width) // most))
+    rows, columns = -(-height // step), -(-width // step)
+    cells = np.zeros((rows * step, columns * step), bool)
+    cells[:height, :width] = flags
+    return cells.reshape(rows, step, columns, step).sum((1, 3)), step
+
+
+def from_cells(cells: Flags, step: int, shape: tuple[int, ...]) -> Flags:
+    """The grid `cells` in pixels again: (height, width) as in `shape`."""
+    whole: Flags = cells.repeat(step, 0).repeat(step, 1)[: shape[0], : shape[1]]
+    return whole
+
+
+def label(cells: Flags) -> NDArray[np.int32]:
+    """Number the connected groups of set `cells` (eight neighbours) from 1; the others are 0."""
+    padded = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int32)
+    marks = padded[1:-1, 1:-1]
+    marks[cells] = np.arange(1, np.count_nonzero(cells) + 1)
+    leads_to = np.zeros(marks.max() + 1, np.int32)
+    first = marks[cells]
+    while True:
+        around = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+        around = np.maximum(np.maximum(around[:, :-2], around[:, 1:-1]), around[:, 2:])
+        # Each cell takes the largest number next to it, and follows where that one's cell went.
+        before = marks[cells]
+        leads_to[first] = around[cells]
+        after = leads_to[leads_to[around[cells]]]
+        marks[cells] = after
+        if np.array_equal(before, after):
+            numbers = np.unique(after)
+            marks[cells] = np.searchsorted(numbers, after) + 1
+            return marks
