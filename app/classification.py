@@ -148,37 +148,38 @@ def prepare_each(
     """
     left = float(settings.max_work)
     for index, upload in enumerate(uploads):
-        try:
-            if left <= 0:
-                raise _too_much_work(settings)
-            began = sandbox.work_done()
-            try:
-                prepared = _prepare(upload, target, settings, left, raw)
-            finally:
-                left -= sandbox.work_done() - began
-            yield prepared
-        except RequestError as error:
-            yield _locate(error, index, upload, len(uploads))
+        began = sandbox.work_done()
+        found = _prepare(upload, target, settings, left, raw)
+        left -= sandbox.work_done() - began
+        if isinstance(found, RequestError):
+            found = _locate(found, index, upload, len(uploads))
+        yield found
 
 
 def _prepare(
     upload: Upload, target: ImageInput, settings: Settings, seconds: float, raw: bool
-) -> Prepared:
+) -> Prepared | RequestError:
+    """`upload`, prepared in at most so many seconds of work, or why it cannot be used."""
+    if seconds <= 0:
+        return _too_much_work(settings)
     if upload.problem:
-        raise upload.problem
+        return upload.problem
     if not upload.data:
-        raise RequestError(400, "empty_file", "The file is empty: it has no bytes.")
+        return RequestError(400, "empty_file", "The file is empty: it has no bytes.")
     limits = sandbox.Limits(
         settings.max_pixels, seconds, settings.max_seconds, settings.max_decode_mib
     )
-    picture = sandbox.decode(upload.data, target, limits, raw=raw)
-    return images.prepare(picture, target, raw=raw)
+    try:
+        picture = sandbox.decode(upload.data, target, limits, raw=raw)
+        return images.prepare(picture, target, raw=raw)
+    except RequestError as error:
+        return error.again()
 
 
 def usable(picture: Prepared | RequestError) -> Prepared:
     """`picture`, if it is none that cannot be used: that is raised."""
     if isinstance(picture, RequestError):
-        raise picture
+        raise picture.again()
     return picture
 
 

@@ -27,6 +27,14 @@ class RequestError(Exception):
         """The answer's JSON."""
         return {"message": self.message, "code": self.code, **self.details}
 
+    def again(self) -> "RequestError":
+        """Return an equal error, to raise in place of one that is kept.
+
+        A raised error holds the frames that it passed, and with them the request's bytes; one that
+        is kept would hold them for as long, and more with each time that it is raised.
+        """
+        return RequestError(self.status, self.code, self.message, **self.details)
+
 
 def too_large(mebibytes: int) -> RequestError:
     """A request of more than so many MiB."""

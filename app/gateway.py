@@ -19,13 +19,13 @@ def parse(connection: Connection, cfg: Any) -> Any:
     try:
         request = next(get_parser(cfg, connection, connection.address))
     except (NoMoreData, StopIteration):
-        raise INCOMPLETE from None
+        raise INCOMPLETE.again() from None
     except UnsupportedTransferCoding:
-        raise CODED from None
+        raise CODED.again() from None
     if connection.chunked and _codings(request) - {"chunked", "identity"}:
-        raise CODED
+        raise CODED.again()
     if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
-        raise NO_HOST
+        raise NO_HOST.again()
     return request
 
 
@@ -46,7 +46,7 @@ def prepare(
         try:
             body = request.body.read()
         except NoMoreData:
-            raise INCOMPLETE from None
+            raise INCOMPLETE.again() from None
         connection.forget_request()
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)

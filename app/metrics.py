@@ -152,7 +152,7 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
         folder = os.environ.get(VARIABLE)
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         if not folder and request.environ.get("wsgi.multiprocess"):
-            raise _NOT_TOGETHER
+            raise _NOT_TOGETHER.again()
         if not folder:  # a single process, as in tests: it has all there is
             registry.register(REGISTRY)
             return Response(encode(registry), content_type=kind)
