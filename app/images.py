@@ -26,6 +26,7 @@ from app.pixels import reduced, turned_size
 from app.preparation import OWN_SIZE, Reading
 from app.readings import Prepared, looked_at, read
 from app.records import timed
+from app.settings import MEGAPIXEL
 from app.structure import bytes_per_pixel, check_structure, webp_size
 from models.cards import ImageInput
 
@@ -135,7 +136,8 @@ def decode(
     if not simple:
         check_structure(kind, data)
     if max_bytes and (needed := bytes_per_pixel(kind, data)):
-        max_pixels = min(max_pixels, int(max_bytes / needed))
+        # In whole millions, so that a message names the same number for every picture.
+        max_pixels = min(max_pixels, int(max_bytes / needed / MEGAPIXEL) * MEGAPIXEL or MEGAPIXEL)
     if kind == "WEBP":
         _check_size(webp_size(data), max_pixels)
         if int.from_bytes(data[4:8], "little") + 8 == len(data) + 1:

@@ -143,7 +143,10 @@ class Settings:
     max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")
     max_megapixels: int = _setting(
-        50, _whole(1, 178), "million pixels", "the largest image, checked before it is decoded"
+        50,
+        _whole(1, 178),
+        "million pixels",
+        "the largest image, checked before it is decoded; see the memory for WebP, AVIF and HEIC",
     )
     max_work: int = _setting(
         2,
@@ -155,7 +158,8 @@ class Settings:
         300,
         _whole(64, 16_384),
         "MiB",
-        "of memory for decoding one image, in a process beside each worker",
+        "of memory for decoding one image, in a process beside each worker; 300 are enough for "
+        "19 million pixels of WebP, 28 of AVIF, 26 of HEIC, and 900 for 50",
     )
     keys: Path | None = _setting(
         None,

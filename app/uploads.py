@@ -19,7 +19,8 @@ FILE = "file"
 SAMPLE = "sample"
 _FORM_BYTES = 64 * 1024  # of a form that carries no file: a sample's name needs no more
 _MOST_NAME = 255  # characters of a file name in an answer, as most file systems allow
-_LOOKS_LIKE_JSON = re.compile(rb"\s*[{\[]")
+_LOOKS_LIKE_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")  # a byte order mark is read over
+_LOOKS_LIKE_FORM = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Disposition: *form-data", re.I)
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
         body = whole_body(request)
         return _read_fields(request, read_form(request.content_type or "", body) if body else [])
     if kind == "application/json":
-        return _read_json(whole_body(request), max_images), ""
+        return _read_json(_no_form(request), max_images), ""
     if kind.startswith("image/") or kind == "application/octet-stream":
-        data = whole_body(request)
+        data = _no_form(request)
         return [Upload(data, None)] if data else [], ""
     if kind == "application/x-www-form-urlencoded":
         body = whole_body(request)
@@ -83,6 +84,19 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
     if kind or request.stream.read(1):
         raise _unsupported(request)
     return [], ""
+
+
+def _no_form(request: flask.Request) -> bytes:
+    """The whole body. Raises RequestError where it is a form, whatever its Content-Type says."""
+    body = whole_body(request)
+    if _LOOKS_LIKE_FORM.match(body):
+        raise RequestError(
+            400,
+            "bad_form",
+            f"The body is a form, and its Content-Type says {_quote(request.mimetype)}. Leave that "
+            f"header to the client, which knows the form's boundary. {_how(request)}",
+        )
+    return body
 
 
 def whole_body(request: flask.Request) -> bytes:

@@ -90,6 +90,22 @@ def test_an_empty_form_has_no_image(client: FlaskClient) -> None:
         refused(client.post(LENET, data=body, content_type=FORM), 400, "missing_image")
 
 
+@pytest.mark.parametrize("kind", ["application/json", "image/png", "application/octet-stream"])
+def test_a_form_that_is_called_something_else_is_told_so(
+    client: FlaskClient, seven: bytes, kind: str
+) -> None:
+    error = refused(client.post(LENET, data=form(seven), content_type=kind), 400, "bad_form")
+    assert f"{kind!r}. Leave that header to the client" in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", URLENCODED])
+def test_a_byte_order_mark_before_json_is_read_over(
+    client: FlaskClient, seven: bytes, kind: str
+) -> None:
+    body = json.dumps({"image": base64.b64encode(seven).decode()}).encode("utf-8-sig")
+    assert only_prediction(client.post(LENET, data=body, content_type=kind))["label"] == "7"
+
+
 def test_json_that_calls_itself_a_form_is_read(client: FlaskClient, seven: bytes) -> None:
     """What `curl -d` sends without a -H."""
     text = base64.b64encode(seven).decode()
