@@ -14,6 +14,12 @@ class Budget:
     limit: int
     received: int = 0
     going_out: int = 0
+    freed: int = 0  # bytes that were received, since the worker last gave memory back
+
+    def free(self, count: int) -> None:
+        """Count so many bytes as received no more."""
+        self.received -= count
+        self.freed += count
 
     @property
     def room(self) -> int:

@@ -117,13 +117,13 @@ class Connection:
 
     def forget_request(self) -> None:
         """Free the request that is, or is to be, answered; what came behind it stays."""
-        self.budget.received -= self.end
+        self.budget.free(self.end)
         del self.received[: self.end]
         self._begin()
 
     def forget_all(self) -> None:
         """Free all that has come."""
-        self.budget.received -= len(self.received)
+        self.budget.free(len(self.received))
         self.received.clear()
         self._begin()
 

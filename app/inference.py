@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from app.memory import return_freed_memory
 from app.records import timed
 from models.contrast import contrasts
 
@@ -97,14 +96,8 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
         raise ModelError(f"it answers {answered.shape} for one image of {classes} classes")
     if not np.isfinite(answered).all():
         raise ModelError("it answers NaN or infinity for an empty image")
-    _return_freed_memory()
+    return_freed_memory()  # opening a session took several times its model besides
     return network
-
-
-def _return_freed_memory() -> None:
-    """Give back to the system what opening a session took besides: several times its model."""
-    with contextlib.suppress(AttributeError):  # not every C library has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -11,13 +11,17 @@ from typing import Any
 from app.errors import RequestError
 
 _OPENING = (b",", b"[", b"{")
+# One character beyond ASCII makes Python hold each of a text's in four bytes. What is large (images
+# in base64, numbers) is ASCII.
+_MOST_BEYOND_ASCII = 4 * 1024 * 1024
 
 
 def read_json(body: bytes, expected: str, most_values: int) -> Any:
     """Return the JSON in `body`.
 
     Raises RequestError 400 where it is none, with `expected`: a sentence that says what is; 413
-    `too_many_values` where it may hold more than `most_values` (numbers, texts, lists, objects).
+    `too_many_values` where it may hold more than `most_values` (numbers, texts, lists, objects),
+    and `too_many_characters` where it is large and not ASCII.
     """
     # Of commas in texts a data: URL has one, which the bounds leave room for.
     values = sum(body.count(sign) for sign in _OPENING)
@@ -28,6 +32,14 @@ def read_json(body: bytes, expected: str, most_values: int) -> Any:
             f"The JSON holds up to {values} values; a request of the most images that are "
             f"accepted has at most {most_values}. Send fewer at once.",
             limit=most_values,
+        )
+    if len(body) > _MOST_BEYOND_ASCII and not body.isascii():
+        raise RequestError(
+            413,
+            "too_many_characters",
+            f"JSON with characters beyond ASCII may have at most {_MOST_BEYOND_ASCII} bytes. Write "
+            "them as \\u escapes, or send less.",
+            limit=_MOST_BEYOND_ASCII,
         )
     try:
         return json.loads(body)

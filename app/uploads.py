@@ -19,6 +19,7 @@ FILE = "file"
 SAMPLE = "sample"
 _FORM_BYTES = 64 * 1024  # of a form that carries no file: a sample's name needs no more
 _MOST_NAME = 255  # characters of a file name in an answer, as most file systems allow
+_BLANKS = b" \t\r\n\v\f"
 _LOOKS_LIKE_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")  # a byte order mark is read over
 _LOOKS_LIKE_FORM = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Disposition: *form-data", re.I)
 
@@ -167,7 +168,7 @@ def _from_base64(text: Any) -> Upload:
     encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
         # Line breaks are what command-line encoders add; anything else that is foreign is refused.
-        data = base64.b64decode("".join(encoded.split()), validate=True)
+        data = base64.b64decode(encoded.encode("ascii").translate(None, _BLANKS), validate=True)
     except ValueError as error:
         message = f"The image is not base64 ({error}). {_JSON}"
         return Upload(b"", None, RequestError(400, "bad_base64", message))

@@ -22,6 +22,7 @@ from app import gateway
 from app.budget import Budget
 from app.connection import SILENT, Connection, State
 from app.errors import RequestError, http_bytes, too_large
+from app.memory import return_freed_memory
 from app.parent import signal_when_parent_ends
 from app.refusals import INCOMPLETE, TOO_BUSY, TOO_CHOPPED, TOO_SLOW
 from app.settings import Settings
@@ -33,6 +34,7 @@ LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said 
 ORPHANED = 0.6  # seconds that a worker outlives the master,
 ORPHANED_ANSWERS = 0.3  # of them for answers to requests that have come
 BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
+_KEPT = 32 * 1024 * 1024  # bytes of requests that were freed before memory is given back
 _RECEIVED = 256 * 1024  # bytes at a time
 _UNSENT = 128 * 1024  # bytes of an answer that the kernel holds unsent, outside of the budget
 _REFUSALS = 64  # at most, before a request is answered
@@ -112,6 +114,9 @@ class PatientWorker(Worker):
                 self._refuse(self.waiting.popleft(), TOO_BUSY)
         if self.waiting:
             self._answer(self.waiting.popleft())
+        if self.budget.freed > _KEPT:
+            self.budget.freed = 0
+            return_freed_memory()
         if time.monotonic() > self.looked + self.patience:
             self._end_the_late()
 

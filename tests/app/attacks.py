@@ -116,6 +116,13 @@ JSON = {
     "images": ("/predict", b'{"images":[' + _filled(b'"",') + b'""]}'),
     "one image again and again": ("/predict", b"{" + _filled(b'"image":"",') + b'"image":""}'),
 }
+_WIDE = b"A" * MOST + "\U0001f600".encode()
+# What would take four bytes a character, by the same names.
+WIDE_JSON = {
+    "an image": ("/predict", b'{"image":"' + _WIDE + b'"}'),
+    "V1: an image": (V1, b'{"instances":[{"b64":"' + _WIDE + b'"}]}'),
+    "V2: an id": (V2, b'{"id":"' + _WIDE + b'","inputs":[]}'),
+}
 GZIP = {
     "empty files": gzip.compress(b"", 9) * (MOST // 20),
     "files of a byte": gzip.compress(b"a", 1) * (MOST // 21),

@@ -364,6 +364,22 @@ def test_json_of_more_values_than_images_have_is_refused(client: FlaskClient, na
     assert "The JSON holds up to" in response.text
 
 
+@pytest.mark.parametrize("name", attacks.WIDE_JSON)
+def test_long_json_beyond_ascii_is_refused(client: FlaskClient, name: str) -> None:
+    path, text = attacks.WIDE_JSON[name]
+    response = client.post(path, data=text, content_type="application/json")
+    assert response.status_code == 413, response.text
+    assert "beyond ASCII" in response.text
+
+
+def test_short_json_beyond_ascii_is_read(client: FlaskClient) -> None:
+    body = '{"image":"\u00e4\U0001f600"}'.encode()
+    error = refused(
+        client.post(LENET, data=body, content_type="application/json"), 400, "bad_base64"
+    )
+    assert "image" in error["message"]
+
+
 @pytest.mark.parametrize("name", attacks.GZIP)
 def test_a_body_of_many_joined_files_is_refused(client: FlaskClient, name: str) -> None:
     headers = {"Content-Encoding": "gzip"}

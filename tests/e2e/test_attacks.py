@@ -63,6 +63,22 @@ def serves_the_usual(service: Service) -> bool:
     )
 
 
+def most_held(pid: int) -> int:
+    """The most KiB of memory that a process has held since it was last forgotten."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_blanks_in_base64_take_no_memory(start: Start) -> None:
+    text = b'{"image":"' + b"AA " * (attacks.MOST // 3) + b'"}'
+    with start(workers=1) as service:
+        (worker,) = service.workers
+        before = most_held(worker)
+        status, answer = send(service, "/predict", text, "application/json")
+        assert status == 400, answer
+        assert most_held(worker) - before < 300 * 1024
+
+
 @pytest.mark.parametrize("name", attacks.PICTURES)
 def test_a_picture_that_took_a_worker_is_refused(little: Service, name: str) -> None:
     status, text = send(little, "/predict", attacks.PICTURES[name], "image/png")
@@ -70,9 +86,9 @@ def test_a_picture_that_took_a_worker_is_refused(little: Service, name: str) -> 
     assert serves_the_usual(little)
 
 
-@pytest.mark.parametrize("name", attacks.JSON)
+@pytest.mark.parametrize("name", [*attacks.JSON, *attacks.WIDE_JSON])
 def test_json_that_took_a_worker_is_refused(little: Service, name: str) -> None:
-    path, text = attacks.JSON[name]
+    path, text = {**attacks.JSON, **attacks.WIDE_JSON}[name]
     sent = gzip.compress(text, 6)
     assert len(sent) < 256 * 1024
     headers = {"Content-Encoding": "gzip"}
