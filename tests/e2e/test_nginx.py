@@ -1,6 +1,8 @@
 """deploy/nginx.conf before a real service: what it lets through, and what it holds back."""
 
 import contextlib
+import http.client
+import json
 import os
 import re
 import shutil
@@ -160,6 +162,29 @@ def test_nginx_refuses_in_the_one_shape_of_errors(front: Front) -> None:
     answer = requests.post(url, data=bytes(40_000_000), timeout=PATIENCE)
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
     assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /health/live HTTP/1.1", 400, "bad_request"),  # no Host
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + 40_000 * b"a", 400, "bad_request"),
+        (
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
+            501,
+            "unsupported_transfer_coding",
+        ),
+    ],
+    ids=["no Host", "long header", "coding"],
+)
+def test_nginx_refuses_what_is_no_request_in_the_one_shape(
+    front: Front, head: bytes, status: int, code: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), PATIENCE) as client:
+        client.sendall(head + b"\r\n\r\n")
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert (response.status, json.loads(response.read())["code"]) == (status, code)
 
 
 def test_one_client_gets_no_more_connections_than_its_share(front: Front) -> None:
