@@ -75,7 +75,7 @@ def test_a_backend_that_cannot_be_imported_is_still_reported(tmp_path):
 
 
 def test_names_of_folders_and_words_of_cards_do_not_command_the_terminal(tmp_path, capsys):
-    published = ROOT / "weights/mnist/lenet/backprop/3"
+    published = ROOT / "weights/mnist/lenet/backprop/4"
     run = tmp_path / "runs" / "\x1b]0;owned\x07"
     run.mkdir(parents=True)
     card = json.loads((published / "card.json").read_text())
