@@ -30,6 +30,11 @@ def box(flags: Flags) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
+def runs(flags: Flags) -> int:
+    """How many groups of neighbours are set in the row `flags`."""
+    return int(flags[0]) + int(np.count_nonzero(flags[1:] & ~flags[:-1]))
+
+
 def length(vectors: Floats) -> Floats:
     """The Euclidean length along the last axis, scaled so that black to white is 1."""
     if vectors.shape[-1] == 1:

@@ -8,12 +8,26 @@ picture, or carry a pattern of lines.
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageFilter
 
-from app.grids import Flags, Floats, box, count_cells, from_cells, label, length, luma, margin
+from app.grids import (
+    Flags,
+    Floats,
+    box,
+    count_cells,
+    from_cells,
+    label,
+    length,
+    luma,
+    margin,
+    runs,
+)
 
 _FIT = 64  # the paper is fitted to at most so many samples a side
 _GRID = 84  # areas are told apart on a grid of at most so many cells a side
 _FEW = 32  # a glance at a picture takes in at least so many pixels a side
+_PATCHES = 42  # an uneven paper is looked for on so many pixels a side
+_PATCH = 5  # ... in patches of so many, a little wider than a stroke
 _SHADES = 64  # of grey, between which light and dark are divided
 
 # An area with less than this share of the picture is no paper ...
@@ -31,6 +45,8 @@ SMALLEST_INSIDE = 5  # pixels a side
 
 # The share of a picture's height and width at its edges that shows the paper's pattern.
 PATTERN_MARGIN = 0.1
+# A pattern of more edges than this, on one side, is one of lines.
+MOST_EDGES = 2
 # The outermost pixels lie no further than this, of 1, from their pattern on average.
 MOST_UNLIKE = 0.2
 
@@ -147,12 +163,50 @@ def pattern(pixels: Floats) -> Paper | None:
     return Paper(colour)
 
 
+def has_lines(paper: Paper) -> bool:
+    """Whether a `pattern` is one of several lines, and not of an edge or two."""
+    grey = luma(paper.colour)
+    differs = np.abs(grey - float(np.median(grey))) > EVEN
+    return max(runs(differs.all(1)), runs(differs.all(0))) > MOST_EDGES
+
+
+def local(pixels: Floats, *, dark: bool) -> Paper:
+    """Return a paper as uneven as may be: `pixels` without what is narrower than a patch.
+
+    What is `dark` is taken out of it, or what is light: the closing, or the opening, of the grey
+    picture (Serra, "Image Analysis and Mathematical Morphology", 1982), made smooth.
+    """
+    height, width, channels = pixels.shape
+    grey = luma(pixels)
+    few = Image.fromarray(np.ascontiguousarray(grey))
+    few.thumbnail((_PATCHES, _PATCHES), Image.Resampling.BOX)
+    first, second = ImageFilter.MinFilter(_PATCH), ImageFilter.MaxFilter(_PATCH)
+    if dark:
+        first, second = second, first
+    even = np.asarray(few.filter(first).filter(second))
+    smooth = _smoothed(even, _PATCH // 2)
+    large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
+    colour = np.clip(np.asarray(large, np.float32), 0, 1)[..., None]
+    return Paper(np.repeat(colour, channels, axis=2))
+
+
 def _between(cells: Flags) -> Flags:
     """The cells of each row from the first that is set to the last."""
     after = np.maximum.accumulate(cells, axis=1)
     before = np.maximum.accumulate(cells[:, ::-1], axis=1)[:, ::-1]
     between: Flags = after & before
     return between
+
+
+def _smoothed(grey: Floats, reach: int) -> Floats:
+    """The mean of the neighbours up to `reach` rows and columns away; edges are repeated."""
+    for axis in (0, 1):
+        width = [(0, 0), (0, 0)]
+        width[axis] = (reach + 1, reach)
+        sums = np.pad(grey, width, mode="edge").astype(np.float64).cumsum(axis)
+        side = 2 * reach + 1
+        grey = (sums[side:] - sums[:-side] if axis == 0 else sums[:, side:] - sums[:, :-side]) / side
+    return grey.astype(np.float32)
 
 
 def _without_rim(cells: Flags) -> Flags:
@@ -216,5 +270,10 @@ def _fit(terms: Floats, values: Floats, share: float) -> Floats:
 
 
 def _solve(terms: Floats, values: Floats) -> Floats:
-    """Least squares: the coefficients with which `terms` come closest to `values`."""
-    return np.linalg.lstsq(terms, values, rcond=None)[0].astype(np.float32)
+    """Least squares: the coefficients with which `terms` come closest to `values`.
+
+    By the normal equations: 6x6 however many samples there are.
+    """
+    exact = terms.astype(np.float64)
+    products, sums = exact.T @ exact, exact.T @ values
+    return np.linalg.lstsq(products, sums, rcond=None)[0].astype(np.float32)

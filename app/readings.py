@@ -120,9 +120,14 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
         area = papers.area(pixels, light=light)
         if area is not None:
             found[name] = _try(on, area.paper, area.inside, target, floor)
-    lined = papers.pattern(pixels) if target.style == "digit" else None
-    if lined is not None:
-        found["pattern removed"] = _try(on, lined, pixels, target, 0)
+    if target.style == "digit":
+        lined = papers.pattern(pixels)
+        if lined is not None:
+            found["pattern removed"] = _try(on, lined, pixels, target, 0)
+            if papers.has_lines(lined) and found["as it is"] is not None:
+                found["as it is"] = dataclasses.replace(found["as it is"], doubtful=True)
+        for dark, name in ((True, "dark on an uneven paper"), (False, "light on an uneven paper")):
+            found[name] = _try(on, papers.local(pixels, dark=dark), pixels, target, 0)
     return {name: reading for name, reading in found.items() if reading is not None}
 
 
