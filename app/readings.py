@@ -22,7 +22,7 @@ from app.ink import blank
 from app.papers import Paper
 from app.pixels import on_paper
 from app.preparation import UNFRAMED, Reading, digit_on, garment_on, photo
-from app.unchanged import as_in_fashion_mnist, as_in_mnist, as_it_is, larger_fashion_mnist
+from app.unchanged import as_in_fashion_mnist, as_in_mnist, as_it_is, filled, larger_fashion_mnist
 from models.cards import ImageInput, Style
 
 P = ParamSpec("P")
@@ -118,8 +118,12 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
     floor = AREA_FLOOR if target.style == "digit" else 0
     for light, name in ((True, "dark on a light area"), (False, "light on a dark area")):
         area = papers.area(pixels, light=light)
-        if area is not None:
+        # A garment goes from edge to edge itself, and is then no paper of another.
+        if area is not None and not (area.across and target.style == "garment"):
             found[name] = _try(on, area.paper, area.inside, target, floor)
+    if target.style == "garment" and len(found) == 1:  # no frame, no sheet: it fills the picture
+        for light, name in ((False, "as it is"), (True, "as it is, inverted")):
+            found[name] = _try(filled, pixels, target, light=light)
     if target.style == "digit":
         lined = papers.pattern(pixels)
         if lined is not None:
@@ -127,7 +131,9 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
             if papers.has_lines(lined) and found["as it is"] is not None:
                 found["as it is"] = dataclasses.replace(found["as it is"], doubtful=True)
         for dark, name in ((True, "dark on an uneven paper"), (False, "light on an uneven paper")):
-            found[name] = _try(on, papers.local(pixels, dark=dark), pixels, target, 0)
+            uneven = papers.local(pixels, dark=dark)
+            if uneven is not None:
+                found[name] = _try(on, uneven, pixels, target, 0)
     return {name: reading for name, reading in found.items() if reading is not None}
 
 

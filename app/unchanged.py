@@ -22,6 +22,8 @@ MOST_OBLONG = 0.03
 ENLARGED = 0.025
 # Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
 RINGING = 12
+# Of a picture that a garment fills, at least this share is ground.
+DARKEST = 0.02
 _FEW = 32  # a glance at a picture takes in at least so many pixels a side
 # Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
 LIGHTEST_EDGE = 0.35
@@ -110,12 +112,7 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
     light = float(np.median(margin(grey))) > 0.5
     if light:
         grey = 1 - grey
-    height, width = grey.shape
-    side = max(height, width)
-    square = np.zeros((side, side), np.float32)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = grey
-    small = _squeeze(square, target)
+    small = _squeeze(_square(grey), target)
     edge = float(np.quantile(margin(small), 0.75))
     own_edge = float(np.quantile(margin(grey), 0.75))
     if max(edge, own_edge) > LIGHTEST_EDGE or small.max() < edge + FAINTEST_AS_IT_IS:
@@ -123,6 +120,35 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
     return Reading(
         small[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
     )
+
+
+def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
+    """A picture that a garment fills, of any form, on whatever is darkest (lightest) in it.
+
+    Raises RequestError 422 `no_content` where it shows nothing or only grain.
+    """
+    grey = luma(pixels)
+    if light:
+        grey = 1 - grey
+    ground = float(np.quantile(grey, DARKEST))
+    cloth = np.clip((grey - ground) / (1.001 - ground), 0, 1)
+    whole = _squeeze(_square(cloth), target)
+    steps = np.abs(np.diff(whole, axis=0)).mean() + np.abs(np.diff(whole, axis=1)).mean()
+    if float(np.ptp(whole)) < FAINTEST_AS_IT_IS or steps > float(whole.std()):
+        raise blank()
+    return Reading(
+        whole[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
+    )
+
+
+def _square(grey: Floats) -> Floats:
+    """`grey` in the middle of a black square."""
+    height, width = grey.shape
+    side = max(height, width)
+    square = np.zeros((side, side), np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = grey
+    return square
 
 
 def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:
