@@ -174,6 +174,15 @@ def pattern(pixels: Floats) -> Paper | None:
     return Paper(colour)
 
 
+def is_all(pixels: Floats) -> bool:
+    """Whether `pixels` (height, width, channels) are one smooth surface, and paper everywhere."""
+    step = max(1, -(-max(pixels.shape[:2]) // _FIT))
+    few = pixels[::step, ::step]
+    values, terms = few.reshape(-1, few.shape[2]), _terms(*few.shape[:2]).reshape(-1, 6)
+    off = length(values - terms @ _solve(terms, values))
+    return float(np.sqrt(np.mean(off**2))) < EVEN / 2
+
+
 def has_lines(paper: Paper) -> bool:
     """Whether a `pattern` is one of several lines, and not of an edge or two."""
     grey = luma(paper.colour)

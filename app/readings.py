@@ -121,20 +121,31 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
         # A garment goes from edge to edge itself, and is then no paper of another.
         if area is not None and not (area.across and target.style == "garment"):
             found[name] = _try(on, area.paper, area.inside, target, floor)
-    if target.style == "garment" and len(found) == 1:  # no frame, no sheet: it fills the picture
-        for light, name in ((False, "as it is"), (True, "as it is, inverted")):
-            found[name] = _try(filled, pixels, target, light=light)
-    if target.style == "digit":
-        lined = papers.pattern(pixels)
-        if lined is not None:
-            found["pattern removed"] = _try(on, lined, pixels, target, 0)
-            if papers.has_lines(lined) and found["as it is"] is not None:
-                found["as it is"] = dataclasses.replace(found["as it is"], doubtful=True)
-        for dark, name in ((True, "dark on an uneven paper"), (False, "light on an uneven paper")):
-            uneven = papers.local(pixels, dark=dark)
-            if uneven is not None:
-                found[name] = _try(on, uneven, pixels, target, 0)
+    found |= (_more_digits if target.style == "digit" else _more_garments)(pixels, target)
     return {name: reading for name, reading in found.items() if reading is not None}
+
+
+def _more_digits(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
+    """What else `pixels` may be as a digit's paper with lines, or in uneven light or fog."""
+    found: dict[str, Reading | None] = {}
+    lined = papers.pattern(pixels)
+    if lined is not None:
+        found["pattern removed"] = _try(digit_on, lined, pixels, target)
+    if lined is not None and papers.has_lines(lined):
+        whole = _try(as_it_is, pixels, target)  # is its lines as well
+        found["as it is"] = whole and dataclasses.replace(whole, doubtful=True)
+    for dark, name in ((True, "dark on an uneven paper"), (False, "light on an uneven paper")):
+        uneven = papers.local(pixels, dark=dark)
+        if uneven is not None:
+            found[name] = _try(digit_on, uneven, pixels, target)
+    return found
+
+
+def _more_garments(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
+    """What `pixels` are as a garment that fills them, where one does; better than as they are."""
+    ways = {"as it is": False, "as it is, inverted": True}
+    found = {name: _try(filled, pixels, target, light=light) for name, light in ways.items()}
+    return found if any(found.values()) else {}
 
 
 def _try(make: Callable[P, Reading], *args: P.args, **kwargs: P.kwargs) -> Reading | None:

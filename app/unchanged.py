@@ -10,6 +10,7 @@ from PIL import Image
 from app.grids import Floats, box, luma, margin
 from app.ink import blank
 from app.marks import find_marks
+from app.papers import is_all
 from app.pixels import grey_bytes, unit
 from app.preparation import INVERTED, UNCHANGED, Reading, each_digit
 from models.cards import ImageInput
@@ -24,6 +25,13 @@ ENLARGED = 0.025
 RINGING = 12
 # Of a picture that a garment fills, at least this share is ground.
 DARKEST = 0.02
+# ... and what differs from it by less than this, of 1, is as well.
+ALIKE = 0.03
+# Of the edge, at least so many times as much is ground as is the opposite of it.
+MOST_OTHER = 0.5
+# A garment differs from the ground by this, of 1, and fills a picture if it goes from edge to edge.
+CLOTH = 0.15
+NEAR_EDGE = 0.04
 _FEW = 32  # a glance at a picture takes in at least so many pixels a side
 # Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
 LIGHTEST_EDGE = 0.35
@@ -130,12 +138,24 @@ def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
     grey = luma(pixels)
     if light:
         grey = 1 - grey
-    ground = float(np.quantile(grey, DARKEST))
+    ground, most = (float(level) for level in np.quantile(grey, (DARKEST, 1 - DARKEST)))
     cloth = np.clip((grey - ground) / (1.001 - ground), 0, 1)
-    whole = _squeeze(_square(cloth), target)
-    steps = np.abs(np.diff(whole, axis=0)).mean() + np.abs(np.diff(whole, axis=1)).mean()
-    if float(np.ptp(whole)) < FAINTEST_AS_IT_IS or steps > float(whole.std()):
+    if is_all(cloth[..., None]):
         raise blank()
+    edge = margin(grey)
+    if np.count_nonzero(edge < ground + ALIKE) < MOST_OTHER * np.count_nonzero(edge > most - ALIKE):
+        raise blank()  # what is lightest is the ground, if either is
+    where = box(cloth > CLOTH)
+    if not any(
+        side.start <= NEAR_EDGE * length and side.stop >= (1 - NEAR_EDGE) * length
+        for side, length in zip(where, cloth.shape, strict=True)
+    ):
+        raise blank()
+    small = _squeeze(cloth, target)
+    steps = np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()
+    if float(np.ptp(small)) < FAINTEST_AS_IT_IS or steps > float(small.std()):
+        raise blank()
+    whole = _squeeze(_square(cloth), target)
     return Reading(
         whole[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
     )
