@@ -195,9 +195,11 @@ def local(pixels: Floats, *, dark: bool) -> Paper | None:
 
     What is `dark` is taken out of it, or what is light: the closing, or the opening, of the grey
     picture (Serra, "Image Analysis and Mathematical Morphology", 1982), made smooth.
-    None where nothing stands out from it.
+    None where nothing stands out from it, or where there are fewer pixels than patches.
     """
     height, width, channels = pixels.shape
+    if min(height, width) < _PATCHES:
+        return None
     grey = luma(pixels)
     few = Image.fromarray(np.ascontiguousarray(grey))
     few.thumbnail((_PATCHES, _PATCHES), Image.Resampling.BOX)

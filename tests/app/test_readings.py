@@ -176,7 +176,7 @@ WANTED = {
     "squares, 3 px, 150": 0.95,
     "squares, 3 px, 60": 0.95,
     "sheet, cut off": 0.95,
-    "light, in fog": 0.8,
+    "light, in fog": 0.78,
     "fog, severity 5": 0.8,
     "spatter": 0.9,
     "stripes": 0.85,
