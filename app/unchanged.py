@@ -143,15 +143,16 @@ def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
     if is_all(cloth[..., None]):
         raise blank()
     edge = margin(grey)
-    if np.count_nonzero(edge < ground + ALIKE) < MOST_OTHER * np.count_nonzero(edge > most - ALIKE):
+    own, other = (np.count_nonzero(far < ALIKE) for far in (edge - ground, most - edge))
+    if own == 0 or own < MOST_OTHER * other:
         raise blank()  # what is lightest is the ground, if either is
-    where = box(cloth > CLOTH)
+    small = _squeeze(cloth, target)  # without the grain of a desk
+    where = box(small > CLOTH)
     if not any(
         side.start <= NEAR_EDGE * length and side.stop >= (1 - NEAR_EDGE) * length
-        for side, length in zip(where, cloth.shape, strict=True)
+        for side, length in zip(where, small.shape, strict=True)
     ):
         raise blank()
-    small = _squeeze(cloth, target)
     steps = np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()
     if float(np.ptp(small)) < FAINTEST_AS_IT_IS or steps > float(small.std()):
         raise blank()
