@@ -30,6 +30,11 @@ def box(flags: Flags) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
+def runs(flags: Flags) -> int:
+    """How many groups of neighbours are set in the row `flags`."""
+    return int(flags[0]) + int(np.count_nonzero(flags[1:] & ~flags[:-1]))
+
+
 def length(vectors: Floats) -> Floats:
     """The Euclidean length along the last axis, scaled so that black to white is 1."""
     if vectors.shape[-1] == 1:
@@ -63,17 +68,22 @@ def label(cells: Flags) -> NDArray[np.int32]:
     padded = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int32)
     marks = padded[1:-1, 1:-1]
     marks[cells] = np.arange(1, np.count_nonzero(cells) + 1)
-    leads_to = np.zeros(marks.max() + 1, np.int32)
-    first = marks[cells]
     while True:
         around = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
         around = np.maximum(np.maximum(around[:, :-2], around[:, 1:-1]), around[:, 2:])
-        # Each cell takes the largest number next to it, and follows where that one's cell went.
-        before = marks[cells]
-        leads_to[first] = around[cells]
-        after = leads_to[leads_to[around[cells]]]
-        marks[cells] = after
-        if np.array_equal(before, after):
-            numbers = np.unique(after)
-            marks[cells] = np.searchsorted(numbers, after) + 1
+        own, largest = marks[cells], around[cells]
+        if np.array_equal(own, largest):
+            numbers = np.unique(own)
+            marks[cells] = np.searchsorted(numbers, own) + 1
             return marks
+        # Each group joins the largest number that it touches, and follows where that one went.
+        leads_to = np.arange(padded.max() + 1, dtype=np.int32)
+        np.maximum.at(leads_to, own, largest)
+        marks[cells] = _ends_of(leads_to)[own]
+
+
+def _ends_of(leads_to: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where each number ends that leads to another one, and that one to the next."""
+    while not np.array_equal(further := leads_to[leads_to], leads_to):
+        leads_to = further
+    return leads_to

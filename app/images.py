@@ -188,6 +188,8 @@ def _read_without_end(
 
     They are where two ways to go on give the same pixels.
     """
+    if kind == "JPEG":
+        data = data.rstrip(b"\xff")  # fill bytes, or half of the mark of its end
     found = []
     for byte in (b"\x00", b"\x55"):
         # Long enough for a block of GIF; the last two bytes end a JPEG.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.grids import Flags, box, count_cells, from_cells, label, margin
+from app.grids import Flags, box, count_cells, from_cells, label, margin, runs
 
 # Marks with less than this share of the largest mark's ink are dust.
 DUST = 0.06
@@ -20,6 +20,13 @@ HEAVY = 0.12
 STACKED = 0.35
 # So do marks nearer to each other than this share of their height: a stroke that is broken.
 BROKEN = 0.09
+
+# No digit reaches each of two opposite edges of its picture in more places than this.
+MOST_ENDS = 2
+INNER = 4  # cells: further inside than a line along the edge is wide
+
+# More marks than this are no digits: a desk's grain, a pattern. To join them would take long.
+MOST_PARTS = 24
 
 _GRID = 84  # marks are told apart on a grid of at most so many cells a side
 
@@ -38,6 +45,12 @@ class Marks:
     def cleaned(self) -> bool:
         """Whether a mark is to be left out."""
         return not self.keep[1:].all()
+
+    @property
+    def lined(self) -> bool:
+        """Whether marks reach two opposite edges in many places, as the lines of paper do."""
+        set_cells = self.cells > 0
+        return _ends(set_cells) > MOST_ENDS or _ends(set_cells.T) > MOST_ENDS
 
     def kept(self) -> Flags:
         """Where the marks are that count, (height, width), with a cell's width around them."""
@@ -73,7 +86,7 @@ def side_by_side(marks: Marks) -> list[Flags]:
     broken); digits side by side are alike in height and stand on about one line.
     """
     numbers = np.flatnonzero(marks.keep)
-    if len(numbers) < 2:
+    if not 2 <= len(numbers) <= MOST_PARTS:
         return []
     groups = _join_parts(marks.cells, [[int(number)] for number in numbers])
     boxes = [_box_of(np.isin(marks.cells, group)) for group in groups]
@@ -93,12 +106,17 @@ def side_by_side(marks: Marks) -> list[Flags]:
 
 def _join_parts(cells: NDArray[np.int32], groups: list[list[int]]) -> list[list[int]]:
     """`groups` of marks, those joined that belong to one digit."""
-    for first, one in enumerate(groups):
-        for second in range(first + 1, len(groups)):
-            if _belong(np.isin(cells, one), np.isin(cells, groups[second])):
-                rest = groups[:first] + groups[first + 1 : second] + groups[second + 1 :]
-                return _join_parts(cells, [*rest, one + groups[second]])
-    return groups
+    waiting = [(group, np.isin(cells, group)) for group in groups]
+    joined: list[tuple[list[int], Flags]] = []
+    while waiting:
+        group, flags = waiting.pop(0)
+        partner = next((one for one in joined if _belong(one[1], flags)), None)
+        if partner is None:
+            joined.append((group, flags))
+        else:  # together they may belong to others that neither alone belongs to
+            joined = [one for one in joined if one is not partner]
+            waiting.append((partner[0] + group, partner[1] | flags))
+    return [group for group, _ in joined]
 
 
 def _belong(one: Flags, other: Flags) -> bool:
@@ -108,14 +126,41 @@ def _belong(one: Flags, other: Flags) -> bool:
     if shared >= STACKED * min(first[3] - first[2], second[3] - second[2]):
         return True
     tallest = max(first[1] - first[0], second[1] - second[0])
-    apart = np.argwhere(one)[:, None] - np.argwhere(other)[None]
-    return bool(np.sqrt((apart**2).sum(-1).min()) - 1 < BROKEN * tallest)
+    reach = BROKEN * tallest + 1
+    apart = max(first[0], second[0]) - min(first[1], second[1]), -shared
+    return max(apart) < reach and _are_near(one, other, reach)
+
+
+def _are_near(one: Flags, other: Flags, reach: float) -> bool:
+    """Whether a cell of `one` is nearer than `reach` cells to a cell of `other`."""
+    far = int(np.ceil(reach)) - 1
+    height, width = one.shape
+    wide = np.pad(other, far)
+    places = range(-far, far + 1)
+    return any(
+        bool((one & wide[far + y : far + y + height, far + x : far + x + width]).any())
+        for y in places
+        for x in places
+        if y * y + x * x < reach * reach
+    )
 
 
 def _box_of(flags: Flags) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what is set; bottom and right are just outside."""
     rows, columns = box(flags)
     return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _ends(cells: Flags) -> int:
+    """In how many places marks reach both the first and the last row of `cells`.
+
+    A line may lie along such a row: then the place is further inside that shows the others.
+    """
+    first, last = (
+        max(runs(row) for row in (side[0], side[min(INNER, len(side) - 1)]))
+        for side in (cells, cells[::-1])
+    )
+    return min(first, last)
 
 
 def _spans(marks: NDArray[np.int32], count: int, share: float) -> Flags:

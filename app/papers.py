@@ -8,18 +8,37 @@ picture, or carry a pattern of lines.
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageFilter
 
-from app.grids import Flags, Floats, box, count_cells, from_cells, label, length, luma, margin
+from app.grids import (
+    Flags,
+    Floats,
+    box,
+    count_cells,
+    from_cells,
+    label,
+    length,
+    luma,
+    margin,
+    runs,
+)
 
 _FIT = 64  # the paper is fitted to at most so many samples a side
 _GRID = 84  # areas are told apart on a grid of at most so many cells a side
 _FEW = 32  # a glance at a picture takes in at least so many pixels a side
+_PATCHES = 42  # an uneven paper is looked for on so many pixels a side
+_PATCH = 5  # ... in patches of so many, a little wider than a stroke
+# What differs less from such a paper, of 1, is only the paper's own course at the edges.
+LEAST_CONTRAST = 0.15
 _SHADES = 64  # of grey, between which light and dark are divided
 
 # An area with less than this share of the picture is no paper ...
 SMALLEST_AREA = 0.12
 # ... nor is one with less than this share of what it spans: a stroke, a ring.
 PLAINEST = 0.6
+
+# ... and one goes to an edge if it ends no further from it than this share of the picture.
+NEAR_EDGE = 0.04
 
 # A frame's lightness varies by less than this, of 1 ...
 EVEN = 0.1
@@ -31,6 +50,8 @@ SMALLEST_INSIDE = 5  # pixels a side
 
 # The share of a picture's height and width at its edges that shows the paper's pattern.
 PATTERN_MARGIN = 0.1
+# A pattern of more edges than this, on one side, is one of lines.
+MOST_EDGES = 2
 # The outermost pixels lie no further than this, of 1, from their pattern on average.
 MOST_UNLIKE = 0.2
 
@@ -49,6 +70,7 @@ class Area:
 
     inside: Floats  # (height, width, channels) in 0..1: the part alone
     paper: Paper
+    across: bool  # it goes from one edge of the picture to the opposite one
 
 
 def around(pixels: Floats) -> Paper:
@@ -80,6 +102,11 @@ def area(pixels: Floats, *, light: bool) -> Area | None:
     spanned = _between(largest) & _between(largest.T).T
     if sizes.max() < max(SMALLEST_AREA * areas.size, PLAINEST * np.count_nonzero(spanned)):
         return None
+    reached = box(spanned)
+    across = any(
+        side.start <= NEAR_EDGE * cells and side.stop >= (1 - NEAR_EDGE) * cells
+        for side, cells in zip(reached, spanned.shape, strict=True)
+    )
     inner = _without_rim(spanned)
     sheet = from_cells(inner if inner.any() else spanned, step, grey.shape)
     where = box(sheet)
@@ -88,7 +115,7 @@ def area(pixels: Floats, *, light: bool) -> Area | None:
     terms = _terms(inside.shape[0], inside.shape[1])
     surface = np.zeros((6, inside.shape[2]), np.float32)
     surface[0] = np.median(inside[plain], axis=0)
-    return Area(inside, Paper(_refine(surface, terms, inside, plain), sheet[where]))
+    return Area(inside, Paper(_refine(surface, terms, inside, plain), sheet[where]), across)
 
 
 def inside_frame(pixels: Floats) -> Floats | None:
@@ -147,12 +174,64 @@ def pattern(pixels: Floats) -> Paper | None:
     return Paper(colour)
 
 
+def is_all(pixels: Floats) -> bool:
+    """Whether `pixels` (height, width, channels) are one smooth surface, and paper everywhere."""
+    step = max(1, -(-max(pixels.shape[:2]) // _FIT))
+    few = pixels[::step, ::step]
+    values, terms = few.reshape(-1, few.shape[2]), _terms(*few.shape[:2]).reshape(-1, 6)
+    off = length(values - terms @ _solve(terms, values))
+    return float(np.sqrt(np.mean(off**2))) < EVEN / 2
+
+
+def has_lines(paper: Paper) -> bool:
+    """Whether a `pattern` is one of several lines, and not of an edge or two."""
+    grey = luma(paper.colour)
+    differs = np.abs(grey - float(np.median(grey))) > EVEN
+    return max(runs(differs.all(1)), runs(differs.all(0))) > MOST_EDGES
+
+
+def local(pixels: Floats, *, dark: bool) -> Paper | None:
+    """Return a paper as uneven as may be: `pixels` without what is narrower than a patch.
+
+    What is `dark` is taken out of it, or what is light: the closing, or the opening, of the grey
+    picture (Serra, "Image Analysis and Mathematical Morphology", 1982), made smooth.
+    None where nothing stands out from it, or where there are fewer pixels than patches.
+    """
+    height, width, channels = pixels.shape
+    if min(height, width) < _PATCHES:
+        return None
+    grey = luma(pixels)
+    few = Image.fromarray(np.ascontiguousarray(grey))
+    few.thumbnail((_PATCHES, _PATCHES), Image.Resampling.BOX)
+    # Away with what is narrower, then back to the size that the rest had.
+    less, more = ImageFilter.MinFilter(_PATCH), ImageFilter.MaxFilter(_PATCH)
+    few = few.filter(more).filter(less) if dark else few.filter(less).filter(more)
+    smooth = _smoothed(np.asarray(few), _PATCH // 2)
+    large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
+    level = np.clip(np.asarray(large, np.float32), 0, 1)
+    if float(np.abs(grey - level).max()) < LEAST_CONTRAST:
+        return None
+    return Paper(np.repeat(level[..., None], channels, axis=2))
+
+
 def _between(cells: Flags) -> Flags:
     """The cells of each row from the first that is set to the last."""
     after = np.maximum.accumulate(cells, axis=1)
     before = np.maximum.accumulate(cells[:, ::-1], axis=1)[:, ::-1]
     between: Flags = after & before
     return between
+
+
+def _smoothed(grey: Floats, reach: int) -> Floats:
+    """The mean of the neighbours up to `reach` rows and columns away; edges are repeated."""
+    for axis in (0, 1):
+        width = [(0, 0), (0, 0)]
+        width[axis] = (reach + 1, reach)
+        sums = np.pad(grey, width, mode="edge").astype(np.float64).cumsum(axis)
+        side = 2 * reach + 1
+        first, last = np.arange(side, sums.shape[axis]), np.arange(sums.shape[axis] - side)
+        grey = ((sums.take(first, axis) - sums.take(last, axis)) / side).astype(np.float32)
+    return grey
 
 
 def _without_rim(cells: Flags) -> Flags:
@@ -216,5 +295,10 @@ def _fit(terms: Floats, values: Floats, share: float) -> Floats:
 
 
 def _solve(terms: Floats, values: Floats) -> Floats:
-    """Least squares: the coefficients with which `terms` come closest to `values`."""
-    return np.linalg.lstsq(terms, values, rcond=None)[0].astype(np.float32)
+    """Least squares: the coefficients with which `terms` come closest to `values`.
+
+    By the normal equations: 6x6 however many samples there are.
+    """
+    exact = terms.astype(np.float64)
+    products, sums = exact.T @ exact, exact.T @ values
+    return np.linalg.lstsq(products, sums, rcond=None)[0].astype(np.float32)

@@ -78,7 +78,8 @@ def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0)
     alone = ink.strength[box(ink.strength > 0.25)]
     reading = _written(alone, target)
     marks = each_digit(ink.strength, ink.marks, target) if ink.marks else ()
-    return Reading(reading.pixels, (*_ink_steps(ink), *reading.steps), _is_a_block(alone), marks)
+    doubtful = _is_a_block(alone) or (ink.marks is not None and ink.marks.lined)
+    return Reading(reading.pixels, (*_ink_steps(ink), *reading.steps), doubtful, marks)
 
 
 def _written(ink: Floats, target: ImageInput) -> Reading:

@@ -1,10 +1,10 @@
 """The readings of a picture: what a network may be given where the usual one is not certain.
 
-The usual reading takes what goes to the picture's edges for the paper. Where that shows nothing,
-or nothing familiar, there are others: the frame removed, the largest light or dark area taken for
-the paper, a pattern of lines taken out of it, and the picture as it is. The network sees them in
-one batch, and the one counts that it finds most familiar by its energy score (Liu, Wang, Owens &
-Li, "Energy-based Out-of-distribution Detection", 2020).
+The usual reading takes what goes to the picture's edges for the paper. Where that shows nothing, or
+nothing familiar, there are others: the frame removed, the largest light or dark area taken for the
+paper, a pattern of lines taken out of it, a paper as uneven as fog, and the picture as it is. The
+network sees them in one batch, and the one counts that it finds most familiar by its energy score
+(Liu, Wang, Owens & Li, "Energy-based Out-of-distribution Detection", 2020).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from app.ink import blank
 from app.papers import Paper
 from app.pixels import on_paper
 from app.preparation import UNFRAMED, Reading, digit_on, garment_on, photo
-from app.unchanged import as_in_fashion_mnist, as_in_mnist, as_it_is, larger_fashion_mnist
+from app.unchanged import as_in_fashion_mnist, as_in_mnist, as_it_is, filled, larger_fashion_mnist
 from models.cards import ImageInput, Style
 
 P = ParamSpec("P")
@@ -118,12 +118,46 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
     floor = AREA_FLOOR if target.style == "digit" else 0
     for light, name in ((True, "dark on a light area"), (False, "light on a dark area")):
         area = papers.area(pixels, light=light)
-        if area is not None:
+        # A garment goes from edge to edge itself, and is then no paper of another.
+        if area is not None and not (area.across and target.style == "garment"):
             found[name] = _try(on, area.paper, area.inside, target, floor)
-    lined = papers.pattern(pixels) if target.style == "digit" else None
-    if lined is not None:
-        found["pattern removed"] = _try(on, lined, pixels, target, 0)
+    if target.style == "garment":
+        found |= _filling(pixels, target)
+    else:
+        found |= _without_lines(pixels, target)
+        if surrounded is None:  # a frame explains the picture better
+            found |= _on_uneven_paper(pixels, target)
     return {name: reading for name, reading in found.items() if reading is not None}
+
+
+def _without_lines(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
+    """A digit in `pixels` without the pattern of its paper."""
+    lined = papers.pattern(pixels)
+    if lined is None:
+        return {}
+    found = {"pattern removed": _try(digit_on, lined, pixels, target)}
+    if papers.has_lines(lined):  # which the picture as it is shows as well
+        whole = _try(as_it_is, pixels, target)
+        found["as it is"] = whole and dataclasses.replace(whole, doubtful=True)
+    return found
+
+
+def _on_uneven_paper(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
+    """A digit in `pixels` in uneven light or fog."""
+    ways = {"dark on an uneven paper": True, "light on an uneven paper": False}
+    uneven = {name: papers.local(pixels, dark=dark) for name, dark in ways.items()}
+    return {
+        name: _try(digit_on, paper, pixels, target)
+        for name, paper in uneven.items()
+        if paper is not None
+    }
+
+
+def _filling(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
+    """A garment that fills `pixels`, where one does: better than the plain "as it is"."""
+    ways = {"as it is": False, "as it is, inverted": True}
+    found = {name: _try(filled, pixels, target, light=light) for name, light in ways.items()}
+    return found if any(found.values()) else {}
 
 
 def _try(make: Callable[P, Reading], *args: P.args, **kwargs: P.kwargs) -> Reading | None:

@@ -10,6 +10,7 @@ from PIL import Image
 from app.grids import Floats, box, luma, margin
 from app.ink import blank
 from app.marks import find_marks
+from app.papers import is_all
 from app.pixels import grey_bytes, unit
 from app.preparation import INVERTED, UNCHANGED, Reading, each_digit
 from models.cards import ImageInput
@@ -22,6 +23,15 @@ MOST_OBLONG = 0.03
 ENLARGED = 0.025
 # Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
 RINGING = 12
+# Of a picture that a garment fills, at least this share is ground.
+DARKEST = 0.02
+# ... and what differs from it by less than this, of 1, is as well.
+ALIKE = 0.03
+# Of the edge, at least so many times as much is ground as is the opposite of it.
+MOST_OTHER = 0.5
+# A garment differs from the ground by this, of 1, and fills a picture if it goes from edge to edge.
+CLOTH = 0.15
+NEAR_EDGE = 0.04
 _FEW = 32  # a glance at a picture takes in at least so many pixels a side
 # Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
 LIGHTEST_EDGE = 0.35
@@ -110,12 +120,7 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
     light = float(np.median(margin(grey))) > 0.5
     if light:
         grey = 1 - grey
-    height, width = grey.shape
-    side = max(height, width)
-    square = np.zeros((side, side), np.float32)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = grey
-    small = _squeeze(square, target)
+    small = _squeeze(_square(grey), target)
     edge = float(np.quantile(margin(small), 0.75))
     own_edge = float(np.quantile(margin(grey), 0.75))
     if max(edge, own_edge) > LIGHTEST_EDGE or small.max() < edge + FAINTEST_AS_IT_IS:
@@ -123,6 +128,48 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
     return Reading(
         small[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
     )
+
+
+def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
+    """A picture that a garment fills, of any form, on whatever is darkest (lightest) in it.
+
+    Raises RequestError 422 `no_content` where it shows nothing or only grain.
+    """
+    grey = luma(pixels)
+    if light:
+        grey = 1 - grey
+    ground, most = (float(level) for level in np.quantile(grey, (DARKEST, 1 - DARKEST)))
+    cloth = np.clip((grey - ground) / (1.001 - ground), 0, 1)
+    if is_all(cloth[..., None]):
+        raise blank()
+    edge = margin(grey)
+    own, other = (np.count_nonzero(far < ALIKE) for far in (edge - ground, most - edge))
+    if own == 0 or own < MOST_OTHER * other:
+        raise blank()  # what is lightest is the ground, if either is
+    small = _squeeze(cloth, target)  # without the grain of a desk
+    where = box(small > CLOTH)
+    if not any(
+        side.start <= NEAR_EDGE * length and side.stop >= (1 - NEAR_EDGE) * length
+        for side, length in zip(where, small.shape, strict=True)
+    ):
+        raise blank()
+    steps = np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()
+    if float(np.ptp(small)) < FAINTEST_AS_IT_IS or steps > float(small.std()):
+        raise blank()
+    whole = _squeeze(_square(cloth), target)
+    return Reading(
+        whole[..., None], (*[INVERTED] * light, f"scaled to {target.width}x{target.height}")
+    )
+
+
+def _square(grey: Floats) -> Floats:
+    """`grey` in the middle of a black square."""
+    height, width = grey.shape
+    side = max(height, width)
+    square = np.zeros((side, side), np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = grey
+    return square
 
 
 def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:

@@ -135,6 +135,70 @@ def squared(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
     return paper
 
 
+def ruled(step: int, wide: int, level: int) -> Change:
+    """In ink on large squares, whose lines are as dark as `level` and cross the digit."""
+
+    def change(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+        paper, side = np.full((228, 228), 245, np.uint8), 168
+        large = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64)
+        paper[30:198, 30:198] = 245 - 225 * large / 255
+        start = int(chance.integers(step))
+        for at in range(start, len(paper), step):
+            paper[at : at + wide] = np.minimum(paper[at : at + wide], level)
+            paper[:, at : at + wide] = np.minimum(paper[:, at : at + wide], level)
+        return Image.fromarray(paper)
+
+    return change
+
+
+def light_in_fog(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """Light on a dark ground, in clouds of light fog about as wide as a stroke."""
+    scene = np.full((228, 228), 15.0)
+    large = np.asarray(picture.resize((168, 168), Image.Resampling.BICUBIC), np.float64)
+    scene[30:198, 30:198] += 220 * large / 255
+    cloud = _blurred(chance.random((228, 228)), 18)
+    thick = (0.5 + 0.25 * (cloud - cloud.mean()) / cloud.std()).clip(0, 1) * 0.9
+    return Image.fromarray((scene * (1 - thick) + 200 * thick).astype(np.uint8))
+
+
+def on_a_cut_off_sheet(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """A sheet in the corner of the picture, with a desk of strong grain on two of its sides."""
+    scene = chance.normal(50, 10, (288, 288)).clip(0, 255).astype(np.uint8)
+    large = np.asarray(picture.resize((168, 168), Image.Resampling.BICUBIC), np.float64)
+    scene[:228, :228] = 235
+    scene[30:198, 30:198] = 235 - 205 * large / 255
+    return Image.fromarray(scene)
+
+
+def tight(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """Ten times as large, cropped to what it shows."""
+    where = picture.point(lambda level: 255 * (level > 20)).getbbox()
+    cut = picture.crop(where)
+    return cut.resize((10 * cut.width, 10 * cut.height), Image.Resampling.BICUBIC)
+
+
+def cut_at_one_side(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """Ten times as large, without its first two columns."""
+    return enlarged(picture, chance).crop((20, 0, 280, 280))
+
+
+def cut_at_two_sides(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+    """Of its own size, without its first and last two columns."""
+    return picture.crop((2, 0, 26, 28))
+
+
+def on_grey(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """Ten times as large, on dark grey in place of black."""
+    return enlarged(picture, chance).point(lambda level: 40 + level * 215 // 255)
+
+
+def padded(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """Ten times as large, with more ground above it."""
+    ground = Image.new("L", (280, 340))
+    ground.paste(enlarged(picture, chance), (0, 60))
+    return ground
+
+
 def fog(severity: int, scale: int = 1) -> Change:
     """MNIST-C's fog; `scale` times as large."""
     thickness, decay = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))[severity - 1]
@@ -213,6 +277,12 @@ DIGITS: dict[str, Change] = {
     "sheet on a desk": on_a_desk,
     "sheet, turned, grain": on_a_real_desk,
     "squared paper": squared,
+    "squares, 2 px, 120": ruled(40, 2, 120),
+    "squares, 3 px, 150": ruled(40, 3, 150),
+    "squares, 3 px, 60": ruled(28, 3, 60),
+    "sheet, cut off": on_a_cut_off_sheet,
+    "cropped to it": tight,
+    "light, in fog": light_in_fog,
     "fog, severity 1": fog(1),
     "fog, severity 3": fog(3),
     "fog, severity 5": fog(5),
@@ -232,6 +302,11 @@ GARMENTS: dict[str, Change] = {
     "white margins": plotted,
     "sheet on a desk": on_a_desk,
     "sheet, turned, grain": on_a_real_desk,
+    "cropped to it": tight,
+    "cut at one side": cut_at_one_side,
+    "cut at two sides": cut_at_two_sides,
+    "on dark grey": on_grey,
+    "padded at one side": padded,
     "fog, severity 1": fog(1),
 }
 SETS = {"mnist": DIGITS, "fashion-mnist": GARMENTS}

@@ -140,7 +140,10 @@ def test_a_jpeg_without_its_end_is_read_and_one_without_pixels_is_not(
     options = {"progressive": progressive, "subsampling": subsampling}
     whole = encode(Image.fromarray(grain), "JPEG", **options)
     assert np.array_equal(read(whole[:-2], PHOTO).pixels, read(whole, PHOTO).pixels)
+    for remains in (b"\xff", b"\xff\xff", b"\x00"):  # of the mark of its end
+        assert np.array_equal(read(whole[:-2] + remains, PHOTO).pixels, read(whole, PHOTO).pixels)
     assert refusal(whole[: -len(whole) // 20], PHOTO).code == "unreadable_image"
+    assert refusal(whole[: -len(whole) // 20] + b"\xff", PHOTO).code == "unreadable_image"
 
 
 @pytest.mark.parametrize(

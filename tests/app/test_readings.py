@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from PIL import Image, ImageDraw
 
 from app.catalogue import SAMPLES
+from app.marks import MOST_PARTS, find_marks, side_by_side
 from benchmarks.readings import DIGITS, GARMENTS, SEED
 from models.datasets import load, split
 from scripts.draw_samples import TABLES
@@ -171,6 +172,11 @@ WANTED = {
     "white margins": 0.95,
     "sheet on a desk": 0.95,
     "squared paper": 0.9,
+    "squares, 2 px, 120": 0.95,
+    "squares, 3 px, 150": 0.95,
+    "squares, 3 px, 60": 0.95,
+    "sheet, cut off": 0.95,
+    "light, in fog": 0.78,
     "fog, severity 5": 0.8,
     "spatter": 0.9,
     "stripes": 0.85,
@@ -217,3 +223,53 @@ def test_real_garments_enlarged_are_recognised_as_at_their_own_size(
             == only_prediction(ask(client, picture, GARMENT))["label"]
         )
     assert same >= 98
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "name",
+    ["cropped to it", "cut at one side", "cut at two sides", "on dark grey", "padded at one side"],
+)
+def test_real_garments_that_go_to_the_edges_of_any_picture_are_recognised(
+    client: FlaskClient, validation: Callable[[str], Any], name: str
+) -> None:
+    images, labels = validation("fashion-mnist")
+    chance = np.random.default_rng(SEED)
+    right = 0
+    for image, label in zip(images, labels, strict=True):
+        picture = GARMENTS[name](Image.fromarray(image.reshape(28, 28)), chance)
+        top = only_prediction(ask(client, picture, "/api/fashion-mnist/lenet"))["top"]
+        right += top[0]["index"] == int(label)
+    assert right >= 85
+
+
+def test_a_bag_whose_sides_are_cut_off_is_not_blank(client: FlaskClient) -> None:
+    bag = sample("fashion-mnist", "bag")
+    left, top, right, bottom = bag.point(lambda level: 255 * (level < 128)).getbbox() or (0,) * 4
+    side = (right - left) // 14
+    for cut in (0, side, 2 * side):
+        picture = bag.crop((left + cut, top, right - cut, bottom))
+        assert only_prediction(ask(client, picture, GARMENT))["label"] == "Bag"
+
+
+def test_grain_that_fills_a_picture_is_no_garment(client: FlaskClient) -> None:
+    grain = np.random.default_rng(1).integers(0, 256, (280, 200), np.uint8)
+    refused(ask(client, Image.fromarray(grain), GARMENT), 422, "no_content")
+
+
+def test_a_desks_grain_is_no_row_of_digits(client: FlaskClient) -> None:
+    chance = np.random.default_rng(1)
+    grain = chance.normal(50, 10, (288, 288)).clip(0, 255).astype(np.uint8)
+    grain[:228, :228] = 235
+    desk = Image.fromarray(grain)
+    desk.paste(sample("mnist", "seven").resize((168, 168)), (30, 30))
+    prediction = only_prediction(ask(client, desk))
+    assert prediction["label"] == "7"
+    assert "warnings" not in prediction
+
+
+def test_marks_that_are_too_many_are_not_compared() -> None:
+    chance = np.random.default_rng(1)
+    marks = find_marks(chance.random((84, 84)) < 0.05)
+    assert np.count_nonzero(marks.keep) > MOST_PARTS
+    assert side_by_side(marks) == []
