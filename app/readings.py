@@ -173,7 +173,9 @@ def _half(pixels: Floats, longest: int) -> Floats:
     factor = -(-max(pixels.shape[:2]) // longest)
     if factor == 1:
         return pixels
-    height, width = (side // factor for side in pixels.shape[:2])
-    cut = pixels[: height * factor, : width * factor]
-    means: Floats = cut.reshape(height, factor, width, factor, -1).mean((1, 3), dtype=np.float32)
+    # A side that is shorter than a square becomes one pixel.
+    down, across = (min(factor, side) for side in pixels.shape[:2])
+    height, width = pixels.shape[0] // down, pixels.shape[1] // across
+    cut = pixels[: height * down, : width * across]
+    means: Floats = cut.reshape(height, down, width, across, -1).mean((1, 3), dtype=np.float32)
     return means

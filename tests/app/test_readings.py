@@ -273,3 +273,13 @@ def test_marks_that_are_too_many_are_not_compared() -> None:
     marks = find_marks(chance.random((84, 84)) < 0.05)
     assert np.count_nonzero(marks.keep) > MOST_PARTS
     assert side_by_side(marks) == []
+
+
+@pytest.mark.parametrize("size", [(1700, 5), (5, 1700), (336, 5), (100_000, 9), (5, 199_999)])
+@pytest.mark.parametrize("url", [LENET, GARMENT, "/api/cifar10/lenet"])
+def test_a_picture_as_thin_as_a_thread_is_answered(
+    client: FlaskClient, size: tuple[int, int], url: str
+) -> None:
+    picture = Image.new("L", size, 255)
+    picture.putpixel((size[0] // 2, size[1] // 2), 0)
+    assert ask(client, picture, url).status_code in (200, 422)
