@@ -98,8 +98,10 @@ def side_by_side(marks: Marks) -> list[Flags]:
             chosen = np.zeros(len(marks.keep), bool)
             chosen[group] = True
             digits.append((left, top, bottom, chosen))
-    line = max((top for _, top, _, _ in digits)), min(bottom for _, _, bottom, _ in digits)
-    if len(digits) < 2 or line[1] - line[0] < ALIKE / 2 * tallest:
+    if len(digits) < 2:
+        return []
+    line = max(top for _, top, _, _ in digits), min(bottom for _, _, bottom, _ in digits)
+    if line[1] - line[0] < ALIKE / 2 * tallest:
         return []
     return [chosen for *_, chosen in sorted(digits, key=lambda digit: digit[0])]
 
