@@ -4,23 +4,37 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST = 1e6  # beyond it, products of constants and weights may overflow a float32
+SMALLEST = 1e-30  # above 0; a smaller one may be 0 as a float32
 
-def number(
-    name: str, value: Any, *, at_least: float | None = None, above: float | None = None
-) -> float:
+
+def number(name: str, value: Any, *, at_least: float = 0.0, above: float | None = None) -> float:
     """Return `value` as a float.
 
-    Raises ValueError, with `name`, where it is no finite number, or none of `at_least` or more, or
-    none above `above`: one of the two bounds is given.
+    Raises ValueError, with `name`, where it is no number up to LARGEST, or none of `at_least` or
+    more, or, where `above` is given in its place, none above that by SMALLEST.
     """
-    fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    if above is not None:
-        fits, expected = fits and value > above, f"above {above}"
+    as_float = _as_float(value)
+    if as_float > LARGEST:
+        raise ValueError(f"{name}: expected a number up to {LARGEST:.0f}, found {value!r}")
+    if above is None:
+        fits, expected = as_float >= at_least, f"of {at_least} or more"
     else:
-        fits, expected = fits and value >= at_least, f"of {at_least} or more"
+        fits, expected = as_float - above >= SMALLEST, f"above {above}"
+        if as_float > above:
+            expected = f"of {SMALLEST} or more above {above}"
     if not fits:
         raise ValueError(f"{name}: expected a number {expected}, found {value!r}")
-    return float(value)
+    return as_float
+
+
+def _as_float(value: Any) -> float:
+    """Return a number as a float, infinite where it is too large for one, and NaN if it is none."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    try:
+        return float(value) if is_number else math.nan
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def whole_number(name: str, value: Any, *, at_least: int) -> int:

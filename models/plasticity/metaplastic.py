@@ -37,6 +37,7 @@ from models.plasticity.owners import convolution_kernels
 from models.plasticity.wrapper import Step, Wrapper, in_single, inside, values_of
 
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
+LARGEST_SQUARED = 1e15  # its square times the largest strength is a float32 still
 SMALLEST_MEAN_SQUARE = 1e-28  # far below any trained kernel's; a float32, which 0 would divide by
 
 
@@ -64,8 +65,8 @@ class Metaplastic(Wrapper):
     Args:
         base: the `keras.optimizers.Optimizer` that proposes the steps.
         rule: "pattern", "kernel" or "consolidating".
-        strength: `B` of the first two rules, `m` of the third. A number >= 0.
-        clip: `c`; the factors of `pattern` and `kernel` lie within [1/c, c]. A number >= 1.
+        strength: `B` of the first two rules, `m` of the third. 0..1e6.
+        clip: `c`; the factors of `pattern` and `kernel` lie within [1/c, c]. 1..1e6.
         name: the optimizer's name.
 
     Raises:
@@ -95,6 +96,8 @@ class Metaplastic(Wrapper):
     def build(self, variables: list[keras.Variable]) -> None:
         self._refuse_averages()
         super().build(variables)
+
+    def _prepare(self, variables: list[keras.Variable]) -> None:
         if self.rule == "pattern" or self.strength == 0:  # not even rounded
             scaled = []
         elif self.rule == "kernel":
@@ -152,12 +155,21 @@ class Metaplastic(Wrapper):
         return {**super().get_config(), **constants}
 
 
+@keras.saving.register_keras_serializable(package="metaplastic")
+class LossScaledMetaplastic(Metaplastic, keras.optimizers.LossScaleOptimizer):
+    """What Metaplastic(base) makes where `base` is a LossScaleOptimizer."""
+
+
 def pattern_factors(images: Any, strength: float, clip: float) -> Any:
     """One factor per image: `exp(B/2 * mean(x^2))`, normalised to mean 1 over the batch, clipped.
 
-    `images` is (N, ...) in the range the network takes; the result is float32 (N,).
+    `images` is (N, ...) in the range the network takes; the result is float32 (N,). A value beyond
+    LARGEST_SQUARED counts as that.
     """
+    if len(images) == 0:
+        return ops.zeros((0,), "float32")
     x = ops.reshape(ops.cast(images, "float32"), (len(images), -1))
+    x = ops.clip(x, -LARGEST_SQUARED, LARGEST_SQUARED)
     return _normalised(strength / 2 * ops.mean(ops.square(x), axis=1), clip)
 
 
@@ -166,7 +178,10 @@ def kernel_factors(kernel: Any, strength: float, clip: float) -> Any:
 
     The shape is the kernel's, the dtype float32 or float64. A kernel of zeros gets 1 everywhere.
     """
-    squared = ops.square(in_single(kernel))
+    kernel = in_single(kernel)
+    largest = ops.max(ops.abs(kernel))
+    # Dividing by 1 leaves the usual kernel as it is, to the bit.
+    squared = ops.square(kernel / ops.where(largest > LARGEST_SQUARED, largest, 1.0))
     mean = ops.maximum(ops.mean(squared), SMALLEST_MEAN_SQUARE)
     return _normalised(strength / 2 * squared / mean, clip)
 

@@ -35,8 +35,8 @@ class SynapticIntelligence(Wrapper):
 
     Args:
         base: the `keras.optimizers.Optimizer` that takes the steps.
-        strength: `c`, a number >= 0.
-        damping: `xi`, a number > 0; bounds the importance of a weight that hardly moved.
+        strength: `c`, 0..1e6.
+        damping: `xi`, 1e-30..1e6; bounds the importance of a weight that hardly moved.
         name: the optimizer's name.
 
     Raises:
@@ -54,8 +54,7 @@ class SynapticIntelligence(Wrapper):
         self.strength = number("strength", strength, at_least=0)
         self.damping = number("damping", damping, above=0)
 
-    def build(self, variables: list[keras.Variable]) -> None:
-        super().build(variables)
+    def _prepare(self, variables: list[keras.Variable]) -> None:
         zeros = ops.zeros_like
         self._importances = [self._slot(v, "importance", zeros) for v in variables]  # Omega
         self._gains = [self._slot(v, "gain", zeros) for v in variables]  # omega
@@ -142,3 +141,8 @@ class SynapticIntelligence(Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "strength": self.strength, "damping": self.damping}
+
+
+@keras.saving.register_keras_serializable(package="metaplastic")
+class LossScaledSynapticIntelligence(SynapticIntelligence, keras.optimizers.LossScaleOptimizer):
+    """What SynapticIntelligence(base) makes where `base` is a LossScaleOptimizer."""

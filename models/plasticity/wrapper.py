@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers import LossScaleOptimizer
 
 Step = Callable[[Sequence[Any]], Any]  # lets the base take its step on these gradients
 
@@ -27,11 +28,17 @@ class Wrapper(keras.optimizers.Optimizer):
 
     Learning rate and schedule, clipping, weight decay, gradient accumulation, averages of the
     weights, loss scale and the count of iterations are those of `base`, whether read, set or
-    saved. The weights are those of `base`, then the wrapper's own. A subclass overrides `_around`.
+    saved. What only the base has, such as `beta_1`, can be read of the wrapper too. The weights are
+    those of `base`, then the wrapper's own. A subclass overrides `_around`, and `_prepare` where it
+    needs the variables that `base` was built for.
+
+    Around a `keras.optimizers.LossScaleOptimizer`, a subclass of its own that is one too is made:
+    `Model.compile` puts another loss scale around any optimizer that is none.
 
     Raises ValueError where `base` is no Keras optimizer.
     """
 
+    built: bool
     weight_decay = _of_the_base("weight_decay")
     clipnorm = _of_the_base("clipnorm")
     clipvalue = _of_the_base("clipvalue")
@@ -49,18 +56,39 @@ class Wrapper(keras.optimizers.Optimizer):
     _trainable_variables_indices = _of_the_base("_trainable_variables_indices")
     _model_variables_moving_average = _of_the_base("_model_variables_moving_average")
 
+    def __new__(cls, base: Any = None, *constants: Any, **settings: Any) -> "Wrapper":
+        kind = cls
+        if isinstance(base, LossScaleOptimizer) and not issubclass(cls, LossScaleOptimizer):
+            scaled = (made for made in cls.__subclasses__() if issubclass(made, LossScaleOptimizer))
+            kind = next(scaled, cls)
+        optimizer: Wrapper = super().__new__(kind)
+        return optimizer
+
     def __init__(self, base: keras.optimizers.Optimizer, name: str) -> None:
         if not isinstance(base, keras.optimizers.Optimizer):
             raise ValueError(f"base: expected a keras.optimizers.Optimizer, found {base!r}")
-        super().__init__(learning_rate=0.0, name=name)
+        # Not super(), which is the LossScaleOptimizer where the base is one.
+        keras.optimizers.Optimizer.__init__(self, learning_rate=0.0, name=name)
         for unused in list(self._variables):  # a count of iterations and a rate, as the base has
             self._untrack_variable(unused)
         self.base = base
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a public attribute of the base that optimizers in general do not have."""
+        if name.startswith("_") or "base" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.base, name)
+
     def build(self, variables: list[keras.Variable]) -> None:
+        """Build the base, if it is not, and what is the wrapper's own for the same variables."""
         if not self.base.built:
             self.base.build(variables)
+        if not self.built:
+            self._prepare(self._trainable_variables)
         self.built = True
+
+    def _prepare(self, variables: list[keras.Variable]) -> None:
+        """Make what the wrapper needs of its own for the variables of the base."""
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -76,7 +104,7 @@ class Wrapper(keras.optimizers.Optimizer):
             return
         if trainable_variables is None:
             if not self.built or len(grads) != len(self._trainable_variables_indices):
-                super().apply(grads)  # raises Keras' own error
+                keras.optimizers.Optimizer.apply(self, grads)  # raises Keras' own error
             self._around(grads, self._trainable_variables, self.base.apply)
             return
         variables = list(trainable_variables)
@@ -109,7 +137,9 @@ class Wrapper(keras.optimizers.Optimizer):
         """
         if not self.built or keras.backend.backend() == "tensorflow":
             # Raises Keras' own error.
-            super().stateless_apply(optimizer_variables, grads, trainable_variables)
+            keras.optimizers.Optimizer.stateless_apply(
+                self, optimizer_variables, grads, trainable_variables
+            )
         known, state = self._trainable_variables, self.variables
         of_the_base = optimizer_variables[: len(optimizer_variables) - len(self._variables)]
 

@@ -1,5 +1,8 @@
 """The optimizer, on whichever backend KERAS_BACKEND names; test_backends.py repeats it."""
 
+import gc
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from models.plasticity.metaplastic import (
     kernel_factors,
     pattern_factors,
 )
+from models.plasticity.synaptic_intelligence import SynapticIntelligence
 from models.training_network import training_network
 
 RULES = ("pattern", "kernel", "consolidating")
@@ -193,6 +197,139 @@ def test_the_rules_act_on_these_many_kernels_of_a_training_network(architecture,
     assert len(scaled_kernels(network, rule)) == count
 
 
+def scaled_by(optimizer, network):
+    """The paths of the variables whose step is not plain SGD's of rate 0.1."""
+    before = network.get_weights()
+    random = np.random.default_rng(2)
+    gradients = [
+        keras.ops.convert_to_tensor(random.normal(size=v.shape).astype(np.float32))
+        for v in network.trainable_variables
+    ]
+    weights = [keras.ops.convert_to_numpy(v).copy() for v in network.trainable_variables]
+    optimizer.apply(gradients, network.trainable_variables)
+    found = [
+        variable.path
+        for variable, start, gradient in zip(
+            network.trainable_variables, weights, gradients, strict=True
+        )
+        if not np.array_equal(
+            keras.ops.convert_to_numpy(variable),
+            start - np.float32(0.1) * keras.ops.convert_to_numpy(gradient),
+        )
+    ]
+    network.set_weights(before)
+    return found
+
+
+def test_which_kernels_are_scaled_is_of_the_variables_that_the_base_was_built_for():
+    network = network_of_all_kinds()
+    variables = network.trainable_variables
+    kernels = [variable.path for variable in variables if variable.name == "kernel"]
+    rule = {"rule": "consolidating", "strength": 2.0}
+
+    base = keras.optimizers.SGD(0.1)
+    base.build(variables)
+    around_a_built_one = Metaplastic(base, **rule)
+    around_a_built_one.apply([keras.ops.ones(variables[0].shape)], variables[:1])
+
+    built_twice = Metaplastic(keras.optimizers.SGD(0.1), **rule)
+    built_twice.build(variables)
+    built_twice.build(variables[:1])
+
+    for optimizer in (around_a_built_one, built_twice):
+        assert scaled_by(optimizer, network) == kernels
+
+
+def test_an_importance_is_kept_of_each_variable_that_the_base_was_built_for():
+    variables = network_of_all_kinds().trainable_variables
+    base = keras.optimizers.SGD(0.1)
+    base.build(variables)
+    optimizer = SynapticIntelligence(base)
+    optimizer.build(variables[:1])
+    optimizer.build(variables)
+    names = [variable.name for variable in optimizer.variables]
+    assert sum(name.endswith("importance") for name in names) == len(variables)
+
+
+@pytest.fixture
+def frozen_objects():
+    freeze = gc.freeze
+    yield freeze
+    gc.unfreeze()
+
+
+def test_the_rule_kernel_finds_layers_that_the_garbage_collector_was_told_to_leave(frozen_objects):
+    network = network_of_all_kinds()
+    frozen_objects()
+    assert scaled_kernels(network, "kernel") == ["attention_dense/kernel"]
+
+
+class AskedInVain(keras.layers.Layer):
+    """A layer whose variables cannot be asked for yet."""
+
+    built = True
+
+    @property
+    def variables(self):
+        raise RuntimeError("not yet")
+
+
+class NeverMade(keras.layers.Layer):
+    def __init__(self):
+        pass
+
+
+def test_the_rule_kernel_asks_nothing_of_layers_of_others():
+    others = [keras.layers.Conv2D.__new__(keras.layers.Conv2D), AskedInVain.__new__(AskedInVain)]
+    others += [AskedInVain()]
+    try:
+        others += [NeverMade()]
+    except RuntimeError as error:  # Keras' own on some backends
+        others += [error]
+    assert scaled_kernels(network_of_all_kinds(), "kernel") == ["attention_dense/kernel"]
+    assert len(others) == 4
+
+
+class AttentiveConvolution(keras.layers.Conv1D):
+    """A convolution that holds an attention layer."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.attention = keras.layers.MultiHeadAttention(2, 4)
+        inside = (*shape[:2], self.filters)
+        self.attention.build(inside, inside)
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        return self.attention(outputs, outputs)
+
+
+def test_what_a_derived_convolution_holds_in_further_layers_is_no_convolution():
+    layer = AttentiveConvolution(4, 3, padding="same", name="both")
+    network = keras.Sequential([keras.Input((8, 4)), layer])
+    assert scaled_kernels(network, "kernel") == ["both/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "shape", "scaled"),
+    [
+        ("block", (3, 2, 4), True),
+        ("block", (3, 4), False),
+        ("self_attention", (3, 2, 4), False),
+        ("Einsum_dense", (3, 2, 4), False),
+        ("attention_stem", (3, 3, 2, 4), True),
+    ],
+)
+def test_a_kernel_that_no_layer_holds_is_a_convolutions_where_it_looks_so(scope, shape, scaled):
+    start = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1
+    with keras.name_scope(scope):
+        kernel = keras.Variable(start, name="kernel")
+    optimizer = Metaplastic(keras.optimizers.SGD(1.0), "kernel", strength=1.0)
+    optimizer.apply([keras.ops.ones(shape)], [kernel])
+    steps = start - keras.ops.convert_to_numpy(kernel)
+    assert (np.abs(steps - 1) > 0.01).any() == scaled
+
+
 def test_a_loaded_model_goes_on_with_the_rule_kernel_on_its_convolutions(tmp_path):
     images, labels = made_data()
     network = compiled(Metaplastic(keras.optimizers.SGD(0.1), "kernel", strength=2.0))
@@ -271,6 +408,56 @@ def test_factors_are_finite_whatever_the_weights():
         factors = keras.ops.convert_to_numpy(kernel_factors(kernel, 50.0, 4.0))
         assert np.isfinite(factors).all()
     assert (keras.ops.convert_to_numpy(kernel_factors(np.zeros((3, 3, 2, 2)), 1.0, 4.0)) == 1).all()
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e10, 1e16, 1e20, 1e30])
+@pytest.mark.parametrize("strength", [0.5, 1e6])
+def test_the_factors_of_a_kernel_are_the_same_at_any_size(size, strength):
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(kernel_factors(kernel, strength, 4.0))
+    found = keras.ops.convert_to_numpy(kernel_factors(kernel * np.float32(size), strength, 4.0))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if strength == 0.5 else 0.5)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1e6])
+@pytest.mark.parametrize("rule", ["kernel", "consolidating"])
+def test_a_step_from_huge_weights_is_finite(rule, strength):
+    start = np.full((2, 2, 1, 1), 1e20, np.float32)
+    found = one_step(rule, np.full((2, 2, 1, 1), 1e19, np.float32), start, strength=strength)
+    expected = start if rule == "consolidating" else start - np.float32(1e19)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1e6])
+def test_pattern_factors_are_finite_whatever_the_images(strength):
+    sizes = np.array([0, 1, 1e10, 1e20, 3e38], np.float32).reshape(5, 1)
+    factors = keras.ops.convert_to_numpy(pattern_factors(np.ones((5, 7)) * sizes, strength, 4.0))
+    assert np.isfinite(factors).all()
+    assert (np.diff(factors) >= 0).all()
+
+
+def test_pattern_factors_of_no_images_are_none():
+    factors = keras.ops.convert_to_numpy(pattern_factors(np.zeros((0, 4, 4, 1)), 1.0, 4.0))
+    assert factors.shape == (0,)
+    assert factors.dtype == np.float32
+
+
+def usual_factors(kernel, strength, clip):
+    """The equation as it stands, without care for sizes that a float32 cannot square."""
+    squared = keras.ops.square(keras.ops.convert_to_tensor(kernel))
+    logs = strength / 2 * squared / keras.ops.mean(squared)
+    log_mean = keras.ops.logsumexp(logs) - math.log(kernel.size)
+    return keras.ops.clip(keras.ops.exp(logs - log_mean), 1 / clip, clip)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (1, 1, 3, 5), (5, 7, 2)])
+def test_care_for_huge_kernels_changes_no_bit_of_the_usual_ones(shape):
+    kernel = np.random.default_rng(7).normal(scale=0.05, size=shape).astype(np.float32)
+    found = keras.ops.convert_to_numpy(kernel_factors(kernel, 0.7, 4.0))
+    np.testing.assert_array_equal(
+        found, keras.ops.convert_to_numpy(usual_factors(kernel, 0.7, 4.0))
+    )
 
 
 def test_pattern_factors_do_not_overflow_where_the_papers_formula_does():
@@ -372,7 +559,10 @@ def test_a_constraint_holds_after_the_scaled_step():
         ({"strength": "much"}, "strength: expected a number of 0 or more, found 'much'"),
         ({"clip": 0.5}, "clip: expected a number of 1 or more, found 0.5"),
         ({"strength": True}, "strength: expected a number of 0 or more, found True"),
-        ({"clip": float("inf")}, "clip: expected a number of 1 or more, found inf"),
+        ({"strength": 1e300}, r"strength: expected a number up to 1000000, found 1e\+300"),
+        ({"strength": 10**400}, "strength: expected a number up to 1000000, found 1000"),
+        ({"clip": 1e39}, r"clip: expected a number up to 1000000, found 1e\+39"),
+        ({"clip": float("inf")}, "clip: expected a number up to 1000000, found inf"),
     ],
 )
 def test_bad_constants_are_refused_with_what_was_expected(arguments, message):

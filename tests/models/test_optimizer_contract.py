@@ -373,6 +373,119 @@ def test_a_wrapper_of_strength_0_is_its_base_in(trial, base):
         assert_alike(found, expected, f"{base} in {name}")
 
 
+# What Keras' own LossScaleOptimizer does otherwise than an optimizer, or not at all.
+NOT_OF_A_LOSS_SCALE = {
+    *(steps_that_cannot_be, steps_of_one_variable, stateless_steps, buildings, added_variables),
+}
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [trial for trial in TRIALS if trial not in NOT_OF_A_LOSS_SCALE],
+    ids=lambda trial: " ".join(TRIALS[trial]),
+)
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="its steps outside a trainer cannot be traced there"
+)
+def test_a_wrapper_of_strength_0_is_its_base_with_a_loss_scale_in(trial):
+    def scaled(**settings):
+        base = keras.optimizers.Adam(**{"learning_rate": 0.1, **settings})
+        return keras.optimizers.LossScaleOptimizer(base, initial_scale=8.0)
+
+    expected = list(trial(scaled))
+    for name, around in WRAPPERS.items():
+        found = list(trial(lambda around=around, **settings: around(scaled(**settings))))
+        assert_alike(found, expected, f"loss scale in {name}")
+
+
+@pytest.mark.parametrize("around", WRAPPERS)
+def test_a_wrapper_around_a_loss_scale_is_a_loss_scale(around):
+    base = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(beta_1=0.5), 8.0, 3)
+    optimizer = WRAPPERS[around](base)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    assert isinstance(optimizer, {"Metaplastic": Metaplastic}.get(around, SynapticIntelligence))
+    assert (optimizer.initial_scale, optimizer.dynamic_growth_steps) == (8.0, 3)
+    assert optimizer.inner_optimizer is base.inner_optimizer
+    assert not isinstance(
+        WRAPPERS[around](keras.optimizers.Adam()), keras.optimizers.LossScaleOptimizer
+    )
+
+
+def test_what_only_the_base_has_can_be_read_of_the_wrapper():
+    optimizer = Metaplastic(keras.optimizers.Adam(beta_1=0.5))
+    assert optimizer.beta_1 == 0.5
+    with pytest.raises(AttributeError, match="no attribute 'beta_3'"):
+        _ = optimizer.beta_3
+
+
+def trained_as_compile_does(optimizer, callbacks=(), folder=None):
+    """A network under mixed_float16, after an epoch; with a folder, saved, loaded, and another."""
+    keras.utils.set_random_seed(3)
+    layers = [
+        *(keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()),
+        keras.layers.Dense(3, dtype="float32"),
+    ]
+    network = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer, loss)
+    random = np.random.default_rng(5)
+    images, labels = random.random((32, 6, 6, 1), np.float32), random.integers(0, 3, 32)
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
+    network.fit(images, labels, **fit)
+    if folder is not None:
+        network.save(folder / "half.keras")
+        network = keras.saving.load_model(folder / "half.keras")
+        network.fit(images, labels, **fit)
+    return network
+
+
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("around", WRAPPERS)
+@pytest.mark.parametrize("saved", [False, True])
+def test_compile_puts_no_other_loss_scale_around_one_with_a_loss_scale_inside(
+    mixed_float16, around, saved, tmp_path
+):
+    def scaled():
+        return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01))
+
+    folder = tmp_path if saved else None
+    expected = trained_as_compile_does(scaled(), folder=folder)
+    found = trained_as_compile_does(WRAPPERS[around](scaled()), folder=folder)
+    assert type(found.optimizer.base) is keras.optimizers.LossScaleOptimizer
+    assert_alike(found.get_weights(), expected.get_weights(), around)
+    count = len(expected.optimizer.variables)
+    assert_alike(
+        values(found.optimizer.variables)[:count], values(expected.optimizer.variables), around
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.Adam(0.01, use_ema=True),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01, use_ema=True)),
+        lambda: keras.optimizers.MultiOptimizer(
+            lambda variable: keras.optimizers.Adam(0.01, use_ema=True)
+        ),
+    ],
+    ids=["plain", "loss scale", "several"],
+)
+@pytest.mark.parametrize("around", WRAPPERS)
+def test_swap_ema_weights_finds_the_averages_wherever_the_base_has_them(make, around):
+    def callbacks():
+        return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+
+    expected = trained_as_compile_does(make(), callbacks())
+    found = trained_as_compile_does(WRAPPERS[around](make()), callbacks())
+    assert_alike(found.get_weights(), expected.get_weights(), around)
+
+
 def assert_alike(found, expected, where):
     """Equal, bit for bit. A wrapper's own variables come behind those of the base."""
     if isinstance(expected, dict):

@@ -117,6 +117,8 @@ def test_its_configuration_makes_the_same_optimizer_again():
         ({"strength": "much"}, "strength: expected a number of 0 or more, found 'much'"),
         ({"strength": -1.0}, "strength: expected a number of 0 or more, found -1.0"),
         ({"damping": 0.0}, "damping: expected a number above 0, found 0.0"),
+        ({"damping": 1e-300}, "damping: expected a number of 1e-30 or more above 0, found"),
+        ({"strength": 1e300}, r"strength: expected a number up to 1000000, found 1e\+300"),
     ],
 )
 def test_bad_constants_are_refused_with_what_was_expected(arguments, message):
