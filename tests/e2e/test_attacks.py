@@ -123,9 +123,7 @@ def test_the_processes_that_decode_hold_nothing_of_the_workers(start: Start) -> 
         (worker,) = service.workers
         _, *decoding = below(worker)
         assert len(decoding) == 2  # a nursery and a spare one; with a picture comes a helper
-        gif = io.BytesIO()
-        Image.new("L", (28, 28)).save(gif, "GIF")
-        assert send(service, "/predict", gif.getvalue(), "image/gif")[0] == 200
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
         _, *decoding = below(worker)
         assert len(decoding) == 3
         for pid in decoding:
@@ -145,6 +143,13 @@ def test_a_worker_takes_its_decoders_with_it(start: Start) -> None:
     assert wait_until(lambda: all(map(ended, decoding)))
 
 
+def gif_of_seven() -> bytes:
+    """A picture that is decoded apart."""
+    gif = io.BytesIO()
+    Image.open(io.BytesIO(SEVEN)).convert("L").save(gif, "GIF")
+    return gif.getvalue()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("whose", ["worker", "master"])
 def test_decoders_that_are_stopped_end_with_the_worker(
@@ -152,9 +157,7 @@ def test_decoders_that_are_stopped_end_with_the_worker(
 ) -> None:
     with start(workers=1) as service:
         (worker,) = service.workers
-        gif = io.BytesIO()
-        Image.new("L", (28, 28)).save(gif, "GIF")
-        assert send(service, "/predict", gif.getvalue(), "image/gif")[0] == 200
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
         decoding = below(worker)[1:]
         for pid in decoding:
             os.kill(pid, signal.SIGSTOP)
@@ -164,13 +167,11 @@ def test_decoders_that_are_stopped_end_with_the_worker(
 
 def test_a_nursery_that_is_killed_has_a_successor_that_is_ready(start: Start) -> None:
     """The spare one, which the same system call has made: no interpreter has to start."""
-    gif = io.BytesIO()
-    Image.new("L", (28, 28)).save(gif, "GIF")
     with start(workers=1) as service:
         (worker,) = service.workers
         nursery, spare = below(worker)[1:]
         os.kill(nursery, signal.SIGKILL)
-        assert send(service, "/predict", gif.getvalue(), "image/gif")[0] == 200
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
         assert len(below(spare)) == 2  # it has a helper
 
 
