@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # A path on this host, such as /vision: to a browser, what begins with // is another host.
-_PREFIX = re.compile(r"(/[\w.~%-]+)*/?", re.ASCII)
+# A coded slash (%2f) may be decoded on the way, and dots lead out of the path.
+_PREFIX = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 _REFUSED_PREFIX = "metaplastic.refused_prefix"
 
 

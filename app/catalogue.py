@@ -12,6 +12,7 @@ from app.inference import Network
 from app.session import ModelBytes, Session
 from app.settings import Settings, StartError
 from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
+from models.files import read_regular
 
 SAMPLES = Path(__file__).parent / "static" / "samples"
 COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
@@ -372,4 +373,4 @@ def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, st
 
 
 def _samples(dataset: str) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sorted((SAMPLES / dataset).glob("*.png"))}
+    return {path.stem: read_regular(path) for path in sorted((SAMPLES / dataset).glob("*.png"))}

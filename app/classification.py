@@ -1,5 +1,6 @@
 """One classification, from uploaded bytes to the answer: decode, prepare, infer, answer."""
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NotRequired, TypedDict
@@ -144,31 +145,33 @@ def prepare_each(
 ) -> Iterator[Prepared | RequestError]:
     """Each of `uploads`, decoded and prepared when it is asked for, or why it cannot be used.
 
-    All of them together have `settings.max_work` seconds of processor time for that.
+    All of them together have `settings.max_work` seconds of processor time for that, and
+    `settings.max_seconds` on the clock.
     """
-    left = float(settings.max_work)
+    work, wall = float(settings.max_work), settings.max_seconds
     for index, upload in enumerate(uploads):
-        began = sandbox.work_done()
-        found = _prepare(upload, target, settings, left, raw)
-        left -= sandbox.work_done() - began
+        began, work_before = time.monotonic(), sandbox.work_done()
+        limits = sandbox.Limits(settings.max_pixels, work, wall, settings.max_decode_mib)
+        found = _prepare(upload, target, settings, limits, raw)
+        work -= sandbox.work_done() - work_before
+        wall -= time.monotonic() - began
         if isinstance(found, RequestError):
             found = _locate(found, index, upload, len(uploads))
         yield found
 
 
 def _prepare(
-    upload: Upload, target: ImageInput, settings: Settings, seconds: float, raw: bool
+    upload: Upload, target: ImageInput, settings: Settings, limits: sandbox.Limits, raw: bool
 ) -> Prepared | RequestError:
-    """`upload`, prepared in at most so many seconds of work, or why it cannot be used."""
-    if seconds <= 0:
+    """`upload`, prepared within what is left to the request, or why it cannot be used."""
+    if limits.seconds <= 0:
         return _too_much_work(settings)
+    if limits.wall <= 0:
+        return _too_long(settings)
     if upload.problem:
         return upload.problem
     if not upload.data:
         return RequestError(400, "empty_file", "The file is empty: it has no bytes.")
-    limits = sandbox.Limits(
-        settings.max_pixels, seconds, settings.max_seconds, settings.max_decode_mib
-    )
     try:
         picture = sandbox.decode(upload.data, target, limits, raw=raw)
         return images.prepare(picture, target, raw=raw)
@@ -189,6 +192,14 @@ def _too_much_work(settings: Settings) -> RequestError:
         "may cost. Send fewer at once, or smaller ones."
     )
     return RequestError(413, "too_much_work", message, limit=settings.max_work)
+
+
+def _too_long(settings: Settings) -> RequestError:
+    message = (
+        f"The images before this one took the {settings.max_seconds:g} seconds on the clock that "
+        "a request has for them. The server may be busy: try again, or send fewer at once."
+    )
+    return RequestError(413, "too_much_work", message, limit=settings.max_seconds)
 
 
 def _locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:

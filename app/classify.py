@@ -30,7 +30,7 @@ from app.readings import Prepared
 from app.recognition import recognise
 from app.settings import MEBIBYTE, Settings, StartError
 from app.uploads import Upload
-from models.terminal import ArgumentParser, one_line, say
+from models.terminal import ArgumentParser, one_line, printable, say
 
 COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
 _FORMULA = ("=", "+", "-", "@")
@@ -161,7 +161,8 @@ def _finish_rows(out: Path, model: Model) -> set[str]:
         with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             table(file).writerows([COLUMNS, *whole])
         partial.replace(out)
-    return {row[0] for row in whole}
+    # An older table has control characters as they are.
+    return {printable(row[0]) for row in whole}
 
 
 def _classify_all(
@@ -209,7 +210,7 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
         best = int(probabilities.argmax())
         yield (
             plain(_printable(picture.name)),
-            plain(model.card.labels[best]),
+            plain(printable(model.card.labels[best])),
             f"{probabilities[best]:.6f}",
             str(bool(seen.outcome.in_distribution[0])).lower(),
             model.card.name,
@@ -218,8 +219,12 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
 
 
 def _printable(name: str) -> str:
-    """`name` as text: bytes of it that are none are written in hexadecimal."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """`name` as text that commands no terminal, and that no other name has.
+
+    Bytes that are no text and control characters are written as escapes, a backslash as two.
+    """
+    doubled = os.fsencode(name).replace(b"\\", b"\\\\")
+    return printable(doubled.decode("utf-8", "backslashreplace"))
 
 
 class Progress:

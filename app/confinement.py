@@ -9,13 +9,12 @@ import ctypes
 import os
 import platform
 import resource
-import signal
 import struct
 import sys
 from pathlib import Path
 
 # <sys/prctl.h>
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
 _SECCOMP_MODE_FILTER = 2
 
 # <linux/audit.h>, and the numbers of system calls, which differ between processors: those refused,
@@ -55,14 +54,13 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def confine() -> None:
-    """Leave this process, for good, what a decoder needs. It ends when its parent does."""
+    """Leave this process, for good, what a decoder needs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError):  # where memory is short this process is the one to go
         Path("/proc/self/oom_score_adj").write_text("1000")
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if platform.machine() in _PROCESSORS:
         program = _filter(*_PROCESSORS[platform.machine()])

@@ -19,6 +19,7 @@ from flask import Flask, current_app, request
 from app.errors import RequestError
 from app.records import current_record
 from app.settings import StartError
+from models.files import read_regular
 
 HEADER = "X-API-Key"
 ADMIN, USER = "admin", "user"
@@ -77,8 +78,7 @@ class KeyFile:
 
     def _read(self) -> bytes:
         try:
-            with self.path.open("rb", buffering=0) as file:
-                content = file.readall()
+            content = read_regular(self.path)
         except FileNotFoundError:
             content = b""
         except OSError as error:
@@ -140,7 +140,7 @@ def _shown() -> Key:
 def read_keys(path: Path) -> tuple[Key, ...]:
     """The keys of the file `path`. Raises KeyFileError where it has none, or a bad line."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         message = f"METAPLASTIC_KEYS: {path} cannot be read ({error.strerror})."
         raise KeyFileError(message) from error

@@ -7,9 +7,14 @@ clock; the system ends it where it passes one of them, and so does a decoder tha
 nursery, a process of one thread, does nothing but wait for that, tell the worker, and fork the next
 helper, which takes a few milliseconds: a worker with threads of its own could not fork safely.
 
-The nursery is forked from the worker by `start`, before the worker has any thread. Where nobody
-calls that (another server than ours, a command, a test) it is a new interpreter that starts with
-the first picture that needs it. Small files of simple kinds are decoded where they are.
+`start` forks the nursery from the worker before the worker has any thread, and a spare one, which
+sleeps until the first is gone. Then a new interpreter becomes the next spare, which takes a second,
+while the worker goes on. Where nobody calls `start` (another server than ours, a command, a test)
+the nursery is a new interpreter from the beginning, which starts with the first picture that needs
+it. Small files of simple kinds are decoded where they are.
+
+Both end with the worker, however it ends: the nursery waits for the end of the socket as well as of
+the helper, and on Linux the kernel ends them even where they are stopped.
 """
 
 import atexit
@@ -21,6 +26,7 @@ import math
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -40,6 +46,7 @@ from app import images
 from app.confinement import confine
 from app.errors import RequestError
 from app.images import Picture
+from app.parent import end_with_parent
 from app.records import timed
 from app.structure import is_simple
 from models.cards import ImageInput
@@ -48,11 +55,15 @@ _log = logging.getLogger("gunicorn.error")
 
 MEBIBYTE = 1024 * 1024
 _MOST_WORDS = 64 * 1024  # bytes of a message between the processes; the picture is in a file
-_GRACE = 2.0  # seconds after a helper's end should have come, until it is not waited for any more
+_GRACE = 2.0  # seconds after a helper's end should have come, until it is not waited for any more;
+_LEAST_GRACE = 0.5  # and where it has little time itself, half as many as it has, but so many
+_DEATHS = 2  # of helpers at one picture: the first may have another cause
+_LOSSES = 4  # of nurseries at one picture
 _GROWN = 64 * MEBIBYTE  # a helper that has held so much makes way for a fresh one
 _SMALLEST_LEFT = 0.01  # seconds; with 0 the timers would be off
 _ENDED, _GREW = 0, 3  # exit statuses of a helper
 _SLOW = {signal.SIGPROF, signal.SIGXCPU, signal.SIGALRM}  # what ends it where its time is over
+_NOTE = struct.Struct("<Qd")
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # bytes a pixel
 
 
@@ -67,17 +78,9 @@ class Limits:
 
 
 def start() -> None:
-    """Fork a nursery from this process. To be called before it has any thread."""
-    global _nursery
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _serve(theirs)
-        finally:
-            os._exit(1)
-    theirs.close()
-    _nursery = _Nursery(ours, pid, os.getpid())
+    """Fork a nursery and a spare one from this process. To be called before it has any thread."""
+    global _nursery, _spare
+    _nursery, _spare = _fork(), _fork()
 
 
 @timed("decode")
@@ -95,13 +98,8 @@ def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Pic
         **{"size": size, "style": target.style, "raw": raw, "pixels": limits.pixels},
         **{"seconds": limits.seconds, "wall": limits.wall, "bytes": limits.mebibytes * MEBIBYTE},
     }
-    with _lock, _file_of(data) as file:
-        words = _ask(order, file)
-        if died := words.get("died"):
-            raise _end_of(died, limits)
-        if refusal := words.get("refusal"):
-            raise RequestError(*refusal[:3], **refusal[3])
-        return _picture(words, file)
+    with _lock:
+        return _try(order, data, limits)
 
 
 def work_done() -> float:
@@ -123,45 +121,90 @@ class _Nursery:
 
 
 _nursery: _Nursery | None = None
+_spare: _Nursery | None = None
 _lock = threading.Lock()
 _helped = 0.0  # seconds
 
 
-def _ask(order: dict[str, Any], file: int) -> dict[str, Any]:
-    """The helper's answer to `order` about the picture in `file`."""
-    global _helped
-    for _ in range(2):  # where the nursery is gone a new one is asked
-        nursery = _living_nursery()
-        nursery.orders += 1
-        text = json.dumps({**order, "order": nursery.orders}).encode()
-        try:
-            nursery.sock.settimeout(None)
-            socket.send_fds(nursery.sock, [text], [file])
-            deadline = time.monotonic() + order["wall"] + _GRACE
-            while True:
-                nursery.sock.settimeout(max(_SMALLEST_LEFT, deadline - time.monotonic()))
-                words: dict[str, Any] = json.loads(nursery.sock.recv(_MOST_WORDS) or b"{}")
-                if not words:
-                    break
-                if words["order"] == nursery.orders:
-                    _helped += words.get("seconds", order["seconds"])
-                    return words
-        except TimeoutError:
-            _give_up()
-            return {"died": int(signal.SIGALRM)}
-        except (OSError, ValueError):
-            pass
-        _give_up()
+def _try(order: dict[str, Any], data: bytes, limits: Limits) -> Picture:
+    """The picture in `data`, with a second helper where the first died for no reason of its own."""
+    ends, work_ends = time.monotonic() + limits.wall, work_done() + limits.seconds
+    deaths = losses = 0
+    while losses < _LOSSES:
+        left = {"wall": ends - time.monotonic(), "seconds": work_ends - work_done()}
+        if left["wall"] <= 0:
+            raise _end_of(signal.SIGALRM, limits)
+        if left["seconds"] <= 0:
+            raise _end_of(signal.SIGPROF, limits)
+        with _file_of(data) as file:  # a helper that died may have written to the one before
+            words = _ask({**order, **left}, file)
+            if not words:
+                losses += 1
+            elif died := words.get("died"):
+                deaths += 1
+                if died in _SLOW or deaths == _DEATHS:
+                    raise _end_of(died, limits)
+            elif refusal := words.get("refusal"):
+                raise RequestError(*refusal[:3], **refusal[3])
+            else:
+                return _picture(words, file)
     raise RequestError(
         503, "decoder_unavailable", "Pictures cannot be decoded at the moment. Try again."
     )
 
 
+def _ask(order: dict[str, Any], file: int) -> dict[str, Any]:
+    """The helper's answer to `order` about the picture in `file`; empty: the nursery is gone."""
+    global _helped
+    nursery = _living_nursery()
+    nursery.orders += 1
+    text = json.dumps({**order, "order": nursery.orders}).encode()
+    grace = min(_GRACE, max(_LEAST_GRACE, order["wall"] / 2))
+    deadline = time.monotonic() + order["wall"] + grace
+    try:
+        nursery.sock.settimeout(None)
+        socket.send_fds(nursery.sock, [text], [file])
+        while True:
+            nursery.sock.settimeout(max(_SMALLEST_LEFT, deadline - time.monotonic()))
+            words: dict[str, Any] = json.loads(nursery.sock.recv(_MOST_WORDS) or b"{}")
+            if not words:
+                break
+            if words["order"] == nursery.orders:
+                _helped += words["seconds"]
+                return words
+    except TimeoutError:
+        _give_up()
+        return {"died": int(signal.SIGALRM)}
+    except (OSError, ValueError):
+        pass
+    _give_up()
+    return {}
+
+
 def _living_nursery() -> _Nursery:
-    global _nursery
+    """The nursery, or the spare one; the next spare then starts meanwhile."""
+    global _nursery, _spare
     if _nursery is None or _nursery.owner != os.getpid():
-        _nursery = _start_apart()
+        if _spare and _spare.owner == os.getpid():
+            _nursery, _spare = _spare, _start_apart()
+        else:
+            _nursery = _start_apart()
     return _nursery
+
+
+def _fork() -> _Nursery:
+    """A nursery forked from this process, which has one thread."""
+    ours, theirs = socket.socketpair()
+    worker = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end_with_parent(worker)
+            _serve(theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    return _Nursery(ours, pid, worker)
 
 
 def _start_apart() -> _Nursery:
@@ -170,7 +213,9 @@ def _start_apart() -> _Nursery:
     theirs.set_inheritable(True)
     place = str(Path(__file__).resolve().parent.parent)
     paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
-    program = f"from app import sandbox; sandbox.serve({theirs.fileno()})"
+    # The kernel takes the end of a thread that started a process for the end of its parent.
+    worker = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    program = f"from app import sandbox; sandbox.serve({theirs.fileno()}, {worker})"
     pid = os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", program],
@@ -195,9 +240,9 @@ def _give_up() -> None:
 
 @atexit.register
 def _leave() -> None:
-    """Close the way to the nursery, which ends then, and with it its helper."""
-    if _nursery:
-        _nursery.sock.close()
+    """Close the ways to the nurseries, which end then, and with them their helpers."""
+    for nursery in filter(None, (_nursery, _spare)):
+        nursery.sock.close()
 
 
 @contextlib.contextmanager
@@ -233,6 +278,12 @@ def _picture(words: dict[str, Any], file: int) -> Picture:
 
 def _end_of(number: int, limits: Limits) -> RequestError:
     """What to say where a signal of this number ended the helper."""
+    if number == signal.SIGALRM:
+        message = (
+            "The picture was not decoded in the time that is left for the images of the request. "
+            "The server may be busy: try again, or send it smaller, or fewer at once."
+        )
+        return RequestError(413, "too_much_work", message)
     if number in _SLOW:
         message = (
             f"The picture takes more than the {limits.seconds:.3g} seconds of work that are left "
@@ -250,8 +301,13 @@ def _end_of(number: int, limits: Limits) -> RequestError:
 # In the nursery ------------------------------------------------------------------------------
 
 
-def serve(number: int) -> None:
-    """Be the nursery at the other end of the socket `number`."""
+def serve(number: int, worker: int) -> None:
+    """Be the nursery at the other end of the socket `number`.
+
+    `worker` is the parent process that it ends with; with 0, the end of the socket alone ends it.
+    """
+    if worker:
+        end_with_parent(worker)
     _serve(socket.socket(fileno=number))
 
 
@@ -263,27 +319,60 @@ def _serve(sock: socket.socket) -> None:
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _close_all_but(sock.fileno())
-    note = mmap.mmap(-1, 8)  # shared with the helper: the order that it works on
+    # Shared with the helper: the order that it works on, and its processor time when it began.
+    note = mmap.mmap(-1, _NOTE.size)
     gc.collect()
     gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+    select.select([sock], [], [])  # a spare one sleeps until the first order, or the worker's end
     while True:
         born = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _help(sock, note)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(pid, 0)
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _ENDED:
+        pid, alive = _fork_helper(sock, note)
+        _wait_for_end(sock, alive)
+        if _closed(sock):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             os._exit(0)
-        order = int.from_bytes(note[:], "little")
-        note[:] = bytes(8)
+        _, status, usage = os.wait4(pid, 0)
+        order, began = _NOTE.unpack(note[:])
+        note[:] = bytes(_NOTE.size)
         if order:
             died = os.WTERMSIG(status) if os.WIFSIGNALED(status) else int(signal.SIGABRT)
-            sock.sendall(json.dumps({"order": order, "died": died}).encode())
+            seconds = max(0.0, usage.ru_utime + usage.ru_stime - began)
+            sock.sendall(json.dumps({"order": order, "died": died, "seconds": seconds}).encode())
         elif time.monotonic() - born < _SMALLEST_LEFT:
             time.sleep(_SMALLEST_LEFT)  # something is wrong; do not make it worse
+
+
+def _fork_helper(sock: socket.socket, note: mmap.mmap) -> tuple[int, int]:
+    """A new helper's process id, and a pipe that ends when the helper does."""
+    nursery = os.getpid()
+    alive, held = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(alive)
+            end_with_parent(nursery)
+            _help(sock, note)
+        finally:
+            os._exit(1)
+    os.close(held)
+    return pid, alive
+
+
+def _wait_for_end(sock: socket.socket, alive: int) -> None:
+    """Wait until the helper has ended, which holds the other end of `alive`, or the worker has."""
+    poller = select.poll()
+    poller.register(sock, 0)  # its end is told all the same
+    poller.register(alive, 0)
+    poller.poll()
+    os.close(alive)
+
+
+def _closed(sock: socket.socket) -> bool:
+    """Whether the worker has closed its end."""
+    poller = select.poll()
+    poller.register(sock, 0)
+    return bool(poller.poll(0))
 
 
 def _close_all_but(kept: int) -> None:
@@ -309,14 +398,14 @@ def _help(sock: socket.socket, note: mmap.mmap) -> None:
         if not text:
             os._exit(_ENDED)
         order = json.loads(text)
-        note[:] = struct.pack("<Q", order["order"])
         started = time.process_time()
+        note[:] = _NOTE.pack(order["order"], started)
         _limit(order, room)
         words = _obey(order, files[0])
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         words |= {"order": order["order"], "seconds": time.process_time() - started}
-        note[:] = bytes(8)
+        note[:] = bytes(_NOTE.size)
         sock.sendall(json.dumps(words).encode())
         os.close(files[0])
         if _most_held() > held + _GROWN:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from app.inference import ModelError, Network, open_network
+from models.files import open_regular
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds until a failed session is tried again
 _log = logging.getLogger("gunicorn.error")
@@ -22,7 +23,7 @@ class ModelBytes:
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises OSError."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             self._size = os.fstat(file.fileno()).st_size
             self._memory = mmap.mmap(-1, max(1, self._size))
             with memoryview(self._memory)[: self._size] as view:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import MetaplasticError
-from models.files import write_whole
+from models.files import read_regular, write_whole
 from models.parsing import ParseError, parse
 
 CARD = "card.json"
@@ -174,7 +174,7 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path).decode("utf-8"))
     except OSError as error:
         raise CardError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -276,7 +276,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def model_folders(root: Path) -> Iterator[Path]:

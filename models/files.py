@@ -1,5 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and that are files."""
 
+import errno
+import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 
 
@@ -8,3 +12,25 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read its bytes, without waiting for anybody.
+
+    Raises OSError where it cannot be opened, or is a pipe, a device or a folder: to open or to read
+    one of these may block for ever.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return os.fdopen(number, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()

@@ -81,7 +81,13 @@ def test_and_nowhere_else(client: FlaskClient) -> None:
     assert "Strict-Transport-Security" not in answer.headers
 
 
-@pytest.mark.parametrize("prefix", ["//evil.example", "https://evil.example", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("//evil.example", "https://evil.example", "/\\evil.example"),
+        *("/%2fevil", "/a/..", "/./evil", "/a b", "/a//b", "vision"),
+    ],
+)
 @pytest.mark.parametrize("path", ["/", "/demo", "/swagger.json", "/static/none"])
 def test_a_prefix_that_leads_to_another_host_is_refused(
     make_client: Make, shelf: Path, path: str, prefix: str

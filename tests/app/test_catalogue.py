@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,7 +173,23 @@ def no_model(folder: Path) -> None:
     (folder / "model.onnx").unlink()
 
 
-@pytest.mark.parametrize("damage", [broken_card, card_without_labels, changed_model, no_model])
+def card_is_a_pipe(folder: Path) -> None:
+    (folder / "card.json").unlink()
+    os.mkfifo(folder / "card.json")
+
+
+def model_is_a_pipe(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    os.mkfifo(folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(broken_card, card_without_labels, changed_model, no_model),
+        *(card_is_a_pipe, model_is_a_pipe),
+    ],
+)
 def test_a_damaged_model_is_left_out_and_the_others_serve(
     put_model: Callable[..., Path],
     make_client: Callable[..., FlaskClient],

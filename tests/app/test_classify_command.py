@@ -12,6 +12,7 @@ import pytest
 
 from app.catalogue import SAMPLES
 from app.classify import COLUMNS, main
+from models.terminal import printable
 
 ROOT = Path(__file__).parents[2]
 DIGITS = {"one": "1", "seven": "7", "three": "3"}
@@ -138,7 +139,7 @@ def test_a_files_name_does_not_become_a_formula(
 ) -> None:
     (folder / name).write_bytes((folder / "seven.png").read_bytes())
     assert classify() == 0
-    written = next(written for written in rows(out) if written.endswith(name))
+    written = next(written for written in rows(out) if written.endswith(printable(name)))
     assert rows(out)[written]["label"] == "7"
     for separator in ",;\t|":  # as spreadsheets of other countries divide
         with out.open(encoding="utf-8", newline="") as file:
@@ -173,6 +174,22 @@ def test_a_files_name_does_not_command_the_terminal(
         classify("\x1b[31m.png")  # as a shell's * may expand
     told = capsys.readouterr()
     assert r"unrecognized arguments: \x1b[31m.png" in told.err
+
+
+def test_the_table_does_not_command_the_terminal_that_shows_it(
+    classify: Command, folder: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two names that differ only in what is escaped have a row each, and are known again."""
+    for name in ("\x1b]0;owned\x07\x9b2J\u202e.png", "\x1b.png", r"\x1b.png"):
+        (folder / name).write_bytes((folder / "seven.png").read_bytes())
+    assert classify() == 0
+    before = out.read_bytes()
+    assert printable(before.decode().replace("\r\n", "\n")) == before.decode().replace("\r\n", "\n")
+    assert {r"\x1b.png", r"\\x1b.png"} < set(rows(out))
+    capsys.readouterr()
+    assert classify() == 0
+    assert out.read_bytes() == before
+    assert "0 classified (6 were done before)" in capsys.readouterr().out
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(

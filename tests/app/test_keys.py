@@ -144,6 +144,26 @@ def test_a_file_that_cannot_be_read_for_the_moment_lets_nobody_in(
     assert ask(client, ALICE).status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_file_that_turns_into_something_else_keeps_nobody_waiting(
+    client: FlaskClient, keys: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = keys.read_text()
+    keys.unlink()
+    if kind == "pipe":
+        os.mkfifo(keys)
+    else:
+        keys.symlink_to("/dev/zero")
+    for _ in range(2):
+        refused(ask(client, ALICE), 503, "keys_unreadable")
+    assert caplog.text.count("keys.txt cannot be read (Not a regular file)") == 1
+    with pytest.raises(KeyFileError, match="Not a regular file"):
+        read_keys(keys)
+    keys.unlink()
+    keys.write_text(text)
+    assert ask(client, ALICE).status_code == 200
+
+
 def test_a_byte_order_mark_is_read_over(tmp_path: Path, make_client: Make, shelf: Path) -> None:
     path = tmp_path / "keys.txt"
     path.write_text(line("alice", ALICE), encoding="utf-8-sig")

@@ -182,20 +182,71 @@ def nursery(small: bytes) -> Iterator[int]:
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
-def test_a_decoder_that_crashes_costs_its_own_picture(
+def test_a_decoder_that_crashes_twice_costs_its_own_picture(
     nursery: int, slow: bytes, number: signal.Signals
 ) -> None:
-    helper = child_of(nursery)
-    at_rest = Path(f"/proc/{helper}/stat").read_text().split()[13:15]
     with ThreadPoolExecutor(1) as pool:
+        helper = child_of(nursery)
+        before = time_of(helper)
         answer = pool.submit(refusal, slow, USUAL)
-        while Path(f"/proc/{helper}/stat").read_text().split()[13:15] == at_rest:
-            time.sleep(0.001)  # between two looks
-        os.kill(helper, number)
+        kill_at_work(helper, before, number)
+        helper = other_child_of(nursery, helper)
+        kill_at_work(helper, 0, number)
         error = answer.result()
     expected = (413, "too_much_work") if number == signal.SIGKILL else (422, "decoder_crashed")
     assert (error.status, error.code) == expected
     assert child_of(nursery) != helper
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_picture_whose_decoder_was_killed_is_tried_once_more(
+    nursery: int, slow: bytes, number: signal.Signals
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        helper = child_of(nursery)
+        before = time_of(helper)
+        answer = pool.submit(sandbox.decode, slow, DIGIT, USUAL, raw=False)
+        kill_at_work(helper, before, number)
+        assert answer.result().size == (7000, 7000)
+    assert child_of(nursery) != helper
+
+
+def time_of(pid: int) -> int:
+    """The processor time that a process has spent, in ticks."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def kill_at_work(pid: int, before: int, number: signal.Signals) -> None:
+    while time_of(pid) == before:
+        time.sleep(0.001)  # between two looks
+    os.kill(pid, number)
+
+
+def other_child_of(pid: int, former: int) -> int:
+    while (found := child_of(pid)) == former:
+        time.sleep(0.001)  # between two looks
+    return found
+
+
+@linux
+def test_a_stopped_decoder_costs_a_request_its_time_once(
+    nursery: int, make_client: object, put_model: object, small: bytes
+) -> None:
+    put_model()  # type: ignore[operator]
+    client = make_client(timeout=4)  # type: ignore[operator]
+    os.kill(child_of(nursery), signal.SIGSTOP)
+    sent = {"images": [base64.b64encode(small).decode()] * 8}
+    began = time.monotonic()
+    answer = client.post(f"{LENET}?partial=true", json=sent)
+    assert time.monotonic() - began < 4
+    errors = [one["error"] for one in answer.json["predictions"]]
+    assert [error["code"] for error in errors] == ["too_much_work"] * 8
+    assert all("of work" not in error["message"] for error in errors)
 
 
 @linux

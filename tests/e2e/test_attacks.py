@@ -2,7 +2,10 @@
 
 import gzip
 import http.client
+import io
+import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from PIL import Image
 
 from tests.app import attacks
 from tests.e2e.conftest import PATIENCE, ROOT, Service, running
@@ -118,11 +122,16 @@ def test_the_processes_that_decode_hold_nothing_of_the_workers(start: Start) -> 
     with start(workers=1) as service:
         (worker,) = service.workers
         _, *decoding = below(worker)
-        assert len(decoding) == 2
+        assert len(decoding) == 2  # a nursery and a spare one; with a picture comes a helper
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
+        _, *decoding = below(worker)
+        assert len(decoding) == 3
         for pid in decoding:
             targets = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
             assert sum(target.startswith("socket:") for target in targets) == 1, targets
-            assert {t for t in targets if not t.startswith("socket:")} <= {"/dev/null"}, targets
+            others = {t for t in targets if not t.startswith(("socket:", "pipe:"))}
+            assert others <= {"/dev/null"}, targets
+            assert sum(target.startswith("pipe:") for target in targets) <= 1, targets
 
 
 def test_a_worker_takes_its_decoders_with_it(start: Start) -> None:
@@ -132,6 +141,38 @@ def test_a_worker_takes_its_decoders_with_it(start: Start) -> None:
         assert serves_the_usual(service)
         assert service.stop()[0] == 0
     assert wait_until(lambda: all(map(ended, decoding)))
+
+
+def gif_of_seven() -> bytes:
+    """A picture that is decoded apart."""
+    gif = io.BytesIO()
+    Image.open(io.BytesIO(SEVEN)).convert("L").save(gif, "GIF")
+    return gif.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("whose", ["worker", "master"])
+def test_decoders_that_are_stopped_end_with_the_worker(
+    start: Start, whose: str, number: signal.Signals
+) -> None:
+    with start(workers=1) as service:
+        (worker,) = service.workers
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
+        decoding = below(worker)[1:]
+        for pid in decoding:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(worker if whose == "worker" else service.process.pid, number)
+        assert wait_until(lambda: all(map(ended, [worker, *decoding])))
+
+
+def test_a_nursery_that_is_killed_has_a_successor_that_is_ready(start: Start) -> None:
+    """The spare one, which the same system call has made: no interpreter has to start."""
+    with start(workers=1) as service:
+        (worker,) = service.workers
+        nursery, spare = below(worker)[1:]
+        os.kill(nursery, signal.SIGKILL)
+        assert send(service, "/predict", gif_of_seven(), "image/gif")[0] == 200
+        assert len(below(spare)) == 2  # it has a helper
 
 
 def ended(pid: int) -> bool:
