@@ -26,7 +26,8 @@ assert answer.status_code == 200, answer.text
 assert answer.json["predictions"][0]["label"] == "7", answer.text
 assert application.test_client().get("/swagger.json").status_code == 200
 
-shared = {f"models.{name}" for name in ("cards", "errors", "files", "parsing", "terminal")}
+names = ("cards", "contrast", "errors", "files", "parsing", "terminal")
+shared = {f"models.{name}" for name in names}
 learning = {name for name in sys.modules if name.startswith("models.")} - shared
 assert not learning, learning
 """

@@ -95,7 +95,7 @@ def service(image: container.Image) -> Iterator[Service]:
 def test_the_container_is_given_the_service_and_its_models_and_nothing_else() -> None:
     names = container.build_context(ROOT)
     elsewhere = [name for name in names if not name.startswith(("app/", "weights/"))]
-    shared = ("__init__", "cards", "errors", "files", "parsing", "terminal")
+    shared = ("__init__", "cards", "contrast", "errors", "files", "parsing", "terminal")
     assert elsewhere == [
         "constraints.txt",
         *(f"models/{name}.py" for name in shared),

@@ -271,7 +271,7 @@ def test_tries_that_are_no_count_are_refused(tries):
 
 @pytest.mark.parametrize("weight", [0, -1.0, float("nan"), float("inf")])
 def test_a_reward_weight_that_is_no_weight_is_refused(weight):
-    with pytest.raises(ValueError, match="reward_weight: expected a number (above 0|up to)"):
+    with pytest.raises(ValueError, match=r"reward_weight: expected a number (above 0|up to)"):
         brainprop(Learning(keras.optimizers.SGD()), reward_weight=weight)
 
 
