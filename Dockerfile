@@ -33,7 +33,7 @@ COPY --chmod=755 wsgi.py wsgi.py
 # any: loading the service once makes what it needs, and stops the build where a module or a model
 # is missing or broken.
 RUN python -m compileall -q --invalidation-mode unchecked-hash . \
-    && python -c "import app.server; app.create_app()"
+    && python -c "import app.server.main; app.create_app()"
 # Nothing is written from here on.
 ENV PYTHONDONTWRITEBYTECODE=1
 # A number, so that an orchestrator can see that it is not root.

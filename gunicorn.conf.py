@@ -5,8 +5,8 @@
 
 from typing import Any
 
-from app.counting import count_together
-from app.shared_counts import table
+from app.runtime import count_together
+from app.web.rate_limit_store import table
 
 count_together()
 table()  # of rate limits: what is made before the fork is shared by all workers
@@ -14,6 +14,6 @@ table()  # of rate limits: what is made before the fork is shared by all workers
 
 def child_exit(_: Any, worker: Any) -> None:
     """A worker has ended; what it counted has not."""
-    from app.metrics import keep_counts_of
+    from app.telemetry.metrics import keep_counts_of
 
     keep_counts_of(worker.pid)

@@ -4,12 +4,12 @@
 """
 
 if __name__ == "__main__":
-    from app.server import main
+    from app.server.main import main
 
     main()
 else:
     from app import create_app
-    from app.logs import escape_commands
+    from app.telemetry.logs import escape_commands
 
     escape_commands()
     app = create_app()

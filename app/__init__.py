@@ -6,12 +6,13 @@ from typing import Any
 
 from flask import Flask
 
-from app.access import register_access
 from app.api import register_api
-from app.catalogue import Catalogue, load_catalogue
-from app.compression import read_compressed_bodies
-from app.demo import blueprint
+from app.catalogue.catalogue import Catalogue
+from app.catalogue.load import load_catalogue
+from app.demo.pages import blueprint
 from app.settings import Settings
+from app.web.access import register_access
+from app.web.compression import read_compressed_bodies
 
 
 class Service(Flask):
@@ -34,8 +35,8 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     """
     # Here and not at the head: prometheus-client looks, when it is imported, where to count, and
     # the protocols make applications themselves.
-    from app.observing import observe_requests
-    from app.protocols import register_protocols
+    from app.protocols import profiling, register_protocols
+    from app.telemetry.hooks import observe_requests
 
     settings = settings or Settings.from_environment(os.environ)
     catalogue = catalogue or load_catalogue(settings)
@@ -47,6 +48,6 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     register_access(app, settings)
     read_compressed_bodies(app)
     app.register_blueprint(blueprint(catalogue, settings))
-    register_api(app, catalogue, settings)
+    register_api(app, catalogue, settings, [profiling.namespace(catalogue, settings)])
     register_protocols(app, catalogue, settings)
     return app

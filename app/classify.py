@@ -21,15 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from app.catalogue import Model, load_catalogue
-from app.classification import prepare_each, usable
+from app.catalogue.catalogue import Model
+from app.catalogue.load import load_catalogue
+from app.catalogue.network import BATCH
 from app.errors import RequestError
-from app.inference import BATCH
-from app.logs import escape_commands
-from app.readings import Prepared
-from app.recognition import recognise
+from app.images.readings import Prepared
+from app.images.upload import Upload
+from app.predict.classify import prepare_each, usable
+from app.predict.recognition import recognise
 from app.settings import MEBIBYTE, Settings, StartError
-from app.uploads import Upload
+from app.telemetry.logs import escape_commands
 from models.terminal import ArgumentParser, one_line, printable, say
 
 COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")

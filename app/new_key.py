@@ -10,7 +10,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from app.keys import ADMIN, LINE, USER, hash_of
+from app.web.keys import ADMIN, LINE, USER, hash_of
 from models.terminal import ArgumentParser
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.catalogue import load_catalogue
+from app.catalogue.load import load_catalogue
 from app.settings import Settings
 from benchmarks.serve import CACHE, Network, large, small
 from benchmarks.serving import log_lines_thrown_away

@@ -4,7 +4,7 @@
 
 Test digits of MNIST as 12-megapixel photographs (4000x3000, dark ink on uneven paper with grain,
 JPEG at quality 85), classified by mnist/lenet as the service does it, and once more with all
-pixels decoded (app/images.py's OVERSIZE out of reach).
+pixels decoded (app/images/decode.py's OVERSIZE out of reach).
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app import images
-from app.catalogue import load_catalogue
-from app.inference import infer
+from app.catalogue.load import load_catalogue
+from app.images import decode as images
+from app.predict.inference import infer
 from app.settings import Settings
 
 SIZE = (4000, 3000)

@@ -42,7 +42,7 @@ def main() -> None:
 
         observed, plain = create_app(), create_app()
         for hooks in (plain.before_request_funcs, plain.after_request_funcs):
-            hooks[None] = [hook for hook in hooks[None] if hook.__module__ != "app.observing"]
+            hooks[None] = [hook for hook in hooks[None] if hook.__module__ != "app.telemetry.hooks"]
         times: dict[str, list[float]] = {"plain": [], "observed": []}
         with log_lines_thrown_away():
             for _ in range(rounds + 1):

@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from models.studies.groups import STRENGTHS
-from models.studies.results import write_rows
-from models.studies.step_cost import step_cost
+from studies.groups import STRENGTHS
+from studies.results import write_rows
+from studies.step_cost import step_cost
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -37,7 +37,7 @@ def rows(steps: int) -> list[dict[str, object]]:
     import keras
     import numpy as np
 
-    from models.machine import hardware
+    from models.training.hardware import hardware
 
     bases = {
         "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
@@ -70,7 +70,7 @@ def turns(architecture, shape, knobs, make, steps):
 
     from models.architectures import build
     from models.plasticity.metaplastic import Metaplastic
-    from models.training_network import training_network
+    from models.training.fast_clone import training_network
 
     random = np.random.default_rng(0)
     images = random.random((BATCH, *shape), np.float32)

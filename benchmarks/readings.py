@@ -5,8 +5,8 @@
 Each row is a way in which people send digits or garments: the data set's own pictures, changed by
 a function of this file, saved as PNG and classified as POST /api/<model> does it. Columns: the
 share that is right, and that is refused; the same where the usual reading alone counts; and how
-many pictures were read in several ways. What app/readings.py and its neighbours are made of was
-chosen on the validation split; the test split is for the report.
+many pictures were read in several ways. What app/images/readings.py and its neighbours are made of
+was chosen on the validation split; the test split is for the report.
 
 Fog, spatter and stripes follow MNIST-C (Mu & Gilmer, "MNIST-C: A Robustness Benchmark for Computer
 Vision", 2019) at its own severities.
@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from app.catalogue import Model, load_catalogue
-from app.classification import classify, prepare_each
+from app.catalogue.catalogue import Model
+from app.catalogue.load import load_catalogue
 from app.errors import RequestError
-from app.inference import infer
+from app.images.upload import Upload
+from app.predict.classify import classify, prepare_each
+from app.predict.inference import infer
 from app.settings import Settings
-from app.uploads import Upload
-from models.datasets import load, split
+from models.data.datasets import load, split
 
 Bytes = NDArray[np.uint8]
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]

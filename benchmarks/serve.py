@@ -163,8 +163,8 @@ def large(cache: Path) -> Network:
 def make_large(folder: Path) -> None:
     """Build and export the network, with a card after that of the published one."""
     from models.architectures import build
-    from models.datasets import DATASETS
-    from models.export import export
+    from models.data.datasets import DATASETS
+    from models.packaging.export import export
 
     target = DATASETS["cifar10"]
     shape = (target.input.height, target.input.width, target.input.channels)

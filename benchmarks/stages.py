@@ -24,9 +24,13 @@ from flask import Flask
 from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
-from app import classification, create_app, images, recognition, sandbox
+from app import create_app
 from app.api import classify
-from app.catalogue import load_catalogue
+from app.catalogue.load import load_catalogue
+from app.images import decode as images
+from app.images import sandbox
+from app.predict import classify as classification
+from app.predict import recognition
 from app.settings import Settings
 from benchmarks.serving import log_lines_thrown_away
 

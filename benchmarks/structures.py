@@ -16,8 +16,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from app.images import HEIC_IS_READ
-from app.structure import is_simple
+from app.images.decode import HEIC_IS_READ
+from app.images.structure import is_simple
 
 MOST = 32 * 1024 * 1024 - 4096  # bytes of a request's body
 PIXELS = 49_900_000

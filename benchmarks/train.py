@@ -3,7 +3,7 @@
     python -m benchmarks.train [--rounds 3] [--steps 5]
 
 A VGG of 3 blocks (32, 64, 128) with batch normalisation on 32x32x3, batch 256, made images. `plain`
-is the network as it is published; `laid out` is models/training_network.py's clone of it, which
+is the network as it is published; `laid out` is models/training/fast_clone.py's clone of it, which
 `python -m models train` uses (they differ on PyTorch alone). Each line is measured in a process of
 its own; the lines take turns, and printed is the median over the rounds. Backends that are not
 installed are left out.
@@ -37,7 +37,7 @@ def images_per_second(layout: str, precision: str, steps: int) -> float:
     import numpy as np
 
     from models.architectures import build
-    from models.training_network import training_network
+    from models.training.fast_clone import training_network
 
     if layout == "plain":
         keras.config.set_dtype_policy(precision)

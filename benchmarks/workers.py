@@ -2,9 +2,9 @@
 
     python -m benchmarks.workers [--rounds 3] [--seconds 3]
 
-The same application in gunicorn's sync and threaded workers, in our own (app/worker.py), and in
-that behind nginx with deploy/nginx.conf's proxy settings: two processes each where nothing else is
-said. First eight clients of wrk alone, with a new connection for each upload; then beside 50
+The same application in gunicorn's sync and threaded workers, in our own (app/server/worker.py), and
+in that behind nginx with deploy/nginx.conf's proxy settings: two processes each where nothing else
+is said. First eight clients of wrk alone, with a new connection for each upload; then beside 50
 connections whose head comes a byte at a time, 50 whose body does, 1,000 that say nothing, and 50
 that ask for 5 MB of answers and read none. Printed are answers a second and the p99 of their
 latency; medians of the rounds. Debian: apt-get install wrk nginx-light.

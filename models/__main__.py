@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.datasets import load
-    from models.distillation import teachers_of
-    from models.recipes import recipe_for, recipe_from
-    from models.runs import open_run, start_run
-    from models.train import train
+    from models.data.datasets import load
+    from models.training.distillation import teachers_of
+    from models.training.recipes import recipe_for, recipe_from
+    from models.training.runs import open_run, start_run
+    from models.training.train import train
 
     command = shlex.join(["python", "-m", "models", *wanted.arguments])
     if wanted.resume is not None:
@@ -91,7 +91,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.train_all import plan, train_planned
+    from models.training.train_all import plan, train_planned
 
     rows = []
     planned = [
@@ -100,7 +100,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
         if wanted.rule in (None, model.rule) and wanted.preset in (None, model.recipe.preset)
     ]
     if not planned:
-        raise MetaplasticError("models/recipes.toml has no model of this rule and preset")
+        raise MetaplasticError("models/training/recipes.toml has no model of this rule and preset")
     for number, model in enumerate(planned, start=1):
         card = model.card
         if card is None:
@@ -125,8 +125,8 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
 
 def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.studies.commands import STUDIES, run_study
-    from models.studies.plan import Limits
+    from studies.commands import STUDIES, run_study
+    from studies.plan import Limits
 
     if wanted.what not in STUDIES:
         if wanted.architecture is None or wanted.part:
@@ -145,7 +145,7 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 
 def _compare_rules(wanted: argparse.Namespace) -> int:
-    from models.compare import METAPLASTICITY, compare_rules
+    from studies.compare import METAPLASTICITY, compare_rules
 
     results = compare_rules(
         *(wanted.what, wanted.architecture, METAPLASTICITY),
@@ -169,7 +169,7 @@ def _compare_rules(wanted: argparse.Namespace) -> int:
 
 
 def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.studies.commands import PAGES, write_report
+    from studies.commands import PAGES, write_report
 
     for page in [wanted.page] if wanted.page else PAGES:
         say(write_report(page, wanted.docs, wanted.shelf))
@@ -177,7 +177,7 @@ def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.datasets import DATASETS, load, prepare, whereabouts
+    from models.data.datasets import DATASETS, load, prepare, whereabouts
 
     if not wanted.dataset:
         if wanted.archive:
@@ -205,7 +205,7 @@ def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.evaluate import evaluate
+    from models.publishing.evaluate import evaluate
 
     if wanted.all:
         found = _newest(find_models(wanted.shelf))
@@ -249,8 +249,8 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
 
 
 def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
-    from models.corrupted import measure_corrupted
-    from models.corruptions import NAMES
+    from models.data.corruptions import NAMES
+    from models.publishing.corrupted import measure_corrupted
 
     columns = []
     for folder, card in found:
@@ -269,7 +269,7 @@ def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
 
 
 def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.calibration import calibrate_again
+    from models.publishing.recalibrate import calibrate_again
 
     rows = []
     for folder in wanted.folder or [folder for folder, _ in find_models(wanted.shelf)]:
@@ -286,14 +286,14 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
 
 def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.export import export_again
+    from models.packaging.export import export_again
 
     say(export_again(wanted.folder))
     return 0
 
 
 def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.publish import publish
+    from models.publishing.publish import publish
 
     folder = publish(
         wanted.run,
@@ -312,11 +312,11 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
-        from models.readme import models_table
+        from models.publishing.readme_table import models_table
 
         say(models_table(wanted.shelf))
         return 0
-    from models.runs import find_runs, read_history
+    from models.training.runs import find_runs, read_history
 
     rows = [
         (

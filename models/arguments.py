@@ -26,7 +26,9 @@ def command_line() -> ArgumentParser:
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
     train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
-    train.add_argument("--preset", help="one of the network's presets in models/recipes.toml")
+    train.add_argument(
+        "--preset", help="one of the network's presets in models/training/recipes.toml"
+    )
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
     train.add_argument("--validation", type=float, help="share of the training set held out")
@@ -45,7 +47,7 @@ def command_line() -> ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting of models/recipes.toml, as in metaplastic.strength=0.2",
+        help="any other setting of models/training/recipes.toml, as in metaplastic.strength=0.2",
     )
     train.add_argument(
         "--like",
@@ -58,7 +60,7 @@ def command_line() -> ArgumentParser:
     train_all = commands.add_parser(
         "train-all",
         parents=[shelf, runs],
-        help="train what models/recipes.toml has and neither the shelf nor the runs have",
+        help="train what models/training/recipes.toml has and neither the shelf nor the runs have",
     )
     train_all.add_argument("--rule", help="only the models of this rule")
     train_all.add_argument("--preset", help="only this preset ('': only what is none)")

@@ -1,24 +1,21 @@
-"""Fit a finished model's calibration again: what the card says changes, the network does not."""
+"""How much an image shows: what a network cannot tell, since it answers a blank one too."""
 
-import dataclasses
-from pathlib import Path
-
-from models.cards import Card, read_card, write_card
-from models.datasets import load, split
-from models.export import keras_logits
-from models.scoring import calibrate
+import numpy as np
+import numpy.typing as npt
 
 
-def calibrate_again(folder: Path) -> Card:
-    """Fit the calibration of the model in `folder` on its validation split, into its card.
+def contrasts(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return each image's contrast (N,), in the images' unit: 0 for one that shows nothing.
 
-    Returns the new card. Raises CardError or DataError.
+    It is the deviation of the pixels from their channel's mean, root mean square over all pixels
+    and channels of images (N, height, width, channels).
     """
-    card = read_card(folder)
-    arrays = load(card.dataset)
-    _, validation = split(arrays.x_train, arrays.y_train, card.training.recipe["validation"])
-    logits = keras_logits(folder, validation[0])
-    fitted = calibrate(logits, validation, card.calibration.outputs)
-    card = dataclasses.replace(card, calibration=fitted)
-    write_card(folder, card)
-    return card
+    n, height, width, channels = images.shape
+    exact = images.astype(np.float64).reshape(n, height * width, channels)
+    flat = exact.reshape(n, -1)
+    squares = np.einsum("ni,ni->n", flat, flat) / (height * width)
+    # A product, since a sum over pixels goes by so few channels at a time.
+    means = (np.ones((1, height * width)) @ exact)[:, 0] / (height * width)
+    variances = (squares - np.einsum("nc,nc->n", means, means)) / channels
+    spread: npt.NDArray[np.float64] = np.sqrt(np.maximum(variances, 0))
+    return spread

@@ -43,7 +43,7 @@ class ImageInput:
     height: int
     width: int
     channels: int
-    style: Style  # how pictures of this kind are prepared: see app/images.py
+    style: Style  # how pictures of this kind are prepared: see app/images/decode.py
     mean: tuple[float, ...]  # per channel; the normalisation is a layer inside the model
     std: tuple[float, ...]
 
@@ -104,7 +104,7 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """How a model does on test images that were spoilt on purpose: models/corruptions.py."""
+    """How a model does on test images that were spoilt on purpose: models/data/corruptions.py."""
 
     severity: int  # 1 to 5
     images: int  # of each corruption

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.runs import read_history
+from models.training.runs import read_history
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
@@ -32,7 +32,9 @@ def apply(project, file, how, text):
     elif how == "add to DATASETS":
         after = before.replace("    for dataset in (\n", f"    for dataset in (\n{text}", 1)
     elif how == "add to the imports":
-        after = before.replace("from app.catalogue", f"{text}from app.catalogue", 1)
+        after = before.replace(
+            "from app.catalogue.catalogue", f"{text}from app.catalogue.catalogue", 1
+        )
     elif how == "add to the namespaces":
         line = "        models_api.namespace(catalogue),\n"
         after = before.replace(line, text + line, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app import create_app
 from app.settings import Settings, markdown_table
-from models.readme import models_table
+from models.publishing.readme_table import models_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,5 +1,6 @@
 """The HTTP surface: builds the documented API from the catalogue."""
 
+from collections.abc import Sequence
 from contextvars import Context
 from copy import deepcopy
 from functools import cached_property
@@ -8,12 +9,13 @@ from typing import Any
 import flask_restx
 from flask import Flask
 
-from app.api import access, datasets, errors, health, predict, schemas
+from app.api import access, datasets, health, predict
 from app.api import catalogue as models_api
 from app.api.specification import add_real_answers, arrange
-from app.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.version import VERSION
+from app.web import error_handlers, schemas
 
 DESCRIPTION = """\
 Image classifiers that learned with brain-inspired rules.
@@ -37,7 +39,7 @@ class Api(flask_restx.Api):
     settings: Settings
 
     def error_router(self, original_handler: Any, error: Exception) -> Any:
-        # app/api/errors.py gives every error of the whole application its one shape.
+        # app/web/error_handlers.py gives every error of the whole application its one shape.
         return original_handler(error)
 
     @cached_property
@@ -70,18 +72,20 @@ class Api(flask_restx.Api):
         ]
 
 
-def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
-    """Add every route of the service to `app`, and its documentation."""
-    # Here and not at the head, as in app/__init__.py.
-    from app.protocols import profiling
+def register_api(
+    app: Flask, catalogue: Catalogue, settings: Settings, more: Sequence[Any] = ()
+) -> None:
+    """Add the routes of /api and /health to `app`, and their documentation.
 
+    `more` are the namespaces of other surfaces that Swagger shows too.
+    """
     app.config.update(
         RESTX_MASK_SWAGGER=False,
         ERROR_INCLUDE_MESSAGE=False,
         SWAGGER_UI_DOC_EXPANSION="list",
         SWAGGER_UI_REQUEST_DURATION=True,
     )
-    errors.register(app, catalogue, settings)
+    error_handlers.register(app, catalogue, settings)
     api = Api(
         title="Metaplastic",
         version=VERSION,
@@ -98,7 +102,7 @@ def register_api(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         *datasets.namespaces(catalogue, settings),
         models_api.namespace(catalogue),
         health.namespace(catalogue),
-        profiling.namespace(catalogue, settings),
+        *more,
     ):
         api.add_namespace(namespace)
     api.init_app(app)

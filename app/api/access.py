@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from app.api import schemas
 from app.api.specification import ERRORS, in_shape
 from app.errors import is_standard
-from app.keys import HEADER, is_open
 from app.settings import Settings
+from app.web import schemas
+from app.web.keys import HEADER, is_open
 
 _TEXTS = {
     401: "A key is needed, and none that is known was shown.",

@@ -5,9 +5,9 @@ from typing import Any
 import flask_restx
 from flask import Response
 
-from app.api import schemas
-from app.api.answers import Resource, answer
-from app.catalogue import Catalogue, Endpoint, Model
+from app.catalogue.catalogue import Catalogue, Endpoint, Model
+from app.web import schemas
+from app.web.answers import Resource, answer
 
 
 class Models(Resource):

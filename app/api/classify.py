@@ -5,9 +5,13 @@ from typing import Any
 
 from flask import Response, request, send_file
 
-from app.api import schemas
-from app.api.answers import Resource, answer
-from app.api.options import (
+from app.catalogue.catalogue import Endpoint
+from app.errors import RequestError
+from app.predict.classify import classify
+from app.settings import Settings
+from app.web import schemas
+from app.web.answers import Resource, answer
+from app.web.options import (
     CHOICE,
     CLASSIFICATION,
     describe_choice,
@@ -16,11 +20,7 @@ from app.api.options import (
     read_options,
     refuse_unknown,
 )
-from app.catalogue import Endpoint
-from app.classification import classify
-from app.errors import RequestError
-from app.settings import Settings
-from app.uploads import read_uploads
+from app.web.uploads import read_uploads
 
 
 class Classifier(Resource):

@@ -4,19 +4,19 @@ from typing import Any
 
 from flask import Response, request
 
-from app.api import schemas
-from app.api.answers import Resource, answer
 from app.api.classify import ONE_IMAGE
-from app.api.options import (
+from app.catalogue.catalogue import COMPARE, Endpoint, find_each
+from app.predict.compare import compare
+from app.settings import Settings
+from app.web import schemas
+from app.web.answers import Resource, answer
+from app.web.options import (
     COMPARISON,
     describe_comparison,
     read_options,
     refuse_unknown,
 )
-from app.catalogue import COMPARE, Endpoint, find_each
-from app.comparison import compare
-from app.settings import Settings
-from app.uploads import read_uploads
+from app.web.uploads import read_uploads
 
 
 class Comparison(Resource):

@@ -5,7 +5,7 @@ from typing import Any
 import flask_restx
 
 from app.api import classify, compare, explain, history
-from app.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 
 

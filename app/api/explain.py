@@ -5,10 +5,14 @@ from typing import Any
 from flask import Response, request
 from werkzeug.datastructures import MIMEAccept, MultiDict
 
-from app.api import schemas
-from app.api.answers import Resource, answer
 from app.api.classify import ONE_IMAGE
-from app.api.options import (
+from app.catalogue.catalogue import Endpoint
+from app.errors import RequestError
+from app.predict.explain import MOST_EVALUATIONS, explain, overlay
+from app.settings import Settings
+from app.web import schemas
+from app.web.answers import Resource, answer
+from app.web.options import (
     CHOICE,
     describe_choice,
     describe_form,
@@ -17,11 +21,7 @@ from app.api.options import (
     read_preprocess,
     refuse_unknown,
 )
-from app.catalogue import Endpoint
-from app.errors import RequestError
-from app.explanation import MOST_EVALUATIONS, explain, overlay
-from app.settings import Settings
-from app.uploads import read_uploads
+from app.web.uploads import read_uploads
 
 PARAMETERS = (*CHOICE, "label", "format", "preprocess", "sample")
 FORMATS = {"json": "application/json", "png": "image/png"}

@@ -5,10 +5,10 @@ from typing import Any
 import flask_restx
 from flask import Response
 
-from app.api import schemas
-from app.api.answers import Resource, answer
-from app.catalogue import Catalogue
-from app.errors import RequestError
+from app.catalogue.catalogue import Catalogue
+from app.web import schemas
+from app.web.answers import Resource, answer
+from app.web.readiness import check_ready
 
 
 class Live(Resource):
@@ -32,13 +32,6 @@ class Ready(Resource):
         problems = self.catalogue.problems
         served = sum(not model.known_problem for model in self.catalogue)
         return answer({"status": "ready", "models": served, "unavailable": list(problems)})
-
-
-def check_ready(catalogue: Catalogue) -> None:
-    """Raise RequestError 503 where the default model cannot answer."""
-    if catalogue.default_problem:
-        message = "The default model cannot be run; the log says why."
-        raise RequestError(503, "not_ready", message)
 
 
 def namespace(catalogue: Catalogue) -> Any:

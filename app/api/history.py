@@ -7,11 +7,11 @@ from typing import Any
 
 from flask import Response, request
 
-from app.api import schemas
-from app.api.answers import Resource, answer
-from app.api.options import CHOICE, describe_choice, read_model, refuse_unknown
-from app.catalogue import Endpoint
+from app.catalogue.catalogue import Endpoint
 from app.errors import RequestError
+from app.web import schemas
+from app.web.answers import Resource, answer
+from app.web.options import CHOICE, describe_choice, read_model, refuse_unknown
 
 HISTORY = "history.csv"
 

@@ -6,7 +6,7 @@ import flask_restx
 from flask import Response
 
 from app.api.classify import Classifier, classification_doc
-from app.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.settings import Settings
 

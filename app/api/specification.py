@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from app.catalogue import Catalogue, Endpoint, Model
-from app.classification import classify
-from app.comparison import compare
+from app.catalogue.catalogue import Catalogue, Endpoint, Model
 from app.errors import RequestError, is_standard
+from app.images.upload import Upload
+from app.predict.classify import classify
+from app.predict.compare import compare
 from app.settings import Settings
-from app.uploads import Upload
 
 TOP = 3  # classes in an example, as by default
 METHODS = ("post", "get")  # what people come for, first

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from app.catalogue import Catalogue
+from app.catalogue.catalogue import Catalogue
 from app.protocols import repository, tfserving, v2
 from app.settings import Settings
 

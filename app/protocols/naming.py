@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from app.catalogue import Catalogue, Model
+from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError
-from app.records import note_model
+from app.telemetry.record import note_model
 
 
 def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:

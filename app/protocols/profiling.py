@@ -10,12 +10,12 @@ from typing import Any
 import flask_restx
 from flask import Response
 
-from app import inference_counts
-from app.api import schemas
-from app.api.answers import Resource, answer
-from app.catalogue import Catalogue, Model
+from app.catalogue.catalogue import Catalogue, Model
 from app.protocols.naming import find_model, find_versions
 from app.settings import Settings
+from app.telemetry import inference_counts
+from app.web import schemas
+from app.web.answers import Resource, answer
 from models.cards import ONNX_MODEL
 
 INPUT = "images"

@@ -1,21 +1,23 @@
 """/v2/repository/...: what is served, and models loaded and unloaded while the service runs.
 
 Triton's extension (docs/protocol/extension_model_repository.md). Loading reads the shelf again: see
-app/reloading.py.
+app/server/reload.py and replacement.py.
 """
 
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from app.api.answers import answer
-from app.catalogue import Catalogue, ShelfError, load_catalogue
+from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.load import load_catalogue, new_in
 from app.errors import RequestError
-from app.keys import require_admin
-from app.protocols.bodies import read_body, read_object
 from app.protocols.naming import find_versions
-from app.reloading import Unloaded, new_in, replace_workers, wait_for_the_end_of
+from app.protocols.replacement import changing, replace_workers, wait_for_the_end_of
+from app.runtime import Unloaded
 from app.settings import Settings
+from app.web.answers import answer
+from app.web.body import read_body, read_object
+from app.web.keys import require_admin
 
 _MOST_VALUES = 64  # of a request's JSON; its options are one or two
 
@@ -49,7 +51,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         require_admin()
         if _options().get("parameters"):
             raise RequestError(400, "bad_parameter", "A model is loaded as the shelf has it.")
-        with unloaded.changing(current_app):
+        with changing(current_app, unloaded):
             left = unloaded.read() - {name}
             _try_new_versions(name, catalogue, _read_shelf(settings, left, catalogue))
             replaced = _serve_without(left, unloaded)
@@ -60,7 +62,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     def unload(name: str) -> Response:
         require_admin()
         find_versions(catalogue, name)
-        with unloaded.changing(current_app):
+        with changing(current_app, unloaded):
             left = unloaded.read() | {name}
             _read_shelf(settings, left, catalogue)  # so that a service without a model is refused
             replaced = _serve_without(left, unloaded)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.catalogue import Model
+from app.catalogue.catalogue import Model
 from app.errors import RequestError, check_number
-from app.inference import Outcome, infer
-from app.records import note_answer, timed
+from app.predict.inference import Outcome, infer
+from app.telemetry.record import note_answer, timed
 from models.cards import ImageInput
 
 # An image is sent as its data set stores it: whole numbers 0..255, or the same over 255.
@@ -16,7 +16,7 @@ DATATYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
 def most_values(target: ImageInput, images: int) -> int:
-    """The most values that the JSON of so many images may hold: see app/json_bodies.py."""
+    """The most values that the JSON of so many images may hold: see app/web/json.py."""
     rows, pixels = target.height, target.height * target.width
     # Each number, and each list around it: the channels may have one of their own, or none.
     return 256 + images * (pixels * (target.channels + 2) + 2 * rows + 8)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from flask import Blueprint, Response, request
 
-from app.api.answers import answer
-from app.catalogue import Catalogue, Model
-from app.classification import recognise_each
+from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError, check_number
-from app.inference import Outcome, join
-from app.protocols.bodies import read_body, read_object
+from app.images.upload import Upload
+from app.predict.classify import recognise_each
+from app.predict.inference import Outcome, join
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, from_json, most_values, network_input
-from app.records import note_answer
 from app.settings import Settings
-from app.uploads import Upload
+from app.telemetry.record import note_answer
+from app.web.answers import answer
+from app.web.body import read_body, read_object
 
 EXPECTED = '{"instances": [...]} or {"inputs": ...}'
 DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from flask import Blueprint, Response, request
 
-from app.api.answers import answer
-from app.api.health import check_ready
-from app.catalogue import Catalogue, Model
-from app.inference import Outcome, most_probable
+from app.catalogue.catalogue import Catalogue, Model
+from app.predict.inference import Outcome, most_probable
 from app.protocols import v2_codec
-from app.protocols.bodies import read_body
 from app.protocols.naming import find_model, find_versions
 from app.protocols.profiling import INPUT, OUTPUTS, PLATFORM
 from app.protocols.tensors import ask, most_values, network_input
 from app.settings import Settings
 from app.version import VERSION
+from app.web.answers import answer
+from app.web.body import read_body
+from app.web.readiness import check_ready
 
 EXTENSIONS = [
     "classification",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from app.errors import RequestError
 from app.protocols import tensors
-from app.protocols.bodies import read_object
-from app.records import timed
+from app.telemetry.record import timed
+from app.web.body import read_object
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_ID = 1024  # characters; it comes back in the answer

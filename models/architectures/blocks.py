@@ -63,7 +63,7 @@ def whitening(x: Any) -> Any:
     """A fixed convolution to decorrelated patches of the image, each with its negative, and ReLU.
 
     Patches are 2x2 for colour (24 maps) and 3x3 for grey (18), without padding. Training sets the
-    kernel from its images before the first step: see models/whitening.py.
+    kernel from its images before the first step: see models/architectures/whitening.py.
     """
     size = 2 if x.shape[-1] > 1 else 3
     maps = 2 * size * size * x.shape[-1]

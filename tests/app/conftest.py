@@ -16,7 +16,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import create_app
-from app.catalogue import SAMPLES
+from app.catalogue.load import SAMPLES
 from app.settings import Settings
 from tests.app import made
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.keys import hash_of
+from app.web.keys import hash_of
 from tests.app.asking import LENET
 
 Make = Callable[..., FlaskClient]

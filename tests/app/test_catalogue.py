@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app.catalogue import Catalogue, ShelfError, load_catalogue
+from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.load import load_catalogue
 from app.errors import RequestError
 from app.settings import Settings
 from tests.app.asking import refused

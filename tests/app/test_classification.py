@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageChops, ImageDraw
 
-from app.catalogue import SAMPLES
+from app.catalogue.load import SAMPLES
 from scripts.draw_samples import TABLES
 from scripts.samples.digits import draw_digit
 from tests.app.asking import LENET, only_prediction, refused, send_many, upload

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.catalogue import SAMPLES
+from app.catalogue.load import SAMPLES
 from app.classify import COLUMNS, main
 from models.terminal import printable
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.budget import Budget
-from app.connection import MOST_CHUNKS, Connection
+from app.server.budget import Budget
+from app.server.connection import MOST_CHUNKS, Connection
 
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIMIT = 1024 * 1024  # bytes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import RequestError
-from app.readings import read
+from app.images.readings import read
 from models.cards import ImageInput
 
 DIGIT = ImageInput(28, 28, 1, "digit", (0.0,), (1.0,))

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from app.errors import RequestError
-from app.explanation import MOST_EVALUATIONS, heat_map
+from app.predict.explain import MOST_EVALUATIONS, heat_map
 from tests.app.asking import refused, send_many, upload
 from tests.app.made import put_linear
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
-from app.multipart import MOST_PARTS
+from app.web.multipart import MOST_PARTS
 from tests.app.asking import LENET, only_prediction, refused
 
 FORM = "multipart/form-data; boundary=X"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.images import HEIC_IS_READ
+from app.images.decode import HEIC_IS_READ
 from tests.app.asking import LENET, refused
 
 ACCEPTED = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "BMP")

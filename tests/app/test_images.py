@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from app.errors import RequestError
-from app.images import HEIC_IS_READ, Picture, decode, prepare
-from app.preparation import Reading
+from app.images.decode import HEIC_IS_READ, Picture, decode, prepare
+from app.images.styles import Reading
 from models.cards import ImageInput
-from models.datasets import DATASETS
+from models.data.datasets import DATASETS
 from scripts.draw_samples import SAMPLES, TABLES
 from scripts.samples.digits import draw_digit
 
@@ -106,7 +106,7 @@ def test_an_iphone_picture_is_named_in_its_refusal_where_its_decoder_is_missing(
     program = """
 import sys
 sys.modules["pillow_heif"] = None
-from app import images
+from app.images import decode as images
 images.decode(b"\\0\\0\\0\\x24ftypheic" + bytes(40), max_pixels=100, smallest=(28, 28))
 """
     command = [sys.executable, "-c", program]
@@ -222,7 +222,7 @@ def outcome(data: bytes, target: ImageInput, raw: bool) -> Reading | RequestErro
         return error
 
 
-# pytest resets the filter that app.images sets for Pillow's warnings.
+# pytest resets the filter that app.images.decode sets for Pillow's warnings.
 @pytest.mark.filterwarnings(r"ignore:::PIL\.")
 @pytest.mark.parametrize("name", FILES)
 def test_no_broken_file_ends_in_anything_but_an_array_or_a_refusal(name: str) -> None:

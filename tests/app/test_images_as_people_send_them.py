@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from PIL import Image, ImageDraw
 
-from app.images import decode, prepare
+from app.images.decode import decode, prepare
 from models.cards import ONNX_MODEL, find_models
 from scripts.draw_samples import SAMPLES
 from scripts.samples.digits import WORDS, digit_mask, draw_digit

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.inference import infer, interpret, most_probable
+from app.predict.inference import infer, interpret, most_probable
 from models.cards import Calibration
 
 

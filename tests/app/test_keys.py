@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.keys import KeyFileError, hash_of, read_keys
+from app.web.keys import KeyFileError, hash_of, read_keys
 from tests.app.asking import LENET, refused
 
 Make = Callable[..., FlaskClient]

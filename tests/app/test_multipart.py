@@ -6,7 +6,7 @@ import pytest
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from app.multipart import MOST_PARTS, Part, decode_form, parts_of
+from app.web.multipart import MOST_PARTS, Part, decode_form, parts_of
 
 PICTURE = bytes(range(256)) + b"\r\n--\r\n--not the boundary\r\n"
 KIND = "multipart/form-data; boundary=bound"

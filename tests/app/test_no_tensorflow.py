@@ -18,7 +18,7 @@ from pathlib import Path
 from app import create_app
 from app.settings import Settings
 import wsgi
-import app.server
+import app.server.main
 
 application = create_app(Settings(weights=Path(sys.argv[1])))
 answer = application.test_client().post("/predict?sample=seven")
@@ -26,7 +26,7 @@ assert answer.status_code == 200, answer.text
 assert answer.json["predictions"][0]["label"] == "7", answer.text
 assert application.test_client().get("/swagger.json").status_code == 200
 
-names = ("cards", "contrast", "errors", "files", "parsing", "terminal")
+names = ("calibration", "cards", "errors", "files", "parsing", "terminal")
 shared = {f"models.{name}" for name in names}
 learning = {name for name in sys.modules if name.startswith("models.")} - shared
 assert not learning, learning

@@ -13,10 +13,10 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageDraw
 
-from app.catalogue import SAMPLES
-from app.marks import MOST_PARTS, find_marks, side_by_side
+from app.catalogue.load import SAMPLES
+from app.images.marks import MOST_PARTS, find_marks, side_by_side
 from benchmarks.readings import DIGITS, GARMENTS, SEED
-from models.datasets import load, split
+from models.data.datasets import load, split
 from scripts.draw_samples import TABLES
 from scripts.samples.digits import WORDS, draw_digit
 from tests.app.asking import LENET, only_prediction, refused

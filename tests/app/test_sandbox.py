@@ -17,12 +17,13 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from app import images, sandbox
 from app.errors import RequestError
-from app.images import HEIC_IS_READ, Picture
-from app.preparation import Reading
-from app.sandbox import Limits
-from app.structure import is_simple
+from app.images import decode as images
+from app.images import sandbox
+from app.images.decode import HEIC_IS_READ, Picture
+from app.images.sandbox import Limits
+from app.images.structure import is_simple
+from app.images.styles import Reading
 from models.cards import ImageInput
 from scripts.samples.digits import draw_digit
 from tests.app import attacks
@@ -270,7 +271,7 @@ def test_nothing_is_left_of_a_process_that_has_ended() -> None:
     program = """
 import io
 from PIL import Image
-from app import sandbox
+from app.images import sandbox
 from models.cards import ImageInput
 data = io.BytesIO()
 Image.new("L", (28, 28)).save(data, "GIF")
@@ -300,7 +301,7 @@ print(nursery, open(f"/proc/{nursery}/task/{nursery}/children").read())
 def test_a_decoder_that_is_taken_over_reaches_nothing(attempt: str) -> None:
     program = f"""
 import os, socket, sys
-from app.confinement import confine
+from app.images.confinement import confine
 confine()
 open("README.md").close()
 try:

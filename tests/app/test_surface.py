@@ -121,7 +121,7 @@ def test_a_fault_of_the_service_tells_the_caller_nothing(
     application: Flask, shelf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = type(application)("broken")
-    from app.api import errors
+    from app.web import error_handlers as errors
 
     errors.register(broken, application.extensions["catalogue"], application.extensions["settings"])
     broken.add_url_rule("/fault", view_func=lambda: 1 // 0)

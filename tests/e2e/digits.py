@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import decode, prepare
+from app.images.decode import decode, prepare
 from tests.e2e.conftest import ROOT
 
 MODEL = "mnist-lenet-metaplastic"

@@ -95,7 +95,7 @@ def service(image: container.Image) -> Iterator[Service]:
 def test_the_container_is_given_the_service_and_its_models_and_nothing_else() -> None:
     names = container.build_context(ROOT)
     elsewhere = [name for name in names if not name.startswith(("app/", "weights/"))]
-    shared = ("__init__", "cards", "contrast", "errors", "files", "parsing", "terminal")
+    shared = ("__init__", "calibration", "cards", "errors", "files", "parsing", "terminal")
     assert elsewhere == [
         "constraints.txt",
         *(f"models/{name}.py" for name in shared),
@@ -138,7 +138,7 @@ def test_the_container_runs_as_an_ordinary_user_who_can_write_nothing(
 
 def test_a_start_compiles_nothing(image: container.Image) -> None:
     script = (
-        "import os, sys, app.server; app.create_app(); "
+        "import os, sys, app.server.main; app.create_app(); "
         "caches = [getattr(m, '__cached__', None) for m in list(sys.modules.values())]; "
         "print(len(caches), [c for c in caches if c and not os.path.exists(c)])"
     )
@@ -224,7 +224,7 @@ def test_a_step_that_cannot_be_carried_out_here_is_refused(step: str, tmp_path: 
         ("app/__pycache__/a.pyc", True),
         ("app/api/__pycache__/a.pyc", True),
         ("models/cards.py", False),
-        ("models/train.py", True),
+        ("models/training/train.py", True),
         ("weights/a/b/model.onnx", False),
         ("weights/model.onnx", False),
         ("weights/a/b/model.keras", True),

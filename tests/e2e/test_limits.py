@@ -12,7 +12,7 @@ import requests
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.keys import hash_of
+from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, Service, free_port
 
 Start = Callable[..., AbstractContextManager[Service]]

@@ -179,7 +179,7 @@ def test_what_strangers_send_does_not_command_a_terminal(start: Start, tmp_path:
 
 def test_a_trace_does_not_command_a_terminal() -> None:
     script = (
-        "import logging; from app.logs import escape_commands; escape_commands()\n"
+        "import logging; from app.telemetry.logs import escape_commands; escape_commands()\n"
         "try: raise ValueError('\\x1b[2J')\n"
         "except ValueError: logging.exception('%s', '\\x1b[2J')"
     )

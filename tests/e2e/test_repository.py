@@ -18,7 +18,7 @@ import requests
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from app.keys import hash_of
+from app.web.keys import hash_of
 from tests.app.made import scores
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 from tests.e2e.digits import FOLDER, LABELS, MODEL, VERSION, as_bytes

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.keys import hash_of
+from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 
 Start = Callable[..., AbstractContextManager[Service]]

@@ -119,7 +119,7 @@ assert not loaded & {"opentelemetry", "requests", "redis"}, loaded
 WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None  # as where it is not installed
-from app.server import main
+from app.server.main import main
 main()
 """
 

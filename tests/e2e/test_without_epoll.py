@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.keys import hash_of
+from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, Service, environment, free_port, running_command
 from tests.e2e.test_metrics import classified, classify, counting_folder, scrape, wait_until
 from tests.e2e.test_repository import put

@@ -4,10 +4,10 @@ import zlib
 
 import numpy as np
 
-from models.studies.groups import TASKS
-from models.studies.plan import PLAIN
-from models.studies.results import Tables, read_rows, write_rows
-from models.studies.work import pending_trials
+from studies.groups import TASKS
+from studies.plan import PLAIN
+from studies.results import Tables, read_rows, write_rows
+from studies.work import pending_trials
 
 # What each rule adds to the accuracy.
 GAINS = {PLAIN: 0.0, "consolidating": 0.02, "pattern": -0.02, "kernel": 0.0}
@@ -60,7 +60,7 @@ def _made(trial):
 
 def write_all(results):
     """Both studies, whole."""
-    from models.studies.commands import STUDIES
+    from studies.commands import STUDIES
 
     for tables in STUDIES.values():
         for name, groups in tables.items():

@@ -10,9 +10,9 @@ import pytest
 from models import architectures
 from models.architectures import ARCHITECTURES, build
 from models.architectures.blocks import locally_connected
+from models.architectures.multiply_adds import multiply_adds
 from models.architectures.registry import register
-from models.datasets import DATASETS
-from models.size import multiply_adds
+from models.data.datasets import DATASETS
 
 ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the sizes of a paper
 SHAPES = {"28x28x1": (28, 28, 1), "32x32x3": (32, 32, 3)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.augmentation import (
+from models.data.augmentation import (
     AUGMENTATIONS,
     MIXTURES,
     augment,
@@ -23,8 +23,8 @@ from models.augmentation import (
     warp,
     written,
 )
-from models.augmentation.trivial import CHANGES
-from models.batches import TrainingBatches
+from models.data.augmentation.trivial import CHANGES
+from models.data.batches import TrainingBatches
 
 STRENGTHS = {
     **{"warp": 1.0, "rotate": 10, "shift": 3, "flip": 0.5, "cutout": 8},

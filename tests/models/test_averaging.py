@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.averaging import keep_tail, measure_batch_norm, tail_mean
-from models.batches import TrainingBatches
 from models.cards import read_card
-from models.recipes import recipe_for
-from models.runs import read_history, start_run
-from models.train import fit
+from models.data.batches import TrainingBatches
+from models.training.averaging import keep_tail, measure_batch_norm, tail_mean
+from models.training.recipes import recipe_for
+from models.training.runs import read_history, start_run
+from models.training.train import fit
 
 
 def test_the_mean_is_that_of_the_last_epochs_and_older_ones_are_dropped(tmp_path):
@@ -48,7 +48,7 @@ def test_batch_normalisation_gets_the_statistics_of_the_training_images():
 @pytest.mark.usefixtures("on_made_data")
 def test_an_averaged_run_is_made_again_from_its_files_and_keeps_none_of_them(tmp_path):
     """As after a crash between the last epoch and the end."""
-    from models.datasets import load, split
+    from models.data.datasets import load, split
 
     settings = {"epochs": 3, "average": 2, "floor": 0.2, "network.kernels": [4, 6]}
     recipe = recipe_for("mnist", "lenet", "backprop", {**settings, "batch_size": 50})

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.batches import TrainingBatches, one_hot
+from models.data.batches import TrainingBatches, one_hot
 from models.plasticity.brainprop import (
     AnswerAccuracy,
     RewardPredictionError,
@@ -14,7 +14,7 @@ from models.plasticity.brainprop import (
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import Metaplastic
 
-# PyTorch's compiler is not what trains here: models/training_network.py says what does.
+# PyTorch's compiler is not what trains here: models/training/fast_clone.py says what does.
 JIT_COMPILE = [False] if keras.backend.backend() == "torch" else [False, True]
 
 # One image each: greedy and right; greedy and wrong; explored by the noise, and right.

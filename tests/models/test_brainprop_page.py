@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.__main__ import main
-from models.studies.brainprop_page import PAPER, brainprop_table, epochs_to_99_percent
+from studies.brainprop_page import PAPER, brainprop_table, epochs_to_99_percent
 
 ROOT = Path(__file__).parents[2]
 

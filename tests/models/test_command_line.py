@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.datasets import DATASETS
+from models.data.datasets import DATASETS
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from models.__main__ import main
-from models.compare import compare_rules
-from models.statistics import paired_difference
+from studies.compare import compare_rules
+from studies.statistics import paired_difference
 
 
 def test_a_paired_difference_by_hand():

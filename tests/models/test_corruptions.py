@@ -5,9 +5,9 @@ import pytest
 
 from models.__main__ import main
 from models.cards import read_card
-from models.corrupted import measure_corrupted
-from models.corruptions import NAMES, CorruptionError, corrupt
-from models.scoring import auroc
+from models.data.corruptions import NAMES, CorruptionError, corrupt
+from models.packaging.scoring import auroc
+from models.publishing.corrupted import measure_corrupted
 
 
 def made_images(channels=1, side=28):

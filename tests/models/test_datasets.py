@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.datasets import DATASETS, DataError, load, scaled, split
+from models.data.datasets import DATASETS, DataError, load, scaled, split
 
 
 def write_npz(folder, **arrays):

@@ -8,10 +8,10 @@ import pytest
 
 from models.__main__ import main
 from models.cards import checksums, read_card, write_card
-from models.distillation import DistillationLoss, TeacherError, teacher
-from models.export import onnx_logits
-from models.recipes import RecipeError, recipe_for
-from models.scoring import softmax
+from models.packaging.export import onnx_logits
+from models.packaging.scoring import softmax
+from models.training.distillation import DistillationLoss, TeacherError, teacher
+from models.training.recipes import RecipeError, recipe_for
 
 pytestmark = pytest.mark.usefixtures("on_made_data")
 

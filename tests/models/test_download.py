@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from models.download import DownloadError, download
+from models.data.download import DownloadError, download
 
 CONTENT = np.random.default_rng(5).bytes(700_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.inference import infer, interpret
+from app.predict.inference import infer, interpret
 from models.__main__ import main
 from models.cards import find_models, read_card
-from models.datasets import load, scaled, split
-from models.export import onnx_answers, onnx_logits
+from models.data.datasets import load, scaled, split
+from models.packaging.export import onnx_answers, onnx_logits
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.architectures.blocks import locally_connected
-from models.export import agreement, export, keras_logits, onnx_logits
-from models.training_network import training_network
+from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.training.fast_clone import training_network
 
 
 def network(size=3, strides=1, use_bias=True, shape=(6, 7, 2), filters=4):

@@ -16,7 +16,7 @@ from models.plasticity.metaplastic import (
     pattern_factors,
 )
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
-from models.training_network import training_network
+from models.training.fast_clone import training_network
 
 RULES = ("pattern", "kernel", "consolidating")
 BASES = {

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from models.architectures import build
-from models.mirror import mirrored
+from models.architectures.flip_average import mirrored
 
 
 def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_path):

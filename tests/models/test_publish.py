@@ -17,7 +17,7 @@ import pytest
 
 from models.__main__ import main
 from models.cards import checksums, find_models, read_card, write_card
-from models.export import agreement, keras_logits, onnx_logits
+from models.packaging.export import agreement, keras_logits, onnx_logits
 
 pytestmark = pytest.mark.usefixtures("on_made_data")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.cards import checksums, find_models
-from models.evaluate import evaluate
-from models.export import agreement, keras_logits, onnx_logits
+from models.packaging.export import agreement, keras_logits, onnx_logits
+from models.publishing.evaluate import evaluate
 
 SHELF = Path(__file__).parents[2] / "weights"
 MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_models(SHELF)]

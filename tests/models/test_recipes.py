@@ -3,8 +3,14 @@
 import pytest
 
 from models.architectures import ARCHITECTURES
-from models.datasets import DATASETS
-from models.recipes import RecipeError, recipe_for, recipe_from, recipe_names, trained_rules
+from models.data.datasets import DATASETS
+from models.training.recipes import (
+    RecipeError,
+    recipe_for,
+    recipe_from,
+    recipe_names,
+    trained_rules,
+)
 
 
 @pytest.mark.parametrize(("dataset", "architecture", "preset"), recipe_names())

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from app.inference import interpret
-from models.contrast import contrasts
-from models.datasets import scaled
-from models.scoring import (
+from app.predict.inference import interpret
+from models.calibration import contrasts
+from models.data.datasets import scaled
+from models.packaging.scoring import (
     calibrate,
     energy_scores,
     expected_calibration_error,

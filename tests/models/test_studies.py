@@ -18,17 +18,17 @@ from made_results import write_all, write_made_results
 
 from models.__main__ import main
 from models.errors import MetaplasticError
-from models.runs import note_machine
-from models.studies import vgg_page
-from models.studies.commands import PAGES, with_outcome, write_report
-from models.studies.forgetting import learn_in_turn
-from models.studies.groups import FORGETTING, INGREDIENTS, LEARNING, VARIANTS
-from models.studies.plan import PLAIN, TUNING_SEEDS, Budget, Group, Limits, chosen, plan
-from models.studies.results import Outcome, Tables, read_curves, read_done, record
-from models.studies.summary import epochs_to, lines
-from models.studies.training import arrays_of, learn, prepared
-from models.studies.vgg_page import gain
-from models.studies.work import work_through
+from models.training.runs import note_machine
+from studies import vgg_page
+from studies.commands import PAGES, with_outcome, write_report
+from studies.forgetting import learn_in_turn
+from studies.groups import FORGETTING, INGREDIENTS, LEARNING, VARIANTS
+from studies.plan import PLAIN, TUNING_SEEDS, Budget, Group, Limits, chosen, plan
+from studies.results import Outcome, Tables, read_curves, read_done, record
+from studies.summary import epochs_to, lines
+from studies.training import arrays_of, learn, prepared
+from studies.vgg_page import gain
+from studies.work import work_through
 
 ROOT = Path(__file__).parent.parent.parent
 SHELF = ROOT / "weights"

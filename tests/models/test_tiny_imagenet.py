@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import tiny_imagenet
 from models.__main__ import main
 from models.cards import find_models
-from models.datasets import DATASETS, load
-from models.download import checksum
-from models.tiny_imagenet import ArchiveError, classes, read
+from models.data import tiny_imagenet
+from models.data.datasets import DATASETS, load
+from models.data.download import checksum
+from models.data.tiny_imagenet import ArchiveError, classes, read
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "tiny_imagenet_sample.zip"
 KINDS = {"n01443537": (200, 80, 20), "n02124075": (20, 90, 200), "n12267677": (90, 90, 90)}

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.build import build_learning, build_network
 from models.cards import read_card
-from models.epochs import kept_epoch, patience_is_over
-from models.export import keras_logits, onnx_logits
-from models.recipes import recipe_for, recipe_from
-from models.runs import claimed, note_machine, read_history, start_run
-from models.train import train
+from models.packaging.export import keras_logits, onnx_logits
+from models.training.build import build_learning, build_network
+from models.training.epochs import kept_epoch, patience_is_over
+from models.training.recipes import recipe_for, recipe_from
+from models.training.runs import claimed, note_machine, read_history, start_run
+from models.training.train import train
 
 TRAIN = [sys.executable, "-m", "models", "train"]
 

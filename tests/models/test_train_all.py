@@ -2,10 +2,10 @@
 
 import pytest
 
-from models import recipes
 from models.__main__ import main
 from models.cards import find_models, read_card
-from models.runs import start_run
+from models.training import recipes
+from models.training.runs import start_run
 
 RECIPES = """
 [defaults]

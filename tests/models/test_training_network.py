@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.architectures import ARCHITECTURES, build
-from models.training_network import training_network
+from models.training.fast_clone import training_network
 
 ON_TORCH = keras.backend.backend() == "torch"
 # Elsewhere the clone is the network but for its precision.

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from models.__main__ import main
-from models.augmentation import AUGMENTATIONS, MIXTURES
 from models.cards import find_models
-from models.studies.training_page import corruptions_table
+from models.data.augmentation import AUGMENTATIONS, MIXTURES
+from studies.training_page import corruptions_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

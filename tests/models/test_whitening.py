@@ -6,7 +6,7 @@ import pytest
 
 from models.architectures import build
 from models.architectures.blocks import WHITENING
-from models.whitening import whiten, whitening_kernel
+from models.architectures.whitening import whiten, whitening_kernel
 
 
 def smooth_images(n, side, channels):

@@ -1,0 +1,1 @@
+"""GET /demo: the pages for people."""

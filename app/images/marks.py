@@ -1,0 +1,177 @@
+"""The marks that ink makes: which of them are dust or a frame, and which stand side by side."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.images.grids import Flags, box, count_cells, from_cells, label, margin, runs
+
+# Marks with less than this share of the largest mark's ink are dust.
+DUST = 0.06
+# A mark around or over the edge is a frame or a shadow if one inside has this share of its ink.
+INSIDE = 0.15
+
+# Of digits side by side, each has at least this share of the tallest one's height ...
+ALIKE = 0.6
+# ... and of the heaviest one's ink: a one beside a zero has less than half of it.
+HEAVY = 0.12
+# Marks above each other by this share of the narrower one's width belong to one digit.
+STACKED = 0.35
+# So do marks nearer to each other than this share of their height: a stroke that is broken.
+BROKEN = 0.09
+
+# No digit reaches each of two opposite edges of its picture in more places than this.
+MOST_ENDS = 2
+INNER = 4  # cells: further inside than a line along the edge is wide
+
+# More marks than this are no digits: a desk's grain, a pattern. To join them would take long.
+MOST_PARTS = 24
+
+_GRID = 84  # marks are told apart on a grid of at most so many cells a side
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Connected ink, numbered on a grid of cells."""
+
+    cells: NDArray[np.int32]  # (rows, columns): the number of each cell's mark, 0 for none
+    weight: NDArray[np.float64]  # by number: pixels of ink
+    keep: Flags  # by number: not dust, a frame or a shadow
+    step: int  # pixels a side of a cell
+    shape: tuple[int, ...]  # of the picture: (height, width)
+
+    @property
+    def cleaned(self) -> bool:
+        """Whether a mark is to be left out."""
+        return not self.keep[1:].all()
+
+    @property
+    def lined(self) -> bool:
+        """Whether marks reach two opposite edges in many places, as the lines of paper do."""
+        set_cells = self.cells > 0
+        return _ends(set_cells) > MOST_ENDS or _ends(set_cells.T) > MOST_ENDS
+
+    def kept(self) -> Flags:
+        """Where the marks are that count, (height, width), with a cell's width around them."""
+        return self.around(self.keep)
+
+    def around(self, chosen: Flags) -> Flags:
+        """Where the marks of the `chosen` numbers are, (height, width), and a cell around them."""
+        near = np.pad(chosen[self.cells], 1)
+        near = near[:-2] | near[1:-1] | near[2:]
+        near = near[:, :-2] | near[:, 1:-1] | near[:, 2:]
+        return from_cells(near, self.step, self.shape)
+
+
+def find_marks(flags: Flags) -> Marks:
+    """The marks in `flags` (height, width), of which at least one is set."""
+    counts, step = count_cells(flags, _GRID)
+    cells = label(counts > 0)
+    weight = np.bincount(cells.ravel(), counts.ravel()).astype(np.float64)
+    weight[0] = 0
+    outer = _spans(cells, len(weight), 0.9)
+    outer[margin(cells)] = True
+    inside = weight * ~outer
+    counted = inside if inside.max() >= INSIDE * weight.max() else weight
+    keep = counted >= DUST * counted.max()
+    keep[0] = False
+    return Marks(cells, weight, keep, step, flags.shape)
+
+
+def side_by_side(marks: Marks) -> list[Flags]:
+    """The marks of each digit, by number, from left to right; empty where there is one digit.
+
+    Parts of one digit stand above each other (a five's bar) or close together (a stroke that is
+    broken); digits side by side are alike in height and stand on about one line.
+    """
+    numbers = np.flatnonzero(marks.keep)
+    if not 2 <= len(numbers) <= MOST_PARTS:
+        return []
+    groups = _join_parts(marks.cells, [[int(number)] for number in numbers])
+    boxes = [_box_of(np.isin(marks.cells, group)) for group in groups]
+    weights = np.array([marks.weight[group].sum() for group in groups])
+    tallest = max(bottom - top for top, bottom, _, _ in boxes)
+    digits = []
+    for group, (top, bottom, left, _), weight in zip(groups, boxes, weights, strict=True):
+        if bottom - top >= ALIKE * tallest and weight >= HEAVY * weights.max():
+            chosen = np.zeros(len(marks.keep), bool)
+            chosen[group] = True
+            digits.append((left, top, bottom, chosen))
+    if len(digits) < 2:
+        return []
+    line = max(top for _, top, _, _ in digits), min(bottom for _, _, bottom, _ in digits)
+    if line[1] - line[0] < ALIKE / 2 * tallest:
+        return []
+    return [chosen for *_, chosen in sorted(digits, key=lambda digit: digit[0])]
+
+
+def _join_parts(cells: NDArray[np.int32], groups: list[list[int]]) -> list[list[int]]:
+    """`groups` of marks, those joined that belong to one digit."""
+    waiting = [(group, np.isin(cells, group)) for group in groups]
+    joined: list[tuple[list[int], Flags]] = []
+    while waiting:
+        group, flags = waiting.pop(0)
+        partner = next((one for one in joined if _belong(one[1], flags)), None)
+        if partner is None:
+            joined.append((group, flags))
+        else:  # together they may belong to others that neither alone belongs to
+            joined = [one for one in joined if one is not partner]
+            waiting.append((partner[0] + group, partner[1] | flags))
+    return [group for group, _ in joined]
+
+
+def _belong(one: Flags, other: Flags) -> bool:
+    """Whether two marks are parts of one digit: above each other, or close together."""
+    first, second = _box_of(one), _box_of(other)
+    shared = min(first[3], second[3]) - max(first[2], second[2])
+    if shared >= STACKED * min(first[3] - first[2], second[3] - second[2]):
+        return True
+    tallest = max(first[1] - first[0], second[1] - second[0])
+    reach = BROKEN * tallest + 1
+    apart = max(first[0], second[0]) - min(first[1], second[1]), -shared
+    return max(apart) < reach and _are_near(one, other, reach)
+
+
+def _are_near(one: Flags, other: Flags, reach: float) -> bool:
+    """Whether a cell of `one` is nearer than `reach` cells to a cell of `other`."""
+    far = int(np.ceil(reach)) - 1
+    height, width = one.shape
+    wide = np.pad(other, far)
+    places = range(-far, far + 1)
+    return any(
+        bool((one & wide[far + y : far + y + height, far + x : far + x + width]).any())
+        for y in places
+        for x in places
+        if y * y + x * x < reach * reach
+    )
+
+
+def _box_of(flags: Flags) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is set; bottom and right are just outside."""
+    rows, columns = box(flags)
+    return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _ends(cells: Flags) -> int:
+    """In how many places marks reach both the first and the last row of `cells`.
+
+    A line may lie along such a row: then the place is further inside that shows the others.
+    """
+    first, last = (
+        max(runs(row) for row in (side[0], side[min(INNER, len(side) - 1)]))
+        for side in (cells, cells[::-1])
+    )
+    return min(first, last)
+
+
+def _spans(marks: NDArray[np.int32], count: int, share: float) -> Flags:
+    """Which of the `count` marks reach over more than `share` of both the height and width."""
+    spans = np.ones(count, bool)
+    places = np.nonzero(marks)
+    for place, side in zip(places, marks.shape, strict=True):
+        first, last = np.full(count, side), np.zeros(count, np.int64)
+        np.minimum.at(first, marks[places], place)
+        np.maximum.at(last, marks[places], place)
+        spans &= last - first + 1 > share * side
+    return spans

@@ -1,0 +1,75 @@
+"""What a network makes of pictures: which of the readings of each counts, and the outcome of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.catalogue.network import Network
+from app.images.readings import Prepared
+from app.images.styles import Reading
+from app.predict.inference import Outcome, infer, join
+from app.telemetry.record import timed
+from models.cards import Calibration
+
+AS_USUAL = "as usual"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture as a network saw it, and what it made of it."""
+
+    reading: Reading
+    outcome: Outcome  # of this picture alone
+    marks: tuple[Reading, ...]  # digits that stand side by side, from left to right
+
+
+def recognise(network: Network, calibration: Calibration, pictures: list[Prepared]) -> list[Seen]:
+    """What `network` makes of `pictures`, each in the reading that it finds most familiar.
+
+    All usual readings are asked about in one batch, with all other readings of those pictures
+    whose usual one is doubtful. If a usual reading turns out to be unlike the training data,
+    another one takes its place that is not.
+    """
+    asked = [_all(one) if one.doubtful else {AS_USUAL: one.first} for one in pictures]
+    outcome = _ask(network, calibration, asked)
+    if len(pictures) == len(outcome.energy) == 1 and outcome.in_distribution[0]:  # most requests
+        (first,) = asked[0].values()
+        return [Seen(first, outcome, first.marks)]
+    seen, start = [], 0
+    for one, readings in zip(pictures, asked, strict=True):
+        rows = slice(start, start + len(readings))
+        start += len(readings)
+        reading, found = _choose(readings, outcome.of(rows))
+        if not (one.doubtful or found.in_distribution[0]) and len(_all(one)) > 1:
+            others = join([found, _ask(network, calibration, [one.others])])
+            instead = _choose(_all(one), others)
+            if instead[1].in_distribution[0]:
+                reading, found = instead
+        seen.append(Seen(reading, found, reading.marks or one.first.marks))
+    return seen
+
+
+def _ask(network: Network, calibration: Calibration, asked: list[dict[str, Reading]]) -> Outcome:
+    pixels = [reading.pixels for readings in asked for reading in readings.values()]
+    batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+    return infer(network, batch, calibration)
+
+
+@timed("prepare")
+def _all(one: Prepared) -> dict[str, Reading]:
+    """Every reading of a picture by its name, the usual one first."""
+    return ({AS_USUAL: one.usual} if one.usual else {}) | one.others
+
+
+def _choose(readings: dict[str, Reading], outcome: Outcome) -> tuple[Reading, Outcome]:
+    """The most familiar of `readings`, and the `outcome` of it alone.
+
+    Readings that are doubted count only where all of them are.
+    """
+    if len(readings) == 1:
+        return next(iter(readings.values())), outcome
+    doubted = np.array([reading.doubtful for reading in readings.values()])
+    best = int(np.where(doubted & ~doubted.all(), -np.inf, outcome.energy).argmax())
+    name, reading = list(readings.items())[best]
+    told = f"read in {len(readings)} ways, the most familiar one kept: {name}"
+    return reading.after([told]), outcome.of(slice(best, best + 1))

@@ -1,0 +1,56 @@
+"""From a request that has come to the application's answer, by gunicorn's parser and its WSGI."""
+
+from io import BytesIO
+from typing import Any
+
+from gunicorn.http import get_parser, wsgi
+from gunicorn.http.errors import NoMoreData, UnsupportedTransferCoding
+
+from app.server.connection import Connection
+from app.server.refusals import CODED, INCOMPLETE, NO_HOST
+
+
+def parse(connection: Connection, cfg: Any) -> Any:
+    """Return gunicorn's request for what has come.
+
+    Raises RequestError where it is no whole one or is coded, and gunicorn's errors where it is not
+    HTTP.
+    """
+    try:
+        request = next(get_parser(cfg, connection, connection.address))
+    except (NoMoreData, StopIteration):
+        raise INCOMPLETE.again() from None
+    except UnsupportedTransferCoding:
+        raise CODED.again() from None
+    if connection.chunked and _codings(request) - {"chunked", "identity"}:
+        raise CODED.again()
+    if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
+        raise NO_HOST.again()
+    return request
+
+
+def _codings(request: Any) -> set[str]:
+    values = [value for name, value in request.headers if name == "TRANSFER-ENCODING"]
+    return {coding.strip().lower() for value in values for coding in value.split(",")}
+
+
+def prepare(
+    request: Any, connection: Connection, server: tuple[str, int], cfg: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return gunicorn's response, which writes to `connection`, and the WSGI environment.
+
+    The environment holds the body, which `connection` no longer does. Raises as `parse` does.
+    """
+    response, environ = wsgi.create(request, connection, connection.address, server, cfg)
+    if connection.chunked:
+        try:
+            body = request.body.read()
+        except NoMoreData:
+            raise INCOMPLETE.again() from None
+        connection.forget_request()
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+    else:
+        body = connection.take_body()
+    environ["wsgi.input"] = BytesIO(body)
+    return response, environ

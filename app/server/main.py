@@ -1,0 +1,239 @@
+"""`python wsgi.py`: gunicorn with the project's configuration."""
+
+import gc
+import logging
+import os
+import resource
+import select
+import socket
+import sys
+import time
+from typing import Any
+
+import gunicorn.util
+import numpy.ma  # noqa: F401  np.median would at its first use, when no file may be to be had
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+from app import create_app
+from app.catalogue.catalogue import Catalogue, ShelfError
+from app.errors import RequestError, http_bytes
+from app.images import sandbox
+from app.runtime import Progress, counting_folder, memory_folder
+from app.server.arbiter import GracefulArbiter, heed_sigterm
+from app.server.reload import mended, reread
+from app.server.threaded import THREADS, ThreadedWorker
+from app.server.worker import PatientWorker
+from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
+from app.telemetry.logs import escape_commands
+from models.terminal import say
+
+BAD_CONFIGURATION = 2  # exit status
+HAS_EPOLL = hasattr(select, "epoll")
+_MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
+_LONGEST_PAUSE = 600.0  # seconds between two looks at models that were left out
+
+_log = logging.getLogger("gunicorn.error")
+
+
+def main() -> None:
+    """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
+    escape_commands()
+    gunicorn.util.write_error = _write_error
+    _open_many_connections()
+    try:
+        settings = Settings.from_environment(os.environ)
+        if takes_cloud_port(os.environ):
+            where = f"{settings.host} port {settings.port}"
+            say(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+        if not HAS_EPOLL:
+            say(
+                "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
+                "clients less well: see docs/operations.md."
+            )
+        _check_port(settings)
+        with counting_folder(memory_folder()):
+            Server(settings, create_app(settings)).run()
+    except StartError as error:
+        say(error, sys.stderr)
+        sys.exit(BAD_CONFIGURATION)
+
+
+class Server(BaseApplication):
+    """gunicorn's arbiter over an application that is complete before the workers are forked.
+
+    What the workers have in common is thereby in memory once, and a shelf without a model stops
+    the start; only the models' sessions are each worker's own, most of them opened by the first
+    request to their model.
+    """
+
+    def __init__(self, settings: Settings, application: Flask) -> None:
+        self.settings = settings
+        self.application = self.former = application
+        self.progress = Progress()
+        self.answered: set[str] = set()  # models that have answered: see app/server/reload.py
+        self.served = False  # whether a worker has ever taken requests
+        self.must_answer = False  # whether workers to come end where the default model cannot run
+        self.pause = 0.0  # seconds between two looks at the models that were left out
+        self.next_look = 0.0
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in _configuration(self.settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self.application
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the workers to come serve."""
+        found: Catalogue = self.application.extensions["catalogue"]
+        return found
+
+    def reload(self) -> None:
+        """Take the shelf as it is now, for the workers to come; the settings stay.
+
+        Raises StartError where it cannot be served; what is served stays then.
+        """
+        application = reread(self.settings, self.catalogue, self.answered)
+        self.former, self.application = self.application, application
+        self.callable = application
+        if self.catalogue.passing != self.former.extensions["catalogue"].passing:
+            self.pause = 0.0
+        _share()
+
+    def restore(self) -> None:
+        """Go back to what was served before the last reload."""
+        self.application = self.callable = self.former
+
+    def report(self) -> None:
+        """Say what is served."""
+        self.former = self.application  # frees the one before
+        say(_announcement(self.settings, self.catalogue))
+        for problem in self.catalogue.left_out.values():
+            _log.error("left out: %s", problem)
+
+    def mended(self) -> bool:
+        """Whether a model that was left out could be served now; looked at from time to time."""
+        if not self.catalogue.passing or time.monotonic() < self.next_look:
+            return False
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE) or 1.0
+        self.next_look = time.monotonic() + self.pause
+        return mended(self.catalogue, self.answered)
+
+    def run(self) -> None:
+        try:
+            GracefulArbiter(self).run()
+        except HaltServer as halt:  # a second worker failed to boot while the first was reported
+            sys.exit(halt.exit_status)
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    """What gunicorn is told."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": f"{host}:{settings.port}",
+        "workers": settings.workers,
+        "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
+        # Of these two, PatientWorker makes nothing.
+        "threads": 1 if HAS_EPOLL else THREADS,
+        "keepalive": settings.keep_alive,
+        "worker_connections": settings.max_connections,
+        "timeout": settings.timeout,
+        "graceful_timeout": settings.graceful_timeout,
+        "loglevel": settings.log_level,
+        "proc_name": "metaplastic",
+        "preload_app": True,
+        # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
+        "worker_tmp_dir": memory_folder(),
+        "control_socket_disable": True,
+        # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
+        "forwarded_allow_ips": "",
+        "when_ready": _when_ready,
+        "post_worker_init": _make_ready,
+        "child_exit": _keep_counts,
+    }
+
+
+def _when_ready(arbiter: Arbiter) -> None:
+    """The port is open and the workers are about to be forked."""
+    arbiter.app.report()
+    _share()
+
+
+def _share() -> None:
+    """Make what is in memory ready to be shared with the workers."""
+    gc.unfreeze()  # the application before a reload is garbage now
+    gc.collect()
+    gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+
+
+def _announcement(settings: Settings, catalogue: Catalogue) -> str:
+    """What was loaded, from where, and the URL."""
+    everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
+    host = "localhost" if everywhere else settings.host
+    host = f"[{host}]" if ":" in host else host
+    lines = [f"Metaplastic: {sum(1 for _ in catalogue)} models from {catalogue.root}"]
+    for endpoint in catalogue.endpoints.values():
+        for model in endpoint:
+            card, mark = model.card, "(default)" if model is endpoint.find() else ""
+            score = f"{card.test.accuracy:8.2%}" if card.test else ""
+            lines.append(
+                f"  {endpoint.path:28} {card.rule:12} v{card.version:<4} {score} {mark}".rstrip()
+            )
+    lines.append(f"Serving on http://{host}:{settings.port} with {settings.workers} workers")
+    return "\n".join(lines)
+
+
+def _make_ready(worker: Any) -> None:
+    """In a new worker, before it accepts its first request."""
+    sandbox.start()  # while the worker has one thread
+    heed_sigterm()
+    worker.app.application.extensions["worker"] = worker
+    server: Server = worker.app
+    try:
+        server.catalogue.open_first_sessions()
+    except ShelfError as error:
+        if not server.served:
+            worker.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    if server.must_answer and server.catalogue.default.find().problem:
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def _keep_counts(_: Arbiter, worker: Any) -> None:
+    """A worker has ended; what it counted has not."""
+    from app.telemetry.metrics import keep_counts_of
+
+    keep_counts_of(worker.pid)
+
+
+def _write_error(connection: Any, status: int, reason: str, message: str) -> None:
+    """Answer what is not HTTP in the one shape of errors; gunicorn's own answer is HTML."""
+    code = reason.lower().replace(" ", "_")
+    connection.sendall(http_bytes(RequestError(status, code, message or reason)))
+
+
+def _open_many_connections() -> None:
+    """As many as the system lets this process have, where it starts with fewer."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _check_port(settings: Settings) -> None:
+    """Raise StartError where the port cannot be had; gunicorn would try for five seconds."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        # An IPv6 socket on every interface takes IPv4 connections as well, as gunicorn makes it.
+        both = settings.host == "::" and socket.has_dualstack_ipv6()
+        address = settings.host, settings.port
+        socket.create_server(address, family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise StartError(
+            f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}). "
+            "Stop what uses it, or choose another with METAPLASTIC_HOST and METAPLASTIC_PORT."
+        ) from error

@@ -1,0 +1,67 @@
+"""The connections that a worker polls, and the choice of those that it ends."""
+
+import select
+from collections.abc import Iterator
+
+from app.server.budget import Budget
+from app.server.connection import Connection, State
+
+_ROOM = 1024 * 1024  # bytes; more than one read needs, so that connections are rarely sorted
+
+
+class Watch:
+    """A poller and its connections, by file descriptor."""
+
+    def __init__(self) -> None:
+        self.poller = select.epoll()
+        self.connections: dict[int, Connection] = {}
+
+    def look(self, connection: Connection, events: int) -> None:
+        """Poll a connection for `events` from now on, and for nothing else."""
+        number = connection.sock.fileno()
+        if not connection.polled:
+            self.poller.register(number, events)
+            self.connections[number] = connection
+        elif connection.polled != events:
+            self.poller.modify(number, events)
+        connection.polled = events
+
+    def forget(self, connection: Connection) -> None:
+        """Stop polling a connection, which stays open."""
+        if connection.polled:
+            number = connection.sock.fileno()
+            self.poller.unregister(number)
+            del self.connections[number]
+            connection.polled = 0
+
+    def late(self, now: float) -> list[Connection]:
+        """Return the connections whose deadline has passed."""
+        return [one for one in self.connections.values() if one.deadline < now]
+
+    def longest_idle(self) -> Connection:
+        """Return the connection that has been idle longest between two requests.
+
+        If none is idle, return the one that has made no progress for longest.
+        """
+
+        def rank(connection: Connection) -> tuple[bool, bool, float]:
+            state = connection.state
+            return state is State.WAITING, state is not State.IDLE, connection.since
+
+        return min(self.connections.values(), key=rank)
+
+    def given_up(self, budget: Budget) -> Iterator[Connection]:
+        """Yield connections to end, one at a time, until `budget` has room or none is left.
+
+        First come answers that nobody reads, while answers take more than half of the budget: the
+        one without progress for longest first. Then come unfinished requests, the largest first.
+        Whole requests stay: their turn is near.
+        """
+        unread = [c for c in self.connections.values() if c.state is State.WRITING]
+        unread.sort(key=lambda connection: -connection.since)
+        while unread and budget.room < _ROOM and budget.going_out > budget.limit // 2:
+            yield unread.pop()
+        unfinished = [c for c in self.connections.values() if c.state is State.READING]
+        unfinished.sort(key=lambda connection: len(connection.received))
+        while unfinished and budget.room < _ROOM:
+            yield unfinished.pop()

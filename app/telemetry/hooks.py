@@ -1,0 +1,68 @@
+"""Each request leaves a log line, counts in the metrics, and is a span where traces are wanted."""
+
+import re
+import secrets
+import socket
+import struct
+import time
+
+from flask import Flask, Response, request
+
+from app.catalogue.catalogue import Catalogue
+from app.settings import Settings
+from app.telemetry import inference_counts, logs, metrics, tracing
+from app.telemetry.record import begin_record, end_record
+
+REQUEST_ID = "X-Request-ID"
+_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
+_LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
+
+
+def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
+    """Have every request of `app` observed; to be called before anything else that looks at them.
+
+    Raises StartError where traces are asked for and cannot be had.
+    """
+    export_span = tracing.span_exporter()
+    write_line = logs.request_writer(settings)
+
+    def begin() -> None:
+        given = request.environ.get("HTTP_X_REQUEST_ID", "")
+        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
+        begin_record(name, _seconds_waited())
+
+    def finish(response: Response) -> Response:
+        record = end_record()
+        if record is None:
+            return response
+        seconds = time.perf_counter() - record.started
+        status = response.status_code
+        response.headers[REQUEST_ID] = record.request_id
+        route = request.url_rule.rule if request.url_rule else ""
+        metrics.observe(record, route, status, seconds)
+        inference_counts.observe(record, status, seconds)
+        trace = export_span(record, route, status, seconds) if export_span else ""
+        if status >= 400 or not request.path.startswith(_QUIET):
+            write_line(record, response, seconds, trace)
+        return response
+
+    app.before_request(begin)
+    app.after_request(finish)
+    metrics.register_metrics(app, catalogue)
+
+
+def _seconds_waited() -> float:
+    """How long the request lay in the system's queue: since its last bytes came.
+
+    0 where only a part has come, where another server than gunicorn asks, or not on Linux.
+    """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return 0.0
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+    except (OSError, AttributeError):
+        return 0.0
+    (milliseconds,) = struct.unpack_from("I", info, _LAST_DATA_RECEIVED)
+    return float(milliseconds) / 1000

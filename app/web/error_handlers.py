@@ -1,0 +1,88 @@
+"""Every error, wherever it comes from, becomes one JSON shape: {"message", "code", ...}.
+
+But for the standard protocols (/v1, /v2), whose clients read {"error": message}.
+"""
+
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
+
+from app.catalogue.catalogue import Catalogue
+from app.errors import RETRY_AFTER, RequestError, body_for, is_standard, too_large
+from app.settings import Settings
+from app.telemetry.record import note_error
+from app.web.answers import answer
+
+
+def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
+    """Handle the errors of the whole application, its unknown URLs included."""
+
+    def refused_body(_: RequestEntityTooLarge) -> Response:
+        return refuse(too_large(settings.max_request_mib))
+
+    def not_found(_: NotFound) -> Response:
+        known = [endpoint.path for endpoint in catalogue.endpoints.values()]
+        if request.path.startswith("/api/"):
+            message = f"There is no {request.path[:100]!r}. There are: {', '.join(known)}."
+            return refuse(RequestError(404, "unknown_endpoint", message, endpoints=known))
+        message = f"There is no {request.path[:100]!r}. The documentation at / lists what there is."
+        return refuse(RequestError(404, "not_found", message))
+
+    app.register_error_handler(RequestError, refuse)
+    app.register_error_handler(RequestEntityTooLarge, refused_body)
+    app.register_error_handler(NotFound, not_found)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(MemoryError, _out_of_memory)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def refuse(error: RequestError) -> Response:
+    """The answer of `error`, in the shape that the caller's protocol has for errors."""
+    note_error(error.code)
+    response = answer(body_for(request.path, error), error.status)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    """What Flask and werkzeug refuse on their own account."""
+    if isinstance(error, RequestRedirect) or error.code is None:
+        return error
+    status = HTTPStatus(error.code)
+    message = error.description or status.phrase
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = ", ".join(sorted(error.valid_methods))
+        message = f"{request.path[:100]} does not take {request.method[:20]}; it takes: {allowed}."
+        if "POST" in error.valid_methods:
+            message += f" {_how_to_post()}"
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    response = refuse(RequestError(status, code, message))
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _how_to_post() -> str:
+    """What to do instead of `curl -T`, which sends PUT."""
+    what = "-d @request.json" if is_standard(request.path) else "-F file=@image.png"
+    return f"For example: curl {what} {request.base_url}"
+
+
+def _out_of_memory(error: MemoryError) -> Response:
+    """Of this request nothing is kept, so the next may find room."""
+    current_app.logger.error("%s %s: no memory: %s", request.method, request.path, error)
+    message = "There is not enough memory for this request now. Send fewer images, or try again."
+    return refuse(RequestError(503, "out_of_memory", message))
+
+
+def _unforeseen(error: Exception) -> Response:
+    """A fault of the service: the log gets everything, the caller nothing of it."""
+    current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
+    message = "The service failed; the fault is its own and has been logged."
+    return refuse(RequestError(500, "internal_error", message))

@@ -1,0 +1,1 @@
+"""From a trained network to its files: ONNX, half precision, scores and pictures."""

@@ -1,0 +1,35 @@
+"""The README's table of models, from the cards on the shelf."""
+
+from pathlib import Path
+
+from models.cards import RULES, find_models
+from models.publishing.markdown import table
+
+_ORDER = ("lenet", "alexnet", "googlenet", "vgg")
+
+
+def models_table(shelf: Path) -> str:
+    """A Markdown table of the published models, a row each, data sets in the shelf's order."""
+    header = "data set", "architecture", "rule", "parameters", "multiply-adds", "test accuracy"
+    rows = []
+    cards = [card for _, card in find_models(shelf) if card.test]
+    cards.sort(
+        key=lambda card: (card.dataset, _rank(_ORDER, card.architecture), _rank(RULES, card.rule))
+    )
+    for card in cards:
+        assert card.test is not None
+        low, high = card.test.interval
+        rows.append(
+            (
+                *(card.dataset, card.architecture, card.rule),
+                *(f"{card.parameters:,}", f"{card.multiply_adds:,}"),
+                *(f"{card.test.accuracy:.2%}", f"{low:.2%} - {high:.2%}"),
+                f"{card.control.test_accuracy:.2%}" if card.control else "",
+            )
+        )
+    return table((*header, "95 % interval", "plain twin"), rows)
+
+
+def _rank(order: tuple[str, ...], name: str) -> tuple[int, str]:
+    """The place of `name` in `order`; what is not in it comes last, by name."""
+    return (order.index(name) if name in order else len(order), name)

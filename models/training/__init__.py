@@ -1,0 +1,1 @@
+"""Training: recipes, runs, teachers, and what happens at each epoch."""

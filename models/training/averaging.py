@@ -1,0 +1,71 @@
+"""Averaged weights: the mean over the last epochs' ends, with batch normalisation measured again.
+
+The weights of a training go to and fro about a flat place; their mean lies nearer to its middle and
+generalises better (Izmailov et al., UAI 2018, arXiv 1803.05407). No training has seen the mean, so
+its moving means and variances belong to nothing: they are measured on augmented training images.
+
+Each epoch's weights are kept in a file until `count` newer ones are there: what a training that
+was interrupted goes on with.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from models.data.batches import TrainingBatches
+
+_TAIL = "tail-{epoch:04d}.weights.npz"
+_BATCHES = 200  # from which batch normalisation's statistics are computed
+
+Weights = list[npt.NDArray[np.float32]]
+
+
+def keep_tail(folder: Path, epoch: int, weights: Weights, count: int) -> None:
+    """Keep the weights at the end of `epoch`, from 1, and drop those that are `count` older."""
+    partial = folder / f".partial-{_TAIL.format(epoch=epoch)}"
+    np.savez(partial, *weights)
+    partial.replace(folder / _TAIL.format(epoch=epoch))
+    (folder / _TAIL.format(epoch=epoch - count)).unlink(missing_ok=True)
+
+
+def tail_mean(folder: Path, last: int, count: int) -> Weights:
+    """Return the mean of the weights at the ends of the `count` epochs up to `last`, or all."""
+    epochs = range(max(1, last - count + 1), last + 1)
+    totals: Weights = []
+    for epoch in epochs:
+        with np.load(folder / _TAIL.format(epoch=epoch)) as stored:
+            weights = [stored[f"arr_{place}"].astype(np.float64) for place in range(len(stored))]
+        totals = [t + w for t, w in zip(totals, weights, strict=True)] if totals else weights
+    return [(total / len(epochs)).astype(np.float32) for total in totals]
+
+
+def measure_batch_norm(model: keras.Model, batches: TrainingBatches) -> None:
+    """Set the moving statistics of `model` to their means over up to _BATCHES of the batches."""
+    norms = batch_norms(model)
+    if not norms:
+        return
+    usual = [layer.momentum for layer in norms]
+    for place in range(min(_BATCHES, len(batches))):
+        for layer in norms:
+            layer.momentum = place / (place + 1)  # the mean of this batch and those before it
+        _forward(model, batches[place][0])
+    for layer, momentum in zip(norms, usual, strict=True):
+        layer.momentum = momentum
+
+
+def batch_norms(model: keras.Model) -> Sequence[keras.layers.Layer]:
+    """Return the batch normalisation layers of a network."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _forward(model: keras.Model, images: npt.NDArray[np.float32]) -> None:
+    if keras.backend.backend() == "torch":
+        import torch
+
+        with torch.no_grad():
+            model(images, training=True)
+    else:
+        model(images, training=True)

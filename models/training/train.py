@@ -1,0 +1,177 @@
+"""Train one network by one recipe, and leave a run folder that can be served and published."""
+
+from datetime import UTC, datetime
+
+import keras
+
+from models.architectures.flip_average import mirrored
+from models.architectures.multiply_adds import multiply_adds
+from models.architectures.whitening import whiten
+from models.cards import KERAS_MODEL, Card, Distillation, Training, checksums, write_card
+from models.data.batches import TrainingBatches, one_hot
+from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled, split
+from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.half_precision import compact_keras, round_weights
+from models.packaging.plots import draw_confusion, draw_curves
+from models.packaging.scoring import calibrate, score
+from models.plasticity.learning import Learning
+from models.training.averaging import measure_batch_norm, tail_mean
+from models.training.build import build_learning, build_network, image_input
+from models.training.distillation import teacher, teachers_of
+from models.training.epochs import (
+    EpochKeeper,
+    EpochStarter,
+    History,
+    Stopper,
+    keep_best,
+    kept_epoch,
+    patience_is_over,
+    start_epoch,
+)
+from models.training.fast_clone import training_network
+from models.training.hardware import backend_name, hardware
+from models.training.interruption import interrupted_between_steps
+from models.training.progress import TrainingProgress
+from models.training.runs import (
+    BEST,
+    Run,
+    checkpoint_path,
+    claimed,
+    finish_run,
+    machines_of,
+    note_machine,
+    read_history,
+    trained_on,
+)
+
+
+def train(run: Run) -> Card:
+    """Train `run` from its start or from its last finished epoch, and fill its folder.
+
+    The weights of `kept_epoch` are the model's. The test set is not looked at: `publish` reads it.
+    Raises DataError where the data is not to be had, RunError where another process trains the run.
+    """
+    arrays = load(run.dataset)
+    training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
+    with claimed(run.folder):
+        fit(run, training, validation)
+        return _complete(run, arrays, validation, read_history(run.folder))
+
+
+def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
+    """Train the epochs of `run` that its history lacks; its folder holds the weights kept."""
+    recipe, history = run.recipe, read_history(run.folder)
+    over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
+    if not over or not machines_of(run.folder):
+        note_machine(run.folder, backend_name(), hardware())
+    if over and not recipe.average:
+        return
+    keras.utils.set_random_seed(recipe.seed)
+    network = build_network(run)
+    whiten(network, training[0])
+    model = training_network(network, recipe.precision, recipe.batch_norm_momentum)
+    steps = -(-len(training[0]) // recipe.batch_size)
+    learning = build_learning(run, steps)
+    model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
+    learning.optimizer.build(model.trainable_variables)
+    if history:
+        model.load_weights(checkpoint_path(run.folder, len(history)))
+    batches = _batches(run, training, learning)
+    if not over:
+        images, labels = scaled(validation[0]), one_hot(validation[1], batches.classes)
+        with interrupted_between_steps() as ending:
+            model.fit(
+                batches,
+                epochs=recipe.epochs,
+                initial_epoch=len(history),
+                validation_data=(images, learning.targets(labels, None)),
+                validation_batch_size=500,
+                callbacks=[
+                    EpochStarter(batches, recipe.seed),
+                    EpochKeeper(run, history, network),
+                    Stopper(history, recipe.patience),
+                    TrainingProgress(recipe.epochs, steps, len(history)),
+                    ending,
+                ],
+                shuffle=False,
+                verbose=0,
+            )
+    if recipe.average:
+        # Whether the epochs have ended now or in a process before: from their files, by their seed.
+        model.set_weights(tail_mean(run.folder, len(history), recipe.average))
+        start_epoch(model, batches, recipe.seed, len(history))
+        measure_batch_norm(model, batches)
+        keep_best(run.folder, network, model)
+
+
+def _batches(run: Run, training: tuple[Images, Labels], learning: Learning) -> TrainingBatches:
+    return TrainingBatches(
+        *(*training, len(dataset(run.dataset).labels)),
+        batch_size=run.recipe.batch_size,
+        seed=run.recipe.seed,
+        augmentations=run.recipe.augment,
+        targets=learning.targets,
+        loss_weights=learning.loss_weights,
+        teach=teacher(run.recipe, run.dataset),
+    )
+
+
+def _complete(
+    run: Run, arrays: Arrays, validation: tuple[Images, Labels], history: History
+) -> Card:
+    """Turn a trained run into a model's folder: both files, the card and the pictures."""
+    network = build_network(run)
+    network.load_weights(run.folder / BEST)
+    round_weights(network)  # before anything is measured on them
+    work = multiply_adds(network)
+    if run.recipe.mirror:
+        network, work = mirrored(network), 2 * work
+    network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
+    compact_keras(run.folder / KERAS_MODEL)
+    images, labels = validation
+    logits = keras_logits(run.folder, images)
+    export(run.folder)
+    calibration = calibrate(logits, validation, build_learning(run, 1).outputs)
+    agreement(logits, onnx_logits(run.folder, images), calibration.temperature).check()
+    data, scores = dataset(run.dataset), score(logits, labels)
+    taught = teachers_of(run.recipe, run.dataset)
+    card = Card(
+        dataset=run.dataset,
+        architecture=run.architecture,
+        rule=run.rule,
+        version=1,
+        default=True,
+        labels=data.labels,
+        input=image_input(run),
+        parameters=network.count_params(),
+        multiply_adds=work,
+        calibration=calibration,
+        validation=scores,
+        test=None,
+        control=None,
+        training=_training(run, arrays, history),
+        files=checksums(run.folder),
+        distillation=Distillation(taught) if taught else None,
+    )
+    draw_curves(history, card.name, run.folder / "curves.png")
+    title = f"{card.name}: {scores.accuracy:.2%} of {scores.images} validation images"
+    draw_confusion(scores, data.labels, title, run.folder / "confusion.png")
+    write_card(run.folder, card)
+    finish_run(run)
+    return card
+
+
+def _training(run: Run, arrays: Arrays, history: History) -> Training:
+    backend, machine = trained_on(run.folder)
+    return Training(
+        command=run.command,
+        recipe=run.recipe.as_dict(),
+        seed=run.recipe.seed,
+        epochs=len(history),
+        best_epoch=kept_epoch(history, run.recipe),
+        seconds=round(sum(row["seconds"] for row in history), 1),
+        hardware=machine,
+        backend=backend,
+        data_sha256=arrays.sha256(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
