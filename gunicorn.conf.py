@@ -5,10 +5,10 @@
 
 from typing import Any
 
-from app.runtime import count_together
+from app.runtime import use_runtime_folder
 from app.web.rate_limit_store import table
 
-count_together()
+use_runtime_folder()
 table()  # of rate limits: what is made before the fork is shared by all workers
 
 

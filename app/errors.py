@@ -36,6 +36,13 @@ class RequestError(Exception):
         return RequestError(self.status, self.code, self.message, **self.details)
 
 
+# What a worker answers without the application.
+TOO_BUSY = RequestError(503, "too_busy", "More requests wait than can be answered soon. Try again.")
+TOO_SLOW = RequestError(
+    408, "too_slow", "The request took too long to come. Send it faster, or smaller."
+)
+
+
 def too_large(mebibytes: int) -> RequestError:
     """A request of more than so many MiB."""
     message = (

@@ -21,7 +21,7 @@ from app.errors import RequestError
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
 _PREFIX = "metaplastic-"
 SCRAPES = "lock"  # between those who read the counts and those who add them up
-MOST_PATIENCE = 20.0  # seconds that new workers have to take over
+TAKEOVER_SECONDS = 20.0  # seconds that new workers have to take over
 _LOCK = "alive"  # locked while the service of a folder runs
 
 
@@ -31,7 +31,7 @@ def memory_folder() -> str | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def count_together() -> None:
+def use_runtime_folder() -> None:
     """Have this process and those that it forks count in one folder, until this one ends.
 
     To be called before prometheus-client is imported. A folder that the variable names is left as
@@ -39,12 +39,12 @@ def count_together() -> None:
     """
     if not os.environ.get(VARIABLE):
         until_the_end = ExitStack()
-        until_the_end.enter_context(counting_folder(memory_folder()))
+        until_the_end.enter_context(runtime_folder(memory_folder()))
         atexit.register(until_the_end.close)
 
 
 @contextmanager
-def counting_folder(memory: str | None) -> Iterator[None]:
+def runtime_folder(memory: str | None) -> Iterator[None]:
     """Name an empty folder, in `memory` where that can be, in the variable; remove it at the end.
 
     Also removes what services left behind that were killed.

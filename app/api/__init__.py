@@ -11,7 +11,7 @@ from flask import Flask
 
 from app.api import access, datasets, health, predict
 from app.api import catalogue as models_api
-from app.api.specification import add_real_answers, arrange
+from app.api.specification import add_real_answers, arrange, example_errors
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.version import VERSION
@@ -46,7 +46,8 @@ class Api(flask_restx.Api):
     def specification(self) -> dict[str, Any]:
         """Swagger's document but for what depends on the request: built once, before the fork."""
         built: dict[str, Any] = super().__schema__
-        return {**built, "paths": arrange(built["paths"], self._paths())}
+        errors = example_errors(self.catalogue, self.settings)
+        return {**built, "paths": arrange(built["paths"], self._paths(), errors)}
 
     @cached_property
     def paths_with_answers(self) -> dict[str, Any]:

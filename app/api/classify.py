@@ -51,7 +51,7 @@ class Classifier(Resource):
         )
 
 
-class Network(Classifier):
+class Architecture(Classifier):
     """One data set's one architecture."""
 
     def get(self) -> Response:
@@ -121,7 +121,7 @@ def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         "responses": schemas.responses({200: answered}, 400, 404, 500),
     }
     namespace.add_resource(
-        Network,
+        Architecture,
         url,
         endpoint=name,
         resource_class_kwargs={"endpoint": endpoint, "settings": settings},

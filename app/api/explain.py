@@ -7,23 +7,21 @@ from werkzeug.datastructures import MIMEAccept, MultiDict
 
 from app.api.classify import ONE_IMAGE
 from app.catalogue.catalogue import Endpoint
-from app.errors import RequestError
 from app.predict.explain import MOST_EVALUATIONS, explain, overlay
 from app.settings import Settings
 from app.web import schemas
 from app.web.answers import Resource, answer
 from app.web.options import (
-    CHOICE,
+    EXPLANATION,
+    describe,
     describe_choice,
     describe_form,
-    describe_preprocess,
+    read_choice,
     read_model,
-    read_preprocess,
     refuse_unknown,
 )
 from app.web.uploads import read_uploads
 
-PARAMETERS = (*CHOICE, "label", "format", "preprocess", "sample")
 FORMATS = {"json": "application/json", "png": "image/png"}
 
 
@@ -37,10 +35,10 @@ class Explain(Resource):
 
     def post(self) -> Response:
         """Show which parts of an image speak for a class."""
-        refuse_unknown(request.args, PARAMETERS)
+        refuse_unknown(request.args, EXPLANATION)
         model = read_model(request.args, self.endpoint)
         kind = _read_format(request.args, request.accept_mimetypes)
-        raw = read_preprocess(request.args)
+        raw = read_choice(request.args, "preprocess") == "raw"
         label = request.args.get("label") or None
         (upload,) = read_uploads(request, self.endpoint.samples, max_images=1)
         explanation = explain(model, upload, self.settings, label=label, raw=raw)
@@ -54,14 +52,13 @@ class Explain(Resource):
 
 
 def _read_format(query: MultiDict[str, str], accept: MIMEAccept) -> str:
-    """The content type to answer with; what the URL says wins. Raises RequestError 400."""
-    wanted = query.get("format")
-    if not wanted:
-        return accept.best_match(FORMATS.values(), default=FORMATS["json"])
-    if wanted not in FORMATS:
-        message = f"format: expected {' or '.join(FORMATS)}, found {wanted[:40]!r}."
-        raise RequestError(400, "bad_parameter", message, parameter="format")
-    return FORMATS[wanted]
+    """Return the content type of the answer. Raises RequestError 400.
+
+    The parameter `format` takes precedence over the header `Accept`.
+    """
+    if wanted := read_choice(query, "format"):
+        return FORMATS[wanted]
+    return accept.best_match(FORMATS.values(), default=FORMATS["json"])
 
 
 def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
@@ -80,19 +77,9 @@ def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         "params": {
             **describe_form(endpoint.samples),
             **describe_choice(endpoint),
-            "label": {
-                "in": "query",
-                "type": "string",
-                "enum": labels,
-                "description": "The class to explain; without one, the most probable.",
-            },
-            "format": {
-                "in": "query",
-                "type": "string",
-                "enum": list(FORMATS),
-                "description": "Numbers or a picture; without one, what the `Accept` header says.",
-            },
-            **describe_preprocess(),
+            **describe("label", enum=labels),
+            **describe("format"),
+            **describe("preprocess"),
         },
         "responses": schemas.responses(
             {200: ("The heat map of the image.", schemas.explanation)},

@@ -15,7 +15,7 @@ COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that n
 ALL_RULES = "all"  # and ?rule=all every rule of them
 
 
-class ShelfError(StartError):
+class RepositoryError(StartError):
     """Models that cannot be served: names the path, and what to do.
 
     `passing`: the reason may be gone later, as where a file is being written. `endpoint` is the
@@ -37,7 +37,7 @@ class Model:
     content: ModelBytes
 
     @property
-    def vouched_for(self) -> bool:
+    def has_checksum(self) -> bool:
         """Whether `model.onnx` is known to be the file that was published: it ran then."""
         return ONNX_MODEL in self.card.files
 
@@ -168,13 +168,13 @@ class Catalogue:
         """Open those sessions that should not wait for a request to their model.
 
         That is the default model's, and those of files that no checksum vouches for. Raises
-        ShelfError where no model is left that can be run.
+        RepositoryError where no model is left that can be run.
         """
         for model in self:
-            if model is self.default.find() or not model.vouched_for:
+            if model is self.default.find() or not model.has_checksum:
                 _ = model.problem
         if all(model.known_problem for model in self):
-            raise ShelfError("\n".join(self.problems.values()))
+            raise RepositoryError("\n".join(self.problems.values()))
 
     @property
     def default_problem(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, ShelfError
+from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
 from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
@@ -27,40 +27,40 @@ def load_catalogue(
     another is left out; so is one in a folder that `broken` knows to hold one that cannot be run,
     with what is wrong. Where one of the `served` came from that folder, it stays in its place; it
     is the same object as before where nothing has changed. Those to `skip` are not looked for.
-    Raises ShelfError for a missing or empty folder, and where no model is left.
+    Raises RepositoryError for a missing or empty folder, and where no model is left.
     """
     root = settings.weights
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
-        raise ShelfError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+        raise RepositoryError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
     former = {model.folder: model for model in served}
     models: dict[tuple[str, int], Model] = {}
-    errors: dict[Path, ShelfError] = {}
+    errors: dict[Path, RepositoryError] = {}
     for folder in model_folders(root):
         try:
             if folder in broken:
-                raise ShelfError(broken[folder], passing=True)
+                raise RepositoryError(broken[folder], passing=True)
             model = load_model(folder, former.get(folder))
-        except ShelfError as error:
+        except RepositoryError as error:
             errors[folder] = error
             if folder not in former:
                 continue
             model = former[folder]
         identity = model.card.name, model.card.version
         if other := models.get(identity):
-            errors[folder] = ShelfError(
+            errors[folder] = RepositoryError(
                 f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
                 "Name one of them with METAPLASTIC_WEIGHTS, or remove one."
             )
         else:
             models[identity] = model
     if not models and not errors:
-        raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
+        raise RepositoryError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
     left_out = {_below(root, folder): str(error) for folder, error in errors.items()}
     models = {identity: model for identity, model in models.items() if not skip(model)}
     if not models:
         problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
-        raise ShelfError("\n".join(problems))
+        raise RepositoryError("\n".join(problems))
     groups = _by_endpoint(list(models.values()))
     endpoints = {name: _endpoint(group) for name, group in groups.items()}
     default = endpoints.get(settings.model)
@@ -74,7 +74,7 @@ def load_catalogue(
     )
 
 
-def _problem_of(endpoint: str, errors: Mapping[Path, ShelfError]) -> str:
+def _problem_of(endpoint: str, errors: Mapping[Path, RepositoryError]) -> str:
     """What is wrong with the models of an endpoint that are left out, "" where there are none."""
     found = [
         str(error)
@@ -98,26 +98,26 @@ def _below(root: Path, folder: Path) -> str:
 def load_model(folder: Path, former: Model | None = None) -> Model:
     """The model in `folder`, checked but for its session; `former` again if it is still that one.
 
-    Raises ShelfError.
+    Raises RepositoryError.
     """
     try:
         card = read_card(folder)
     except CardError as error:
         message = f"{error}. Publish the model again, or remove its folder."
-        raise ShelfError(message, passing=True) from error
+        raise RepositoryError(message, passing=True) from error
     _check(card, folder)
     path = folder / ONNX_MODEL
     try:
         content = ModelBytes(path)
     except OSError as error:
-        raise ShelfError(
+        raise RepositoryError(
             f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN",
             passing=True,
             endpoint=card.endpoint,
         ) from error
     model = Model(card, folder, content)
-    if model.vouched_for and card.files[ONNX_MODEL] != content.sha256:
-        raise ShelfError(
+    if model.has_checksum and card.files[ONNX_MODEL] != content.sha256:
+        raise RepositoryError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
             "Publish the model again.",
             passing=True,
@@ -128,20 +128,20 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
 
 
 def _check(card: Card, folder: Path) -> None:
-    """Raise ShelfError where a card cannot be served."""
+    """Raise RepositoryError where a card cannot be served."""
     for word in (card.dataset, card.architecture, card.rule):
         if not _NAME.fullmatch(word):
-            raise ShelfError(
+            raise RepositoryError(
                 f"{folder / 'card.json'}: {word!r} cannot stand in a URL; "
                 "names are lower-case letters and digits, joined by hyphens."
             )
     if card.architecture == COMPARE:
-        raise ShelfError(
+        raise RepositoryError(
             f"{folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
             f"/api/{card.dataset}/{COMPARE} asks all of them. Give it another name."
         )
     if card.rule == ALL_RULES:
-        raise ShelfError(
+        raise RepositoryError(
             f"{folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
             f"?rule={ALL_RULES} compares all of them. Give it another name."
         )

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 
 from app.catalogue.catalogue import Catalogue, Endpoint, Model
 from app.errors import RequestError
+from app.predict.explain import COLOURS
 from app.settings import Settings
 from app.web.options import CHOICE, read_model, refuse_unknown
 from models.cards import Card, Scores
@@ -155,6 +156,7 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
             for card in cards
         ],
         "chosen": cards.index(chosen),
+        "colours": COLOURS,
         "maxBytes": settings.max_request_bytes,
     }
 

@@ -146,7 +146,9 @@ def decode(
         return _read(kind, data, max_pixels, smallest)
     except BOMBS as error:
         claimed = re.search(r"\d+", str(error))
-        raise _too_many(f"{claimed[0] if claimed else 'too many'} pixels", max_pixels) from error
+        raise too_many_pixels(
+            f"{claimed[0] if claimed else 'too many'} pixels", max_pixels
+        ) from error
     except MemoryError as error:
         raise RequestError(
             413, "too_much_work", "The picture takes more memory than one may. Send it smaller."
@@ -258,8 +260,7 @@ def _recognise(data: bytes) -> str:
     """Pillow's name for the format that `data` begins like."""
     kind = next((kind for signature, kind in SIGNATURES if signature.match(data)), None)
     if kind is None:
-        found = "The file is not a picture of a known format." if data else "The file is empty."
-        raise RequestError(415, "not_an_image", f"{found} Send {FORMATS}.")
+        raise not_an_image()
     if kind == "HEIF" and not HEIC_IS_READ:
         found = "The file is an HEIC picture, which is not read here: pillow-heif is missing."
         raise RequestError(415, "not_an_image", f"{found} Send {FORMATS.replace('HEIC, ', '')}.")
@@ -277,16 +278,23 @@ def _check_claims(image: Image.Image, max_pixels: int) -> None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tile = image.tag_v2.get(322, 1), image.tag_v2.get(323, 1)
         if tile[0] * tile[1] > max_pixels:
-            raise _too_many(f"tiles of {tile[0]}x{tile[1]} pixels", max_pixels)
+            raise too_many_pixels(f"tiles of {tile[0]}x{tile[1]} pixels", max_pixels)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise _too_many(f"{width}x{height} pixels", max_pixels, width=width, height=height)
+        raise too_many_pixels(f"{width}x{height} pixels", max_pixels, width=width, height=height)
 
 
-def _too_many(found: str, max_pixels: int, **details: int) -> RequestError:
+def not_an_image() -> RequestError:
+    """Return the refusal of a file whose first bytes are not those of a known format."""
+    message = f"The file is not a picture of a known format. Send {FORMATS}."
+    return RequestError(415, "not_an_image", message)
+
+
+def too_many_pixels(found: str, max_pixels: int, **details: int) -> RequestError:
+    """Return the refusal of a picture that has `found`, which is more than `max_pixels`."""
     return RequestError(
         413,
         "too_many_pixels",

@@ -26,6 +26,13 @@ def place(index: int, upload: Upload) -> dict[str, Any]:
     return {"index": index} | ({"filename": upload.filename} if upload.filename else {})
 
 
+def locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:
+    """Return `error` with the image that it is about: number `index` of `count`, from 0."""
+    message = error.message if count == 1 else f"{describe(index, upload, count)}: {error.message}"
+    details = {**place(index, upload), **error.details}
+    return RequestError(error.status, error.code, message, **details)
+
+
 def quote(text: str | None) -> str:
     """Words of the caller, shortened for a message."""
     return repr(text if text is None or len(text) <= 60 else text[:57] + "...")

@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.telemetry.record import note_answer
 
 
-class Result(TypedDict):
+class ComparisonRow(TypedDict):
     """What one model makes of the image."""
 
     architecture: str
@@ -29,7 +29,7 @@ class Comparison(TypedDict):
 
     dataset: str
     agree: bool  # all of them give the same label
-    results: list[Result]
+    results: list[ComparisonRow]
 
 
 def compare(
@@ -47,7 +47,7 @@ def compare(
     pictures = {
         target: usable(*prepare_each([upload], target, settings, raw=raw)) for target in targets
     }
-    results: list[Result] = []
+    results: list[ComparisonRow] = []
     for model in models:
         card, picture = model.card, pictures[model.card.input]
         network = model.network  # opened, if need be, before the clock starts
@@ -56,7 +56,7 @@ def compare(
         infer(network, seen.reading.pixels[None], card.calibration)
         seconds = time.perf_counter() - started
         note_answer(model, seen.outcome)
-        result: Result = {
+        result: ComparisonRow = {
             "architecture": card.architecture,
             "model": card.name,
             "rule": card.rule,

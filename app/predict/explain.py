@@ -37,10 +37,12 @@ MOST_EVALUATIONS = 1 + sum((STEPS_A_SIDE // scale + 1) ** 2 for scale in SCALES)
 
 _LARGEST_EVIDENCE = 1000.0  # bits: what is left of infinity, so that differences are numbers
 _OVERLAY_SIDE = 280  # pixels, about
-_FOR, _AGAINST = (255, 140, 26), (64, 156, 255)  # orange and blue: told apart by everybody
+# RGB, 0..255. People with any kind of colour blindness can tell orange from blue. The scripts of
+# the demonstration get these colours with their page.
+COLOURS = {"for": (255, 140, 26), "against": (64, 156, 255)}
 
 
-class Answer(TypedDict):
+class Explanation(TypedDict):
     """What speaks for one class in one image."""
 
     model: str
@@ -59,17 +61,17 @@ class Answer(TypedDict):
 
 
 @dataclass(frozen=True)
-class Explanation:
+class ExplainedImage:
     """An explained image: the answer, and the arrays behind it."""
 
-    answer: Answer
+    answer: Explanation
     pixels: NDArray[np.float32]  # (height, width, channels) in 0..1, as the network saw it
     heat: Floats  # (height, width), bits
 
 
 def explain(
     model: Model, upload: Upload, settings: Settings, *, label: str | None = None, raw: bool = False
-) -> Explanation:
+) -> ExplainedImage:
     """What in `upload` speaks for the class `label` (by default the most probable) to `model`.
 
     Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503
@@ -86,7 +88,7 @@ def explain(
     heat, hidden = heat_map(
         *(model.network, pixels, whole, index), card.input, card.calibration, deadline
     )
-    answer: Answer = {
+    answer: Explanation = {
         "model": card.name,
         "rule": card.rule,
         "version": card.version,
@@ -102,7 +104,7 @@ def explain(
     }
     if warnings := warnings_of(seen):
         answer["warnings"] = warnings
-    return Explanation(answer, pixels, heat)
+    return ExplainedImage(answer, pixels, heat)
 
 
 def heat_map(
@@ -151,7 +153,7 @@ def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration) 
     return limited
 
 
-def overlay(explanation: Explanation) -> bytes:
+def overlay(explanation: ExplainedImage) -> bytes:
     """A PNG of the image that the network saw: orange speaks for the class, blue against it."""
     height, width = explanation.heat.shape
     size = (width * (factor := max(1, _OVERLAY_SIDE // max(height, width))), height * factor)
@@ -159,7 +161,7 @@ def overlay(explanation: Explanation) -> bytes:
     most = float(np.abs(explanation.heat).max()) or 1.0
     smooth = Image.fromarray((explanation.heat / most).astype(np.float32))
     strength = np.asarray(smooth.resize(size, Image.Resampling.BILINEAR))[..., None]
-    colour = np.where(strength > 0, np.array(_FOR), np.array(_AGAINST))
+    colour = np.where(strength > 0, np.array(COLOURS["for"]), np.array(COLOURS["against"]))
     opacity = 0.85 * np.abs(strength) ** 0.7
     mixed = (1 - opacity) * (0.7 * np.asarray(picture)) + opacity * colour
     buffer = io.BytesIO()

@@ -12,9 +12,10 @@ from typing import Any
 from flask import Flask
 
 from app.errors import RequestError
-from app.runtime import MOST_PATIENCE, Progress, Unloaded
+from app.runtime import TAKEOVER_SECONDS, Progress, Unloaded
 
-_PATIENCE = MOST_PATIENCE + 10  # seconds for new workers to take over, their models tried before
+# The master tries the new models before it starts the new workers: that takes time as well.
+_RELOAD_SECONDS = TAKEOVER_SECONDS + 10
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def changing(app: Flask, unloaded: Unloaded) -> Iterator[None]:
                 return True
             return False
 
-        if not _wait(worker, locked, time.monotonic() + _PATIENCE):
+        if not _wait(worker, locked, time.monotonic() + _RELOAD_SECONDS):
             message = "Other models are being loaded or unloaded. Try again."
             raise RequestError(503, "not_reloaded", message)
         yield
@@ -56,7 +57,7 @@ def replace_workers(app: Flask) -> set[int]:
     begun = progress.begun
     siblings = _children(worker.ppid) - {os.getpid()}
     os.kill(worker.ppid, signal.SIGHUP)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _RELOAD_SECONDS
     if not _wait(worker, lambda: progress.ended > begun, deadline):
         message = "The workers were not replaced in time; the log says why."
         raise RequestError(503, "not_reloaded", message)

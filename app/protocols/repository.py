@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.catalogue.load import load_catalogue, new_in
 from app.errors import RequestError
 from app.protocols.naming import find_versions
@@ -99,7 +99,7 @@ def _read_shelf(settings: Settings, unloaded: frozenset[str], served: Catalogue)
     """The shelf as it is now. Raises RequestError 400 where it cannot be served."""
     try:
         return load_catalogue(settings, lambda model: model.card.name in unloaded, served=served)
-    except ShelfError as error:
+    except RepositoryError as error:
         raise _cannot_load(str(error)) from error
 
 

@@ -5,7 +5,6 @@ its images are sent: `serving_default` (floats in 0..1), `uint8` (0..255) and `i
 files in base64, prepared as /api prepares them).
 """
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from app.protocols.tensors import ask, from_json, most_values, network_input
 from app.settings import Settings
 from app.telemetry.record import note_answer
 from app.web.answers import answer
-from app.web.body import read_body, read_object
+from app.web.body import read_base64, read_body, read_object
 
 EXPECTED = '{"instances": [...]} or {"inputs": ...}'
 DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"
@@ -169,7 +168,7 @@ def _from_base64(row: Any) -> bytes:
     match row:
         case {"b64": str() as text, **others} if not others:
             try:
-                return base64.b64decode(text, validate=True)
+                return read_base64(text)
             except ValueError as error:
                 raise _bad(f"b64: {error}.") from None
     raise _bad(f'Expected an image file as {{"b64": "..."}}. {_HOW}')

@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from app.runtime import MOST_PATIENCE
+from app.runtime import TAKEOVER_SECONDS
 from app.settings import StartError
 
 # Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
@@ -85,7 +85,7 @@ class GracefulArbiter(Arbiter):
 
     def _wait_for(self, new: list[int]) -> bool:
         """Whether all workers of these process ids have begun to take requests, in time."""
-        deadline = time.monotonic() + MOST_PATIENCE
+        deadline = time.monotonic() + TAKEOVER_SECONDS
         while time.monotonic() < deadline:
             self.reap_workers()
             workers = [self.WORKERS.get(pid) for pid in new]

@@ -18,10 +18,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from app import create_app
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.errors import RequestError, http_bytes
 from app.images import sandbox
-from app.runtime import Progress, counting_folder, memory_folder
+from app.runtime import Progress, memory_folder, runtime_folder
 from app.server.arbiter import GracefulArbiter, heed_sigterm
 from app.server.reload import mended, reread
 from app.server.threaded import THREADS, ThreadedWorker
@@ -54,7 +54,7 @@ def main() -> None:
                 "clients less well: see docs/operations.md."
             )
         _check_port(settings)
-        with counting_folder(memory_folder()):
+        with runtime_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
         say(error, sys.stderr)
@@ -196,7 +196,7 @@ def _make_ready(worker: Any) -> None:
     server: Server = worker.app
     try:
         server.catalogue.open_first_sessions()
-    except ShelfError as error:
+    except RepositoryError as error:
         if not server.served:
             worker.log.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

@@ -1,12 +1,10 @@
 """What a worker answers itself, without the application."""
 
+from app.errors import TOO_BUSY as TOO_BUSY
+from app.errors import TOO_SLOW as TOO_SLOW
 from app.errors import RequestError
 from app.server.connection import MOST_CHUNKS
 
-TOO_BUSY = RequestError(503, "too_busy", "More requests wait than can be answered soon. Try again.")
-TOO_SLOW = RequestError(
-    408, "too_slow", "The request took too long to come. Send it faster, or smaller."
-)
 TOO_CHOPPED = RequestError(
     413,
     "too_many_chunks",

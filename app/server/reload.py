@@ -17,7 +17,7 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
-from app.catalogue.catalogue import Catalogue, Model, ShelfError
+from app.catalogue.catalogue import Catalogue, Model, RepositoryError
 from app.catalogue.load import identity_of, load_catalogue, load_model
 from app.runtime import Unloaded
 from app.settings import Settings
@@ -47,7 +47,7 @@ def reread(settings: Settings, served: Catalogue, answered: set[str]) -> Flask:
 def mended(catalogue: Catalogue, answered: set[str]) -> bool:
     """Whether one of the models that were left out can be served by now."""
     for folder in catalogue.passing:
-        with contextlib.suppress(ShelfError):
+        with contextlib.suppress(RepositoryError):
             if not try_each([load_model(folder)], answered):
                 return True
     return False
@@ -57,7 +57,7 @@ def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
     """What is wrong with those of `models` that cannot be run; the others are now in `answered`.
 
     Tried in a process that ends with the attempt: a session in the master would be in every worker.
-    Where a model takes the process with it, another one tries the rest. Raises ShelfError where the
+    Where a model takes the process with it, another one tries the rest. Raises RepositoryError where the
     system has no process to spare.
     """
     waiting = [model for model in models if identity_of(model) not in answered]
@@ -66,7 +66,7 @@ def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
         try:
             problems = _try_in_turn(waiting)
         except OSError as error:
-            raise ShelfError(f"models cannot be tried now: {error.strerror}") from error
+            raise RepositoryError(f"models cannot be tried now: {error.strerror}") from error
         if len(problems) < len(waiting):
             culprit = waiting[len(problems)].folder
             problems.append(f"{culprit}: it ended the process that tried it, or did not answer")

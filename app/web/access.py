@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import RequestError
 from app.settings import Settings
-from app.web.browser_headers import instruct_browsers
+from app.web.browser_headers import add_security_headers
 from app.web.error_handlers import refuse
 from app.web.keys import require_keys
 
@@ -37,7 +37,7 @@ def register_access(app: Flask, settings: Settings) -> None:
             x_prefix=count,
         )
         app.before_request(_refuse_prefix)
-    instruct_browsers(app, settings)
+    add_security_headers(app, settings)
     if settings.keys:
         require_keys(app, settings.keys)
     if settings.rate_limit:

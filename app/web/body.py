@@ -5,6 +5,7 @@ body's bytes is none on memory. Each value but the outermost stands behind a com
 brace, or a colon after a name that does; these are counted before anything is made of them.
 """
 
+import base64
 import json
 from typing import Any
 
@@ -14,6 +15,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import RequestError
 from app.telemetry.record import timed
 
+# Command-line encoders break the text into lines.
+_BLANKS = b" \t\r\n\v\f"
 _OPENING = (b",", b"[", b"{")
 # One character beyond ASCII makes Python hold each of a text's in four bytes. What is large (images
 # in base64, numbers) is ASCII.
@@ -58,6 +61,14 @@ def read_json(body: bytes, expected: str, most_values: int) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise RequestError(400, "bad_json", f"The body is not JSON. {expected}") from None
+
+
+def read_base64(text: str) -> bytes:
+    """Return the bytes that `text` holds in base64, white space left out.
+
+    Raises ValueError, which says what is wrong, for any other foreign character or wrong padding.
+    """
+    return base64.b64decode(text.encode("ascii").translate(None, _BLANKS), validate=True)
 
 
 def values_of_files(images: int) -> int:

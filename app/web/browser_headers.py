@@ -21,7 +21,7 @@ _ACCEPTED = f"Content-Type, Authorization, {HEADER}, X-Request-ID, Inference-Hea
 _DAY = "86400"  # seconds
 
 
-def instruct_browsers(app: Flask, settings: Settings) -> None:
+def add_security_headers(app: Flask, settings: Settings) -> None:
     """Add security headers to every answer of `app`, and CORS headers for the sites in settings."""
     origins = settings.cors_origins
 

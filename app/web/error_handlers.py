@@ -84,5 +84,10 @@ def _out_of_memory(error: MemoryError) -> Response:
 def _unforeseen(error: Exception) -> Response:
     """A fault of the service: the log gets everything, the caller nothing of it."""
     current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
-    message = "The service failed; the fault is its own and has been logged."
-    return refuse(RequestError(500, "internal_error", message))
+    return refuse(internal_error())
+
+
+def internal_error() -> RequestError:
+    """Return what a caller is told about a fault of the service."""
+    message = "The service failed. The fault is in the service and has been logged."
+    return RequestError(500, "internal_error", message)

@@ -85,8 +85,7 @@ class KeyFile:
             if self._readable:
                 self._readable = False
                 _log.error("METAPLASTIC_KEYS: %s cannot be read (%s).", self.path, error.strerror)
-            message = "The keys cannot be read now; the log says why. Try again."
-            raise RequestError(503, "keys_unreadable", message) from error
+            raise keys_unreadable() from error
         self._readable = True
         return content
 
@@ -128,13 +127,24 @@ def _shown() -> Key:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get(HEADER) or (token.strip() if kind.lower() == "bearer" else "")
     if not given:
-        message = f"A key is needed: send it as {HEADER}, or as Authorization: Bearer."
-        raise RequestError(401, "missing_key", message)
+        raise missing_key()
     keys: KeyFile = current_app.extensions["keys"]
     key = keys.find(given)
     if key is None:
         raise RequestError(401, "unknown_key", "This key is not known, or not any more.")
     return key
+
+
+def missing_key() -> RequestError:
+    """Return the refusal of a request that has no key."""
+    message = f"A key is needed: send it as {HEADER}, or as Authorization: Bearer."
+    return RequestError(401, "missing_key", message)
+
+
+def keys_unreadable() -> RequestError:
+    """Return the error that replaces every answer while the file of keys cannot be read."""
+    message = "The keys cannot be read now; the log says why. Try again."
+    return RequestError(503, "keys_unreadable", message)
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:

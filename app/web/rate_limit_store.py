@@ -130,7 +130,7 @@ def table() -> Table:
     return Table()
 
 
-class SharedCounts(Storage):
+class RateLimitStore(Storage):
     """The table as Flask-Limiter asks for it.
 
     Where `redis` is a URL, the counts are there, and in the table only while Redis is away: it is

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
+from limits import parse_many
 
 from app.errors import RETRY_AFTER, RequestError
 from app.settings import Settings
@@ -41,10 +42,20 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
     limiter.request_filter(lambda: is_open(request.path, request.method))
 
     def too_many(error: RateLimitExceeded) -> Response:
-        message = f"The limit is {error.limit.limit}; Retry-After says when to try again."
-        return refuse(RequestError(429, "rate_limited", message))
+        return refuse(rate_limited(error.limit.limit))
 
     app.register_error_handler(RateLimitExceeded, too_many)
+
+
+def first_limit(limits: str) -> object:
+    """Return the first of the `limits`, which are written as METAPLASTIC_RATE_LIMIT is."""
+    return parse_many(limits)[0]
+
+
+def rate_limited(limit: object) -> RequestError:
+    """Return the refusal of a caller who has used up `limit`, which prints as "60 per 1 minute"."""
+    message = f"The limit is {limit}; Retry-After says when to try again."
+    return RequestError(429, "rate_limited", message)
 
 
 def _say_when_to_retry(response: Response) -> Response:

@@ -1,6 +1,5 @@
 """The `read` stage: from an HTTP request to the bytes of its images."""
 
-import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +10,13 @@ import flask
 from app.errors import RequestError, check_number
 from app.images.upload import Upload, quote
 from app.telemetry.record import timed
-from app.web.body import read_json, values_of_files, whole_body
+from app.web.body import read_base64, read_json, values_of_files, whole_body
 from app.web.multipart import Part, read_form
 
 FILE = "file"
 SAMPLE = "sample"
 _FORM_BYTES = 64 * 1024  # of a form that carries no file: a sample's name needs no more
 _MOST_NAME = 255  # characters of a file name in an answer, as most file systems allow
-_BLANKS = b" \t\r\n\v\f"
 _LOOKS_LIKE_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")  # a byte order mark is read over
 _LOOKS_LIKE_FORM = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Disposition: *form-data", re.I)
 
@@ -38,9 +36,7 @@ def read_uploads(
     if not uploads and sample:
         uploads = [_sample(sample, samples)]
     if not uploads:
-        raise RequestError(
-            400, "missing_image", f"There is no image in the request. {_how(request)}"
-        )
+        raise missing_image(request.base_url)
     check_number(len(uploads), max_images)
     return uploads
 
@@ -137,8 +133,7 @@ def _from_base64(text: Any) -> Upload:
         return Upload(b"", None, problem)
     encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        # Line breaks are what command-line encoders add; anything else that is foreign is refused.
-        data = base64.b64decode(encoded.encode("ascii").translate(None, _BLANKS), validate=True)
+        data = read_base64(encoded)
     except ValueError as error:
         message = f"The image is not base64 ({error}). {_JSON}"
         return Upload(b"", None, RequestError(400, "bad_base64", message))
@@ -170,5 +165,14 @@ def _unsupported(request: flask.Request) -> RequestError:
 _JSON = 'Expected {"image": "<base64>"} or {"images": ["<base64>", ...]}.'
 
 
+def missing_image(url: str) -> RequestError:
+    """Return the refusal of a request to `url` that has no image."""
+    return RequestError(400, "missing_image", f"There is no image in the request. {_example(url)}")
+
+
 def _how(request: flask.Request) -> str:
-    return f"For example: curl -F file=@image.png {request.base_url}"
+    return _example(request.base_url)
+
+
+def _example(url: str) -> str:
+    return f"For example: curl -F file=@image.png {url}"

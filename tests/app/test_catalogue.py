@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.catalogue.load import load_catalogue
 from app.errors import RequestError
 from app.settings import Settings
@@ -82,30 +82,32 @@ def test_an_unknown_rule_or_version_is_answered_with_those_there_are(
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ShelfError, match=r"METAPLASTIC_WEIGHTS: .*nowhere does not exist"):
+    with pytest.raises(RepositoryError, match=r"METAPLASTIC_WEIGHTS: .*nowhere does not exist"):
         load(tmp_path / "nowhere")
 
 
 def test_an_empty_shelf_says_how_to_fill_it(tmp_path: Path) -> None:
-    with pytest.raises(ShelfError, match=r"no model in .* python -m models publish RUN"):
+    with pytest.raises(RepositoryError, match=r"no model in .* python -m models publish RUN"):
         load(tmp_path)
 
 
 def test_a_broken_card_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
     (put_model() / "card.json").write_text("{")
-    with pytest.raises(ShelfError, match=r"card\.json: is not JSON"):
+    with pytest.raises(RepositoryError, match=r"card\.json: is not JSON"):
         load(tmp_path)
 
 
 def test_a_card_without_its_model_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
     (put_model() / "model.onnx").unlink()
-    with pytest.raises(ShelfError, match=r"model\.onnx: cannot be read .* python -m models export"):
+    with pytest.raises(
+        RepositoryError, match=r"model\.onnx: cannot be read .* python -m models export"
+    ):
         load(tmp_path)
 
 
 def test_a_changed_model_is_refused(put_model: Callable[..., Path], tmp_path: Path) -> None:
     put_model(files={"model.onnx": "0" * 64})
-    with pytest.raises(ShelfError, match="SHA-256 differs"):
+    with pytest.raises(RepositoryError, match="SHA-256 differs"):
         load(tmp_path)
 
 
@@ -124,7 +126,7 @@ def test_a_name_that_cannot_be_a_url_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model(dataset="<path:x>")
-    with pytest.raises(ShelfError, match="cannot stand in a URL"):
+    with pytest.raises(RepositoryError, match="cannot stand in a URL"):
         load(tmp_path)
 
 
@@ -132,7 +134,7 @@ def test_a_model_that_is_no_model_is_named_when_its_session_opens(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ShelfError, match=r"model\.onnx: ONNX Runtime cannot run it"):
+    with pytest.raises(RepositoryError, match=r"model\.onnx: ONNX Runtime cannot run it"):
         load(tmp_path).open_first_sessions()
 
 
@@ -140,7 +142,7 @@ def test_a_model_with_other_classes_than_its_card_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model(labels=["one", "two"], **scores(2))
-    with pytest.raises(ShelfError, match="for one image of 2 classes"):
+    with pytest.raises(RepositoryError, match="for one image of 2 classes"):
         load(tmp_path).open_first_sessions()
 
 
@@ -259,7 +261,9 @@ def test_an_architecture_called_like_the_comparison_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model("run", architecture="compare")
-    with pytest.raises(ShelfError, match=r"card\.json: no architecture can be called 'compare'"):
+    with pytest.raises(
+        RepositoryError, match=r"card\.json: no architecture can be called 'compare'"
+    ):
         load(tmp_path)
 
 

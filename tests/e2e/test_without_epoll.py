@@ -13,7 +13,7 @@ import requests
 
 from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, Service, environment, free_port, running_command
-from tests.e2e.test_metrics import classified, classify, counting_folder, scrape, wait_until
+from tests.e2e.test_metrics import classified, classify, runtime_folder, scrape, wait_until
 from tests.e2e.test_repository import put
 from tests.e2e.test_start_and_stop import SEVEN, stop_under_load
 
@@ -80,7 +80,7 @@ def test_sigterm_under_load_loses_no_request(workers: int) -> None:
 
 def test_a_stop_leaves_no_folder() -> None:
     with start() as service:
-        folder = counting_folder(service)
+        folder = runtime_folder(service)
         assert folder.exists()
         service.stop()
     assert not folder.exists()

@@ -1,7 +1,10 @@
 /** A heat map over the image that it explains: orange speaks for the class, blue against it. */
 
-const FOR = [255, 140, 26];
-const AGAINST = [64, 156, 255];
+import { page } from "./dom.js";
+
+const { for: FOR, against: AGAINST } = page.colours; // RGB, as the service's own overlay has them
+document.documentElement.style.setProperty("--for", `rgb(${FOR})`);
+document.documentElement.style.setProperty("--against", `rgb(${AGAINST})`);
 
 /** The most bits of evidence for the class that go where something is hidden. */
 export const strongest = (heat) => Math.max(0, ...heat.flat());
