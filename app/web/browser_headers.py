@@ -1,4 +1,4 @@
-"""What browsers are told: what pages may do, and which other sites may call."""
+"""Response headers for browsers: security policies, and CORS for the sites that may call."""
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
@@ -7,7 +7,7 @@ from app.headers import DATA_POLICY, SECURITY
 from app.settings import Settings
 from app.web.keys import HEADER, is_open
 
-# Swagger UI's page has its settings in a script of its own, and styles.
+# Swagger UI has inline scripts and styles, so its page needs 'unsafe-inline'.
 _PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -18,24 +18,24 @@ _EXPOSED = (
     "Inference-Header-Content-Length"
 )
 _ACCEPTED = f"Content-Type, Authorization, {HEADER}, X-Request-ID, Inference-Header-Content-Length"
-_DAY = "86400"  # seconds
+_DAY = "86400"  # seconds for which a browser may keep the answer to a preflight request
 
 
 def add_security_headers(app: Flask, settings: Settings) -> None:
-    """Add security headers to every answer of `app`, and CORS headers for the sites in settings."""
+    """Add security headers to each answer of `app`, and CORS headers for the sites in `settings`."""
     origins = settings.cors_origins
 
     def add_headers(response: Response) -> Response:
         headers = response.headers
         for name, value in SECURITY.items():
             headers.setdefault(name, value)
-        if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
+        if "Content-Security-Policy" not in headers:  # /demo sets its own
             page = response.mimetype == "text/html"
             headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
         if request.is_secure:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if settings.keys and not is_open(request.path, request.method):
-            # What a key was shown for is not for the next caller of a cache on the way.
+            # An answer to a request with a key must not reach other callers through a shared cache.
             response.cache_control.public = False
             response.cache_control.private = True
         if origins:

@@ -1,11 +1,11 @@
-"""Whether the service can answer."""
+"""The service's readiness: whether the default model can answer."""
 
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 
 
 def check_ready(catalogue: Catalogue) -> None:
-    """Raise RequestError 503 where the default model cannot answer."""
+    """Raise RequestError 503 if the default model cannot answer."""
     if catalogue.default_problem:
         raise not_ready()
 
