@@ -1,4 +1,4 @@
-"""What Swagger says of keys and rate limits, where there are any."""
+"""Swagger's description of keys and rate limits, for services that have them."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from app.web import schemas
 from app.web.keys import HEADER, is_open, keys_unreadable, missing_key
 
 _TEXTS = {
-    401: "A key is needed, and none that is known was shown.",
-    503: "The file of keys cannot be read now; try again.",
-    429: "Too many requests; `Retry-After` says when to try again.",
+    401: "The key is missing or unknown.",
+    503: "The file of keys cannot be read now. Try again.",
+    429: "Too many requests. `Retry-After` says when to try again.",
 }
 
 
 def security(settings: Settings) -> dict[str, Any]:
-    """Arguments of flask_restx.Api for Swagger UI's Authorize button, where keys are asked for."""
+    """Return arguments of flask_restx.Api for the button Authorize, or none without keys."""
     if not settings.keys:
         return {}
     key = {"type": "apiKey", "in": "header", "name": HEADER}
@@ -24,7 +24,7 @@ def security(settings: Settings) -> dict[str, Any]:
 
 
 def describe(specification: dict[str, Any], settings: Settings) -> None:
-    """Add to each operation the answers that keys and rate limits can give."""
+    """Add the answers of keys and rate limits to each operation of `specification`."""
     errors = _errors(settings)
     for path, operations in specification["paths"].items():
         if not errors or is_open(path, "GET"):
@@ -42,7 +42,9 @@ def describe(specification: dict[str, Any], settings: Settings) -> None:
 
 
 def _errors(settings: Settings) -> list[RequestError]:
-    """Return what the settings let callers be refused for, each made where it is raised."""
+    """Return the errors that keys and rate limits can give, each made by the function that raises
+    it.
+    """
     errors = [missing_key(), keys_unreadable()] if settings.keys else []
     if settings.rate_limit:
         # Only here: Flask-Limiter need not be loaded where no limit is set.

@@ -1,4 +1,4 @@
-"""/api/<dataset>/<architecture>/explain: which parts of an image speak for a class."""
+"""/api/<dataset>/<architecture>/explain: which parts of an image support a class."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ FORMATS = {"json": "application/json", "png": "image/png"}
 
 
 class Explain(Resource):
-    """One image in, a heat map out."""
+    """A resource that answers with a heat map of one image."""
 
     def __init__(self, api: Any, endpoint: Endpoint, settings: Settings) -> None:
         super().__init__(api)
@@ -34,7 +34,7 @@ class Explain(Resource):
         self.settings = settings
 
     def post(self) -> Response:
-        """Show which parts of an image speak for a class."""
+        """Show which parts of an image support a class."""
         refuse_unknown(request.args, EXPLANATION)
         model = read_model(request.args, self.endpoint)
         kind = _read_format(request.args, request.accept_mimetypes)
@@ -62,15 +62,16 @@ def _read_format(query: MultiDict[str, str], accept: MIMEAccept) -> str:
 
 
 def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
-    """Add the documented explanation of one architecture to its data set's namespace."""
+    """Add the documented explanation of one architecture to the namespace of its data set."""
     labels = list(endpoint.find().card.labels)
     doc = {
         "id": f"explain_{endpoint.identifier}",
         "description": (
-            f"Show which parts of an image speak for a class to {endpoint.name}\n\n"
-            "Patch after patch is hidden, and the evidence (log-odds in bits) that goes with it "
-            "becomes a heat map: numbers, or a picture in which orange speaks for the class and "
-            f"blue against it. The network is asked at most {MOST_EVALUATIONS} times.\n\n"
+            f"Show which parts of an image support a class for {endpoint.name}\n\n"
+            "One patch after another is hidden. The evidence for the class (log-odds in bits) that "
+            "is lost with each patch becomes a heat map: numbers, or a picture in which orange "
+            "parts support the class and blue parts oppose it. "
+            f"The network is run at most {MOST_EVALUATIONS} times.\n\n"
             f"{ONE_IMAGE}."
         ),
         "produces": list(FORMATS.values()),

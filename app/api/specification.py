@@ -1,4 +1,4 @@
-"""What Swagger shows beyond the routes themselves: their order, and answers as they really are."""
+"""Additions to Swagger's document: the order of its paths, and examples of answers and errors."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from app.web.options import DEFAULT_TOP
 from app.web.readiness import not_ready
 from app.web.uploads import missing_image
 
-METHODS = ("post", "get")  # what people come for, first
+METHODS = ("post", "get")  # of one path, classification comes first
 
 
 def example_errors(catalogue: Catalogue, settings: Settings) -> dict[str, dict[str, Any]]:
@@ -49,8 +49,7 @@ def arrange(
 ) -> dict[str, Any]:
     """Return `paths` in the `order` in which the routes were added, with examples of `errors`.
 
-    `errors` has an example for each status. Of one path, the methods that most people want come
-    first.
+    `errors` has an example for each status. Of the methods of a path, METHODS come first.
     """
     arranged = {}
     for path in dict.fromkeys([*order, *paths]):
@@ -71,15 +70,15 @@ def arrange(
 
 
 def in_shape(path: str, error: dict[str, Any]) -> dict[str, Any]:
-    """Return an example of an `error` as who asks for `path` gets it."""
+    """Return the example of an `error` in the shape of the protocol of `path`."""
     return {"error": error["message"]} if is_standard(path) else error
 
 
 def add_real_answers(paths: dict[str, Any], catalogue: Catalogue, settings: Settings) -> None:
-    """Give each classification and comparison in `paths` what its sample is really answered with.
+    """Add to each classification and comparison in `paths` the real answer to its first sample.
 
-    Not for what has no samples, or cannot be run. A session that is not open for other reasons is
-    closed again, so that looking at the documentation costs no memory for good.
+    Operations without samples, and models that cannot be run, get no example. Sessions that are
+    opened for this are closed again, so that the documentation takes no memory afterwards.
     """
     for dataset, endpoints in catalogue.datasets.items():
         models = [_passing(endpoint.find()) for endpoint in endpoints]
@@ -107,14 +106,14 @@ def _classified(endpoint: Endpoint, model: Model, settings: Settings) -> Any:
 
 
 def _sample(endpoint: Endpoint) -> Upload | None:
-    """The image that its form names."""
+    """Return the endpoint's first sample, or None."""
     for name, data in endpoint.samples.items():
         return Upload(data, f"{name}.png")
     return None
 
 
 def _passing(model: Model) -> Model:
-    """`model`, or one whose session is gone with it where it has none yet."""
+    """Return `model` if its session is open, else a copy whose session is closed after use."""
     return model if model.tried else dataclasses.replace(model)
 
 

@@ -1,8 +1,8 @@
-"""/v1/models/...: TensorFlow Serving's REST.
+"""/v1/models/...: TensorFlow Serving's REST API.
 
-https://www.tensorflow.org/tfx/serving/api_rest. A model has three signatures, which differ in how
-its images are sent: `serving_default` (floats in 0..1), `uint8` (0..255) and `image_bytes` (image
-files in base64, prepared as /api prepares them).
+https://www.tensorflow.org/tfx/serving/api_rest. A model has three signatures, one for each way to
+send images: `serving_default` (floats in 0..1), `uint8` (0..255) and `image_bytes` (image files in
+base64, prepared as /api prepares them).
 """
 
 from typing import Any
@@ -24,13 +24,13 @@ from app.web.body import read_base64, read_body, read_object
 
 EXPECTED = '{"instances": [...]} or {"inputs": ...}'
 DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"
-INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # by signature
+INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # signature -> input
 OUTPUT = "probabilities"
-STABLE = "stable"  # the label of the version that answers where none is named
+STABLE = "stable"  # the label of the version that answers by default
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The routes below /v1."""
+    """Return the routes below /v1."""
     space = Blueprint("tfserving", __name__, url_prefix="/v1/models")
 
     def find(name: str, version: str | None, label: str | None) -> Model:
@@ -63,7 +63,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         content = read_object(read_body(request), EXPECTED, most)
         by_row = "instances" in content
         if by_row == ("inputs" in content):
-            raise _bad(f"Expected {EXPECTED}, and one of them only.")
+            raise _bad(f"Expected either {EXPECTED}.")
         sent = content["instances"] if by_row else content["inputs"]
         outcome = _outcome(sent, by_row, content.get("signature_name"), model, settings)
         found = outcome.probabilities.astype(np.float32).tolist()
@@ -110,8 +110,11 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings) -> Outcome:
-    """What `model` makes of what was sent by row or by column. Raises RequestError."""
-    if signature == "":  # as the model's metadata and TensorFlow Serving's clients have it
+    """Return the outcome of `model` for images that were `sent` by row or by column.
+
+    Raises RequestError.
+    """
+    if signature == "":  # TensorFlow Serving's clients send "" for the default
         signature = None
     if signature is not None and signature not in list(INPUTS):
         known = ", ".join(INPUTS)
@@ -129,7 +132,7 @@ def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Se
 
 
 def _unwrap(value: Any, signature: str | None) -> Any:
-    """The value itself, where it comes under the name of its input."""
+    """Return `value`, without the name of its input if it has one."""
     if not isinstance(value, dict) or "b64" in value:
         return value
     names = {INPUTS[signature]} if signature else set(INPUTS.values())
@@ -140,9 +143,9 @@ def _unwrap(value: Any, signature: str | None) -> Any:
 
 
 def _implied(rows: list[Any]) -> str:
-    """The signature that the images themselves tell where none is named.
+    """Return the signature that fits the images, for requests that name none.
 
-    Whole numbers of which one is above 1 cannot be floats in 0..1.
+    Whole numbers cannot be floats in 0..1 if one of them is above 1.
     """
     if rows and isinstance(rows[0], dict):
         return FILES
@@ -153,7 +156,7 @@ def _implied(rows: list[Any]) -> str:
 
 
 def _recognise(rows: list[Any], model: Model, settings: Settings) -> Outcome:
-    """What `model` makes of image files in base64, as /api reads them."""
+    """Return the outcome of `model` for image files in base64, which are prepared as by /api."""
     if not rows:
         raise _bad(f"There is no image. {_HOW}")
     check_number(len(rows), settings.max_images)

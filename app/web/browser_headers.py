@@ -22,7 +22,7 @@ _DAY = "86400"  # seconds for which a browser may keep the answer to a preflight
 
 
 def add_security_headers(app: Flask, settings: Settings) -> None:
-    """Add security headers to each answer of `app`, and CORS headers for the sites in `settings`."""
+    """Add security headers to every answer of `app`, and CORS headers for the allowed sites."""
     origins = settings.cors_origins
 
     def add_headers(response: Response) -> Response:

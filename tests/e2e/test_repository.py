@@ -111,7 +111,9 @@ def test_a_bad_version_never_replaces_a_good_one(
         (folder / ("card.json" if fault == "no card" else "model.onnx")).write_text("{}")
     _wait_until(lambda: len(service.workers) == 2)  # a service is ready with the first
     workers = service.workers
-    with pytest.raises(InferenceServerException, match="What is served stays as it is") as caught:
+    with pytest.raises(
+        InferenceServerException, match="The served models stay as they are"
+    ) as caught:
         client.load_model(MODEL, headers=ADMIN)
     assert caught.value.status() == "400"
     assert service.workers == workers

@@ -141,7 +141,7 @@ function rest() {
   say(find("warnings"), "");
   find("said").textContent = "";
   find("timing").textContent = "\u00a0";
-  find("steps").replaceChildren(element("li", { class: "none" }, "Nothing done yet"));
+  find("steps").replaceChildren(element("li", { class: "none" }, "Nothing yet"));
   const seen = find("seen");
   seen.getContext("2d").clearRect(0, 0, seen.width, seen.height);
   outdate();
