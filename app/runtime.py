@@ -1,6 +1,6 @@
-"""What a running service shares: a folder in memory, and the state of reloads.
+"""State that a running service shares: a folder in memory, and the progress of reloads.
 
-The folder lives as long as the service. The workers count in it for /metrics.
+The folder lives as long as the service. The workers keep their counts for /metrics in it.
 """
 
 import atexit
@@ -18,24 +18,23 @@ from pathlib import Path
 
 from app.errors import RequestError
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads its folder from it
 _PREFIX = "metaplastic-"
-SCRAPES = "lock"  # between those who read the counts and those who add them up
-TAKEOVER_SECONDS = 20.0  # seconds that new workers have to take over
-_LOCK = "alive"  # locked while the service of a folder runs
+SCRAPES = "lock"  # locked while the counts are read, or added up
+TAKEOVER_SECONDS = 20.0  # time that new workers have to take over
+_LOCK = "alive"  # locked while the service of the folder runs
 
 
 def memory_folder() -> str | None:
-    """A folder that lies in memory; None where there is none that may be written to."""
+    """Return a writable folder in memory, or None."""
     folder = "/dev/shm"  # noqa: S108
     return folder if os.access(folder, os.W_OK) else None
 
 
 def use_runtime_folder() -> None:
-    """Have this process and those that it forks count in one folder, until this one ends.
+    """Make one folder for this process and those that it forks. It is removed when this one ends.
 
-    To be called before prometheus-client is imported. A folder that the variable names is left as
-    it is.
+    Call it before prometheus-client is imported. A folder that the variable names is left as it is.
     """
     if not os.environ.get(VARIABLE):
         until_the_end = ExitStack()
@@ -45,9 +44,10 @@ def use_runtime_folder() -> None:
 
 @contextmanager
 def runtime_folder(memory: str | None) -> Iterator[None]:
-    """Name an empty folder, in `memory` where that can be, in the variable; remove it at the end.
+    """Make an empty folder and name it in VARIABLE; remove it at the end.
 
-    Also removes what services left behind that were killed.
+    The folder is in `memory` if that is a path, else in the system's folder for temporary files.
+    Folders of services that were killed are removed too.
     """
     parent = Path(memory or tempfile.gettempdir())
     for folder in parent.glob(f"{_PREFIX}*"):
@@ -61,7 +61,7 @@ def runtime_folder(memory: str | None) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.getpid() == owner:  # a worker leaves through here too
+            if os.getpid() == owner:  # a forked worker also leaves this block
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -71,13 +71,14 @@ def _remove_if_left_behind(folder: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        return  # in use, somebody else's, or being made
+        return  # in use, owned by another user, or just being made
 
 
 class Progress:
-    """The master's reloads, as its workers see them: in memory that they share.
+    """The master's reloads, in memory that it shares with its workers.
 
-    Each has a number. It says which began last, which ended last, and whether that one succeeded.
+    Each reload has a number. The memory holds the number that began last, the number that ended
+    last, and whether that one succeeded.
     """
 
     _NUMBERS = struct.Struct("=QQ?")
@@ -98,21 +99,23 @@ class Progress:
         return bool(self._NUMBERS.unpack_from(self._memory)[2])
 
     def begin(self) -> int:
-        """The number of the reload that begins."""
+        """Return the number of the reload that begins now."""
         number = self.begun + 1
         self._NUMBERS.pack_into(self._memory, 0, number, self.ended, self.succeeded)
         return number
 
     def end(self, number: int, succeeded: bool) -> None:
-        """The reload `number` is over."""
+        """Record the end of the reload `number`."""
         self._NUMBERS.pack_into(self._memory, 0, number, number, succeeded)
 
 
 @dataclass(frozen=True)
 class Unloaded:
-    """The names of the models that were unloaded: they stay so until loaded, or until a restart."""
+    """The names of unloaded models. They stay unloaded until they are loaded, or until
+    a restart.
+    """
 
-    path: Path | None  # shared by master and workers; None outside a service of ours
+    path: Path | None  # shared by master and workers; None under another server
 
     @classmethod
     def of_this_service(cls) -> "Unloaded":
@@ -125,7 +128,7 @@ class Unloaded:
         return frozenset(json.loads(self.path.read_text()))
 
     def write(self, names: Iterable[str]) -> None:
-        """Raise RequestError 503 where there is no room."""
+        """Store the `names`. Raises RequestError 503 if there is no space."""
         if self.path is None:
             return
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
@@ -134,5 +137,8 @@ class Unloaded:
             partial.replace(self.path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            message = f"What is unloaded cannot be noted down ({error.strerror}). Nothing changed."
+            message = (
+                f"The list of unloaded models cannot be written ({error.strerror}). "
+                "Nothing has changed."
+            )
             raise RequestError(503, "not_reloaded", message) from error

@@ -382,7 +382,7 @@ def test_an_unload_that_cannot_be_noted_down_changes_nothing(
         url = f"{service.url}/v2/repository/models/mnist-lenet-backprop/unload"
         answer = requests.post(url, headers=ADMIN, timeout=PATIENCE)
         assert answer.status_code == 503
-        assert "Nothing changed" in answer.json()["error"]
+        assert "Nothing has changed" in answer.json()["error"]
         assert ask(service, "/predict?rule=backprop", **ADMIN) == 200
 
 
