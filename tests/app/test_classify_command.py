@@ -113,7 +113,7 @@ def test_the_answers_of_two_models_do_not_mix(
     assert "has answers of mnist-lenet-metaplastic" in capsys.readouterr().err
     out.write_text("name,age\nEve,7\n")
     assert classify() == 2
-    assert "not a table of this command's" in capsys.readouterr().err
+    assert "was not written by this command" in capsys.readouterr().err
     assert out.read_text() == "name,age\nEve,7\n"
     assert before
 

@@ -82,7 +82,10 @@ def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
     with running_command([sys.executable, "wsgi.py"], port, variables) as service:
         status, output = service.stop()
     assert status == 0
-    assert f"METAPLASTIC_PORT is not set, so PORT is used: listening on 0.0.0.0 port {port}.\n" in output
+    assert (
+        f"METAPLASTIC_PORT is not set, so PORT is used: listening on 0.0.0.0 port {port}.\n"
+        in output
+    )
 
 
 def test_the_containers_health_check_asks_at_a_cloud_platforms_port(service: Service) -> None:
