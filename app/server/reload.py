@@ -37,10 +37,12 @@ def reread(settings: Settings, served: Catalogue, answered: set[str]) -> Flask:
     former = list(served)
     broken: dict[Path, str] = {}
     while True:
-        shelf = load_catalogue(settings, lambda model: model.card.name in unloaded, broken, former)
-        failed = try_each(shelf, answered)
+        catalogue = load_catalogue(
+            settings, lambda model: model.card.name in unloaded, broken, former
+        )
+        failed = try_each(catalogue, answered)
         if not failed:
-            return create_app(settings, shelf)
+            return create_app(settings, catalogue)
         broken |= {model.folder: problem for model, problem in failed.items()}
         former = [model for model in former if model not in failed]
 
