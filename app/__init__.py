@@ -38,9 +38,12 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     settings = settings or Settings.from_environment(os.environ)
     catalogue = catalogue or load_catalogue(settings)
     app = Service(__name__)
+    # werkzeug raises RequestEntityTooLarge, also for bodies that announce no length.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
+    # Flask calls before_request functions in the order of their registration: every request is
+    # observed, then keys and limits are checked, and only then is a compressed body decoded.
     observe_requests(app, catalogue, settings)
     register_access(app, settings)
     read_compressed_bodies(app)

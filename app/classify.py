@@ -35,10 +35,11 @@ from app.telemetry.logs import escape_commands
 from models.terminal import ArgumentParser, one_line, printable, say
 
 COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
+# Spreadsheets run a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@")
 _MARKED = ("\t", "\r", "\n", "'")
 DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
-_BAR = 24  # characters
+_BAR = 24  # width of the progress bar in characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,6 +153,7 @@ def _finish_rows(out: Path, model: Model) -> set[str]:
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if tuple(rows[0]) != COLUMNS:
         raise StartError(f"{out} was not written by this command. Name another file with --out.")
+    # A row is complete if it has all columns and, being the last, a line end.
     whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]
     if not text.endswith("\n") and len(rows[-1]) == len(COLUMNS):
         whole.pop()
@@ -186,7 +188,7 @@ def _classify_all(
                 progress.clear()
                 say(f"skipped {one_line(_printable(name))}: {error.message}", sys.stderr)
         writer.writerows(_rows(pictures, model))
-        file.flush()
+        file.flush()  # after each batch, so that an interruption loses little
         progress.show(min(start + BATCH, len(names)))
     progress.clear()
     return skipped

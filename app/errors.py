@@ -76,6 +76,7 @@ def is_standard(path: str) -> bool:
 def http_bytes(error: RequestError, path: str = "") -> bytes:
     """Return `error` as a complete HTTP response, for requests that never reach Flask."""
     body = json.dumps(body_for(path, error)) + "\n"
+    # The rest of the request may still be in the connection, which can therefore not be reused.
     headers = {
         "Connection": "close",
         "Content-Type": "application/json",

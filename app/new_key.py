@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--admin", action="store_true", help="let the key load and unload models")
     parser.add_argument("--file", type=Path, help="the file of keys to append the key's line to")
     given = parser.parse_args()
-    key = secrets.token_urlsafe(32)
+    key = secrets.token_urlsafe(32)  # 32 bytes, 256 random bits
     line = f"{given.name} {ADMIN if given.admin else USER} {hash_of(key)}"
     if not LINE.fullmatch(line):
         parser.error("a name has 1 to 64 letters, digits, and . _ @ -")
@@ -37,6 +37,7 @@ def main() -> None:
 
 def _append(line: str, path: Path) -> None:
     """Append `line` to the file `path`, also if its last line has no line feed. Raises OSError."""
+    # Only the owner may read the file, and each write goes to its end.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END) > 0:

@@ -56,6 +56,8 @@ def runtime_folder(memory: str | None) -> Iterator[None]:
     owner = os.getpid()
     with (folder / _LOCK).open("w") as lock:
         (folder / SCRAPES).touch()
+        # The kernel releases this lock when the service ends, even if it is killed. Forked workers
+        # share the lock.
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[VARIABLE] = str(folder)
         try:
@@ -66,6 +68,7 @@ def runtime_folder(memory: str | None) -> Iterator[None]:
 
 
 def _remove_if_left_behind(folder: Path) -> None:
+    # The lock can be taken only if the service that made the folder has ended.
     try:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +87,7 @@ class Progress:
     _NUMBERS = struct.Struct("=QQ?")
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._NUMBERS.size)
+        self._memory = mmap.mmap(-1, self._NUMBERS.size)  # anonymous memory, shared by a fork
 
     @property
     def begun(self) -> int:
@@ -131,6 +134,7 @@ class Unloaded:
         """Store the `names`. Raises RequestError 503 if there is no space."""
         if self.path is None:
             return
+        # Written beside the file and renamed, so that no reader sees a part of it.
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             partial.write_text(json.dumps(sorted(names)))

@@ -48,6 +48,7 @@ def _setting(
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
+        # int() alone would also accept spaces, underscores and other scripts' digits.
         if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
@@ -86,6 +87,7 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+# Flask-Limiter's syntax, of which it accepts more: 100/minute, 5 / 10 seconds.
 _RATE = r"[1-9]\d{0,8} ?/ ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?"
 _RATES = f"{_RATE}( ?; ?{_RATE})*"
 _BUNDLED_REPOSITORY = Path(__file__).resolve().parent.parent / "weights"
@@ -158,7 +160,7 @@ class Settings:
     max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images in one request")
     max_megapixels: int = _setting(
         50,
-        _whole(1, 178),
+        _whole(1, 178),  # Pillow refuses pictures of more pixels
         "million pixels",
         "the largest image, checked before it is decoded; METAPLASTIC_MAX_DECODE_MIB also limits "
         "WebP, AVIF and HEIC",
@@ -227,6 +229,7 @@ class Settings:
         values, problems = {}, _unknown(given)
         for entry in fields(cls):
             name = PREFIX + entry.name.upper()
+            # PORT never overrides METAPLASTIC_PORT.
             if entry.name == "port" and name not in given:
                 name = CLOUD_PORT
             if name not in given:
@@ -294,6 +297,7 @@ def _unknown(names: Iterable[str]) -> list[str]:
         for name in names
         if name.upper().startswith(PREFIX) and name not in known | _OTHER_VARIABLES
     )
+    # Kubernetes sets these by itself, so their message says how to stop that.
     links = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
     problems = [
         f"{name}: there is no such setting; the nearest is {_nearest(name, known)}"

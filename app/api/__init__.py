@@ -90,9 +90,9 @@ def register_api(
     `more` are namespaces of other protocols that Swagger shows as well.
     """
     app.config.update(
-        RESTX_MASK_SWAGGER=False,
-        ERROR_INCLUDE_MESSAGE=False,
-        SWAGGER_UI_DOC_EXPANSION="list",
+        RESTX_MASK_SWAGGER=False,  # no parameter X-Fields in every operation
+        ERROR_INCLUDE_MESSAGE=False,  # no text of exceptions in answers
+        SWAGGER_UI_DOC_EXPANSION="list",  # groups are open, operations are closed
         SWAGGER_UI_REQUEST_DURATION=True,
     )
     error_handlers.register(app, catalogue, settings)
@@ -102,11 +102,12 @@ def register_api(
         description=DESCRIPTION.format(url=f"http://localhost:{settings.port}"),
         license="MIT",
         doc="/",
-        catch_all_404s=True,
+        catch_all_404s=True,  # unknown URLs get JSON as well
         **access.security(settings),
     )
     api.catalogue, api.settings = catalogue, settings
     schemas.register(api)
+    # Swagger shows the groups in this order.
     for namespace in (
         predict.namespace(catalogue, settings),
         *datasets.namespaces(catalogue, settings),

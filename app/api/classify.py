@@ -75,7 +75,7 @@ class Architecture(Classifier):
 class Picture(Resource):
     """A picture in the folder of a model."""
 
-    file: str
+    file: str  # its name in the folder
 
     def __init__(self, api: Any, endpoint: Endpoint) -> None:
         super().__init__(api)
@@ -88,6 +88,7 @@ class Picture(Resource):
         if not path.is_file():
             message = f"{model.card.name} version {model.card.version} has no {self.file}."
             raise RequestError(404, "no_such_picture", message)
+        # Five minutes: a reload may replace the model of this URL.
         return send_file(path.resolve(), "image/png", max_age=300)
 
 

@@ -30,6 +30,7 @@ class Comparison(Resource):
     def post(self) -> Response:
         """Classify one image with every architecture, side by side."""
         refuse_unknown(request.args, COMPARISON)
+        # `top` may be as large as the largest number of classes: see compare().
         models = find_each(self.endpoints, request.args.get("rule"))
         options = read_options(request.args, models)
         (upload,) = read_uploads(request, self.endpoints[0].samples, max_images=1)

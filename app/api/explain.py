@@ -43,6 +43,7 @@ class Explain(Resource):
         (upload,) = read_uploads(request, self.endpoint.samples, max_images=1)
         explanation = explain(model, upload, self.settings, label=label, raw=raw)
         if kind == "image/png":
+            # Caches must keep the answers to different Accept headers apart.
             return Response(overlay(explanation), content_type=kind, headers={"Vary": "Accept"})
         response = answer(
             {**explanation.answer} | ({"filename": upload.filename} if upload.filename else {})

@@ -43,6 +43,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
         ]
     return [
         {
+            # JSON has no NaN and no infinity. Epochs become whole numbers.
             name: int(value) if value.is_integer() else value
             for name, value in row.items()
             if math.isfinite(value)

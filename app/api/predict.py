@@ -20,6 +20,7 @@ class Predict(Classifier):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
+        # The endpoint that was asked for is left out: another model's answer would be misleading.
         if self.catalogue.default_left_out:
             message = f"{self.settings.model} cannot be run here. The log says why."
             raise RequestError(503, "model_unavailable", message)

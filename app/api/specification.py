@@ -52,6 +52,7 @@ def arrange(
     `errors` has an example for each status. Of the methods of a path, METHODS come first.
     """
     arranged = {}
+    # A dictionary keeps the order of insertion, in which Swagger UI shows the paths.
     for path in dict.fromkeys([*order, *paths]):
         if path not in paths:
             continue
@@ -85,7 +86,7 @@ def add_real_answers(paths: dict[str, Any], catalogue: Catalogue, settings: Sett
         for endpoint, model in zip(endpoints, models, strict=True):
             for path in [endpoint.path, *(["/predict"] if endpoint is catalogue.default else [])]:
                 _add(paths, path, _classified(endpoint, model, settings))
-        sample = _sample(endpoints[0])
+        sample = _sample(endpoints[0])  # the endpoints of a data set have the same samples
         if sample:
             try:
                 answer: Any = compare(models, sample, settings, top=DEFAULT_TOP, raw=False)

@@ -33,6 +33,7 @@ def load_catalogue(
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise RepositoryError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+    # First every folder gives a model or an error; then models are grouped into endpoints.
     former = {model.folder: model for model in served}
     models: dict[tuple[str, int], Model] = {}
     errors: dict[Path, RepositoryError] = {}
@@ -57,6 +58,7 @@ def load_catalogue(
     if not models and not errors:
         raise RepositoryError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
     left_out = {_below(root, folder): str(error) for folder, error in errors.items()}
+    # Unloaded models are removed last, so that their problems are still reported.
     models = {identity: model for identity, model in models.items() if not skip(model)}
     if not models:
         problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
@@ -108,6 +110,7 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
         raise RepositoryError(message, passing=True) from error
     _check(card, folder)
     path = folder / ONNX_MODEL
+    # The bytes that are hashed here are the bytes that are run, even if the file changes later.
     try:
         content = ModelBytes(path)
     except OSError as error:

@@ -25,7 +25,7 @@ class ModelBytes:
         """Read the file `path`. Raises OSError."""
         with open_regular(path) as file:
             self._size = os.fstat(file.fileno()).st_size
-            self._memory = mmap.mmap(-1, max(1, self._size))
+            self._memory = mmap.mmap(-1, max(1, self._size))  # an empty mapping is an error
             with memoryview(self._memory)[: self._size] as view:
                 file.readinto(view)
                 self.sha256 = hashlib.sha256(view).hexdigest()

@@ -19,6 +19,8 @@ from app.settings import Settings
 from app.web.options import CHOICE, read_model, refuse_unknown
 from models.cards import Card, Scores
 
+# The content security policy of the pages. Images may be data: and blob: URLs, which the scripts
+# make of the pictures that a visitor chooses.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -44,6 +46,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
     def try_out() -> str:
         """Return the page to draw, drop or choose a picture and see each network's answer."""
         refuse_unknown(request.args, ("dataset",))
+        # Without a choice, the page shows the data set of the default model.
         datasets = catalogue.datasets
         dataset = request.args.get("dataset") or catalogue.default.dataset
         if dataset not in datasets:
@@ -96,7 +99,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @pages.after_request
     def guard(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["Referrer-Policy"] = "same-origin"  # other sites do not see the address
         return response
 
     pages.add_app_template_filter(percent)
@@ -141,9 +144,9 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
     cards = [row["card"] for row in _networks(endpoints)]
     chosen = first.find().card
     return {
-        "root": request.script_root,
+        "root": request.script_root,  # the prefix of a proxy, "" without one
         "dataset": first.dataset,
-        "draws": chosen.input.style == "digit",
+        "draws": chosen.input.style == "digit",  # whether the page has a drawing pad
         "networks": [
             {
                 "path": f"/api/{card.endpoint}",
@@ -165,7 +168,7 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
 def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
     """Return what the template of a model's page shows."""
     card = model.card
-    scores = card.test or card.validation
+    scores = card.test or card.validation  # a run has no test scores before it is published
     query = {"rule": card.rule, "version": card.version}
     return {
         "endpoint": endpoint,

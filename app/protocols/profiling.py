@@ -18,6 +18,7 @@ from app.web import schemas
 from app.web.answers import Resource, answer
 from models.cards import ONNX_MODEL
 
+# The names of the tensors of every model, and of the software that runs it.
 INPUT = "images"
 OUTPUTS = ("probabilities", "in_distribution")
 PLATFORM = "onnxruntime_onnx"
@@ -139,7 +140,7 @@ def namespace(catalogue: Catalogue, settings: Settings) -> Any:
         "name": {
             "in": "path",
             "type": "string",
-            "enum": sorted({model.card.name for model in catalogue}),
+            "enum": sorted({model.card.name for model in catalogue}),  # several have versions
             "description": "<dataset>-<architecture>-<rule>.",
         }
     }

@@ -25,6 +25,7 @@ def changing(app: Flask, unloaded: Unloaded) -> Iterator[None]:
     The system releases the lock of a process that ends.
     """
     worker = app.extensions.get("worker")
+    # Without a shared folder or our worker there is nothing to lock.
     if unloaded.path is None or worker is None:
         yield  # replace_workers will raise
         return
@@ -55,6 +56,7 @@ def replace_workers(app: Flask) -> set[int]:
         raise RequestError(501, "cannot_reload", message)
     progress: Progress = worker.app.progress
     begun = progress.begun
+    # Listed before the signal, since new workers are children of the same master.
     siblings = _children(worker.ppid) - {os.getpid()}
     os.kill(worker.ppid, signal.SIGHUP)
     deadline = time.monotonic() + _RELOAD_SECONDS

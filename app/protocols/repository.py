@@ -62,7 +62,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.post("/models/<name>/unload")
     def unload(name: str) -> Response:
         require_admin()
-        find_versions(catalogue, name)
+        find_versions(catalogue, name)  # raises RequestError 404 for an unknown model
         with changing(current_app, unloaded):
             left = unloaded.read() | {name}
             # Raises if no model would be left.
@@ -79,6 +79,7 @@ def _serve_without(left: frozenset[str], unloaded: Unloaded) -> set[int]:
 
     Raises RequestError 501 or 503; then nothing has changed.
     """
+    # The master reads the list when it reloads, so it is written first and restored on failure.
     before = unloaded.read()
     unloaded.write(left)
     try:

@@ -89,6 +89,7 @@ def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
 
 def _types_in(data: Any) -> set[type]:
     """Return the types of the values in nested lists."""
+    # Iterative, since the nesting may be deeper than Python's recursion limit.
     types, left = set(), [[data]]
     while left:
         row = left.pop()

@@ -61,6 +61,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         model = find(name, version, label)
         most = most_values(model.card.input, settings.max_images)
         content = read_object(read_body(request), EXPECTED, most)
+        # "instances" lists one value for each image, "inputs" one list for each input.
         by_row = "instances" in content
         if by_row == ("inputs" in content):
             raise _bad(f"Expected either {EXPECTED}.")
@@ -133,6 +134,7 @@ def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Se
 
 def _unwrap(value: Any, signature: str | None) -> Any:
     """Return `value`, without the name of its input if it has one."""
+    # {"b64": ...} is the value itself and not the name of an input.
     if not isinstance(value, dict) or "b64" in value:
         return value
     names = {INPUTS[signature]} if signature else set(INPUTS.values())
@@ -162,7 +164,7 @@ def _recognise(rows: list[Any], model: Model, settings: Settings) -> Outcome:
     check_number(len(rows), settings.max_images)
     uploads = [Upload(_from_base64(row), None) for row in rows]
     seen = recognise_each(model, uploads, settings, raw=False)
-    outcome = join([one.outcome for one in seen])
+    outcome = join([one.outcome for one in seen])  # for the metrics, as one inference
     note_answer(model, outcome)
     return outcome
 

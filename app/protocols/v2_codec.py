@@ -103,6 +103,7 @@ def encode(answer: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int | 
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
         return body, b""
+    # At most eleven digits: Python converts very long numbers slowly.
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
         raise _bad(f"{HEADER_LENGTH}: expected a whole number, found {header_length[:40]!r}.")
     length = int(header_length)
@@ -173,12 +174,14 @@ def _parameters(thing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_size(number: Any) -> bool:
+    # In Python, True and False are whole numbers too.
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**31
 
 
 def _to_bytes(output: Output) -> bytes:
     if output.datatype == "BYTES":
         texts = [text.encode() for text in output.values.ravel().tolist()]
+        # A text is preceded by its length, 4 bytes in little-endian order.
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     little = {"FP32": "<f4", "BOOL": "?"}[output.datatype]
     return np.ascontiguousarray(output.values, little).tobytes()

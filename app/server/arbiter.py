@@ -48,6 +48,7 @@ class GracefulArbiter(Arbiter):
     def manage_workers(self) -> None:
         if self.app.mended():
             self.reload_wanted = True
+        # Each reload starts a full set of workers beside those that still answer.
         crowded = len(self.WORKERS) > 2 * self.num_workers
         if self.reload_wanted and not (
             crowded and time.monotonic() < self.last_reload + _BETWEEN_CROWDED_RELOADS
@@ -72,6 +73,7 @@ class GracefulArbiter(Arbiter):
         except StartError as error:
             self.log.error("the models stay as they were: %s", error)
             return False
+        # The former workers still run, so new ones may fail: nothing is lost.
         self.app.must_answer = True
         new = [pid for _ in range(self.num_workers) if (pid := self.spawn_worker())]
         renewed = len(new) == self.num_workers and self._wait_for(new)

@@ -176,6 +176,7 @@ def _share() -> None:
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:
     """Return the loaded models, their folder, and the service's URL."""
+    # A browser cannot open 0.0.0.0, and localhost is easier to read than 127.0.0.1.
     everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
     host = "localhost" if everywhere else settings.host
     host = f"[{host}]" if ":" in host else host
@@ -203,6 +204,7 @@ def _make_ready(worker: Any) -> None:
         if not server.served:
             worker.log.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    # During a reload: the former workers stay if the new ones cannot run the default model.
     if server.must_answer and server.catalogue.default.find().problem:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 

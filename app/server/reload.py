@@ -70,6 +70,7 @@ def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
             problems = _try_in_turn(waiting)
         except OSError as error:
             raise RepositoryError(f"models cannot be tried now: {error.strerror}") from error
+        # The process ended early: the first model without a result ended it.
         if len(problems) < len(waiting):
             culprit = waiting[len(problems)].folder
             problems.append(f"{culprit}: it ended the process that tried it, or took too long")
@@ -109,6 +110,6 @@ def _try_in_turn(models: list[Model]) -> list[str]:
         poller.register(pipe, select.POLLIN)
         while poller.poll(1000 * _TRIAL) and (part := pipe.read(65536)):
             text += part
-    os.kill(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)  # it may still be busy with the last model
     os.waitpid(child, 0)
     return [json.loads(line) for line in text.rpartition(b"\n")[0].splitlines()]
