@@ -1,4 +1,4 @@
-"""The shelf decides what is served, and what is wrong with it is said with its path."""
+"""The model repository decides what is served, and what is wrong with it is said with its path."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def load(folder: Path, model: str = "mnist/lenet") -> Catalogue:
     return load_catalogue(Settings(weights=folder, model=model))
 
 
-def test_a_whole_shelf_is_served(put_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_whole_repository_is_served(put_model: Callable[..., Path], tmp_path: Path) -> None:
     put_model("mnist/lenet/metaplastic/1")
     put_model("cifar10/vgg/metaplastic/1", dataset="cifar10", architecture="vgg")
     catalogue = load(tmp_path)
@@ -86,7 +86,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-def test_an_empty_shelf_says_how_to_fill_it(tmp_path: Path) -> None:
+def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"no model in .* python -m models publish RUN"):
         load(tmp_path)
 
@@ -207,9 +207,9 @@ def test_a_damaged_model_is_left_out_and_the_others_serve(
         "models": 1,
         "unavailable": ["bad"],
     }
-    shelf = client.get("/api/models").json
-    assert [row["endpoint"] for row in shelf["models"]] == ["/api/mnist/lenet"]
-    assert shelf["unavailable"] == ["bad"]
+    repository = client.get("/api/models").json
+    assert [row["endpoint"] for row in repository["models"]] == ["/api/mnist/lenet"]
+    assert repository["unavailable"] == ["bad"]
     assert client.post("/predict", data=seven, content_type="image/png").status_code == 200
     assert client.post("/api/mnist/vgg", data=seven).status_code == 404
 
@@ -240,7 +240,7 @@ def test_a_model_that_turns_out_not_to_run_is_unavailable_and_the_others_serve(
 
 
 @pytest.mark.parametrize("served", ["", "mnist", "mnist/vgg"])
-def test_a_broken_version_has_its_models_name_whatever_part_of_the_shelf_is_served(
+def test_a_broken_version_has_its_models_name_whatever_part_of_the_repository_is_served(
     put_model: Callable[..., Path],
     make_client: Callable[..., FlaskClient],
     tmp_path: Path,
@@ -267,8 +267,8 @@ def test_an_architecture_called_like_the_comparison_is_refused(
         load(tmp_path)
 
 
-def test_the_bundled_models_are_all_served(shelf: Path) -> None:
-    catalogue = load(shelf)
+def test_the_bundled_models_are_all_served(repository: Path) -> None:
+    catalogue = load(repository)
     assert all(model.network for model in catalogue)
-    cards = [json.loads(path.read_text()) for path in shelf.rglob("card.json")]
+    cards = [json.loads(path.read_text()) for path in repository.rglob("card.json")]
     assert len(list(catalogue)) == len(cards)

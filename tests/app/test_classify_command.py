@@ -38,9 +38,9 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def classify(folder: Path, out: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def classify(folder: Path, out: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command on the folder, with more arguments; its exit status."""
-    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(shelf))
+    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(repository))
 
     def run(*more: str) -> int:
         return main([str(folder), "--model", "mnist/lenet", "--out", str(out), *more])
@@ -222,11 +222,11 @@ def test_a_missing_folder_says_so(out: Path, capsys: pytest.CaptureFixture[str])
     assert not out.exists()
 
 
-def test_a_terminal_gets_a_progress_bar(folder: Path, out: Path, shelf: Path) -> None:
+def test_a_terminal_gets_a_progress_bar(folder: Path, out: Path, repository: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "app.classify", str(folder)]
     command += ["--model", "mnist/lenet", "--out", str(out)]
-    environment = {**os.environ, "METAPLASTIC_WEIGHTS": str(shelf.resolve())}
+    environment = {**os.environ, "METAPLASTIC_WEIGHTS": str(repository.resolve())}
     done = subprocess.run(
         command,
         cwd=ROOT,

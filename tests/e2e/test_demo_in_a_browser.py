@@ -29,9 +29,9 @@ NARROWEST = 320  # pixels: the width at which WCAG 1.4.10 wants no second direct
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's digits, and made models of photographs, one class of them hostile."""
-    root = tmp_path_factory.mktemp("shelf")
+    root = tmp_path_factory.mktemp("repository")
     heavy = shutil.ignore_patterns("model.keras")
     shutil.copytree(ROOT / "weights/mnist/lenet", root / "mnist/lenet", ignore=heavy)
     for architecture in ("wide", "deep"):
@@ -49,8 +49,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(shelf: Path) -> Iterator[Service]:
-    with running(weights=shelf) as service:
+def site(repository: Path) -> Iterator[Service]:
+    with running(weights=repository) as service:
         yield service
 
 

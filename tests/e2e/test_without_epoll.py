@@ -88,8 +88,8 @@ def test_a_stop_leaves_no_folder() -> None:
 
 @pytest.mark.parametrize("how", ["load", "sighup"])
 def test_a_new_version_is_served_after_a_reload(how: str, tmp_path: Path) -> None:
-    shelf, keys = tmp_path / "shelf", tmp_path / "keys"
-    put(shelf, 1)
+    repository, keys = tmp_path / "repository", tmp_path / "keys"
+    put(repository, 1)
     keys.write_text(f"root admin {hash_of(ADMIN['X-API-Key'])}\n")
 
     def versions(service: Service) -> list[str]:
@@ -97,9 +97,9 @@ def test_a_new_version_is_served_after_a_reload(how: str, tmp_path: Path) -> Non
         found: list[str] = requests.get(url, headers=ADMIN, timeout=PATIENCE).json()["versions"]
         return found
 
-    with start(weights=shelf, keys=keys) as service:
+    with start(weights=repository, keys=keys) as service:
         assert versions(service) == ["1"]
-        put(shelf, 2)
+        put(repository, 2)
         old = service.workers
         if how == "load":
             url = f"{service.url}/v2/repository/models/{MODEL}/load"
