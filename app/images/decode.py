@@ -43,7 +43,7 @@ SIGNATURES = (
 )
 FORMATS = "PNG, JPEG, GIF, WebP, AVIF, HEIC, TIFF, PPM or BMP"
 
-# A JPEG is decoded to at least so many times the network's sides: preparation crops and centres,
+# A JPEG is decoded to at least this many times the network's sides: preparation crops and centres,
 # and needs more pixels than the network.
 OVERSIZE = 8
 

@@ -21,14 +21,14 @@ STACKED = 0.35
 # Marks nearer to each other than this share of their height do too: a stroke that is broken.
 BROKEN = 0.09
 
-# A digit reaches two opposite edges of its picture in at most so many places.
+# A digit reaches two opposite edges of its picture in at most this many places.
 MOST_ENDS = 2
 INNER = 4  # cells; more than the width of a line along the edge
 
 # More marks than this are not digits but a pattern or the grain of a desk, and slow to join.
 MOST_PARTS = 24
 
-_GRID = 84  # marks are found on a grid of at most so many cells a side
+_GRID = 84  # marks are found on a grid of at most this many cells a side
 
 
 @dataclass(frozen=True)

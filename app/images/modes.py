@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.images.grids import Floats, box
 
-# Large pictures are converted in strips of so many pixels, since a copy of 50 megapixels takes
+# Large pictures are converted in strips of this many pixels, since a copy of 50 megapixels takes
 # hundreds of MiB.
 _STRIP = 1_000_000
 
@@ -59,7 +59,7 @@ def scaled(
     x, y = int(across / _REDUCING_GAP) or 1, int(down / _REDUCING_GAP) or 1
     if (x, y) == (1, 1) or image.width * image.height <= _STRIP:
         return opaque(image, mode).resize(size, bicubic, box, reducing_gap=_REDUCING_GAP)
-    beyond = 1.5  # the bicubic filter reads so many pixels of the result beyond the box
+    beyond = 1.5  # the bicubic filter reads this many pixels of the result beyond the box
     area = (
         max(0, int(left - beyond * across)),
         max(0, int(top - beyond * down)),

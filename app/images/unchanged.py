@@ -33,7 +33,7 @@ MOST_OTHER = 0.5
 # A garment differs from the ground by this, of 1, and fills a picture if it goes from edge to edge.
 CLOTH = 0.15
 NEAR_EDGE = 0.04
-_FEW = 32  # a first check of a picture samples at least so many pixels a side
+_FEW = 32  # a first check of a picture samples at least this many pixels a side
 # If a picture is taken as it is, three quarters of its edge are darker than this, of 1, ...
 LIGHTEST_EDGE = 0.35
 # ... and its lightest pixel is lighter than them by so much.
@@ -185,7 +185,7 @@ def _square(grey: Floats) -> Floats:
 def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:
     """Return whether `grey` is a negative, or None if no garment fills it as in Fashion-MNIST.
 
-    So many `corners` must be ground, since a sleeve may lie in the others. Pixels up to `black` are
+    This many `corners` must be ground, since a sleeve may lie in the others. Pixels up to `black` are
     ground too.
     """
     light = _ground(grey, corners)
@@ -201,7 +201,7 @@ def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> b
 
 
 def _ground(grey: NDArray[np.uint8], corners: int) -> bool | None:
-    """Return True if so many `corners` are white, False if they are black, None for neither."""
+    """Return True if this many `corners` are white, False if they are black, None for neither."""
     shades = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
     if shades[1] > 38 and shades[-corners] > 217:
         return True

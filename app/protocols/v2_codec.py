@@ -25,7 +25,7 @@ class Wanted:
 
     name: str
     binary: bool
-    classes: int  # classification extension: so many best classes; 0 asks for the tensor
+    classes: int  # classification extension: this many best classes; 0 asks for the tensor
 
 
 @dataclass(frozen=True)
