@@ -130,7 +130,7 @@ class Settings:
         "requests that are answered at the same time; one for each core",
     )
     timeout: int = _setting(
-        30, _whole(1, 3600), "seconds", "a worker that does not respond for so long is replaced"
+        30, _whole(1, 3600), "seconds", "a worker that does not respond for this time is replaced"
     )
     graceful_timeout: int = _setting(
         30, _whole(1, 3600), "seconds", "the time that running requests have when the service stops"
@@ -142,7 +142,7 @@ class Settings:
         75,
         _whole(1, 3600),
         "seconds",
-        "an idle connection stays open for so long; load balancers usually close theirs after 60",
+        "an idle connection stays open for this time; load balancers usually close theirs after 60",
     )
     max_waiting: int = _setting(
         8,

@@ -26,7 +26,7 @@ from app.images.grids import (
 _FIT = 64  # the paper is fitted to at most this many samples a side
 _GRID = 84  # areas are found on a grid of at most this many cells a side
 _FEW = 32  # a first check of a picture samples at least this many pixels a side
-_PATCHES = 42  # an uneven paper is searched on so many pixels a side
+_PATCHES = 42  # an uneven paper is searched on this many pixels a side
 _PATCH = 5  # ... in patches of this many, a little wider than a stroke
 # A smaller difference from such a paper, of 1, is an error of the fit at the edges.
 LEAST_CONTRAST = 0.15

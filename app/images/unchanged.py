@@ -22,7 +22,7 @@ MOST_OBLONG = 0.03
 # The largest difference, of 1, between an enlarged picture and a smooth enlargement of its
 # reduction.
 ENLARGED = 0.025
-# Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
+# Enlarging and reducing leaves ripples of up to this much, of 255, on a black ground.
 RINGING = 12
 # At least this share of a picture that a garment fills is ground, ...
 DARKEST = 0.02
@@ -36,7 +36,7 @@ NEAR_EDGE = 0.04
 _FEW = 32  # a first check of a picture samples at least this many pixels a side
 # If a picture is taken as it is, three quarters of its edge are darker than this, of 1, ...
 LIGHTEST_EDGE = 0.35
-# ... and its lightest pixel is lighter than them by so much.
+# ... and its lightest pixel is lighter than them by at least this.
 FAINTEST_AS_IT_IS = 0.25
 
 
@@ -185,7 +185,7 @@ def _square(grey: Floats) -> Floats:
 def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:
     """Return whether `grey` is a negative, or None if no garment fills it as in Fashion-MNIST.
 
-    This many `corners` must be ground, since a sleeve may lie in the others. Pixels up to `black` are
+    As many `corners` must be ground, since a sleeve may lie in the others. Pixels up to `black` are
     ground too.
     """
     light = _ground(grey, corners)
