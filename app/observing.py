@@ -4,6 +4,7 @@ import re
 import secrets
 import socket
 import struct
+import threading
 import time
 
 from flask import Flask, Response, request
@@ -16,6 +17,7 @@ from app.settings import Settings
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
+_counting = threading.Lock()  # some servers have several threads
 _LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
 
 
@@ -40,8 +42,9 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
         status = response.status_code
         response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
-        metrics.observe(record, route, status, seconds)
-        inference_counts.observe(record, status, seconds)
+        with _counting:
+            metrics.observe(record, route, status, seconds)
+            inference_counts.observe(record, status, seconds)
         trace = export_span(record, route, status, seconds) if export_span else ""
         if status >= 400 or not request.path.startswith(_QUIET):
             write_line(record, response, seconds, trace)
