@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
-from app.records import Record
+from app.records import Record, this_request
 from app.settings import Settings
 from models.terminal import one_line, printable
 
@@ -51,7 +51,7 @@ def request_writer(settings: Settings) -> Writer:
 
 
 def _content(record: Record, response: Response, seconds: float, trace: str) -> dict[str, Any]:
-    status = response.status_code
+    status, request = response.status_code, this_request()
     content: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": "error" if status >= 500 else "warning" if status >= 400 else "info",

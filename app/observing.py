@@ -7,11 +7,11 @@ import struct
 import threading
 import time
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response
 
 from app import inference_counts, logs, metrics, tracing
 from app.catalogue import Catalogue
-from app.records import begin_record, end_record
+from app.records import begin_record, end_record, this_request
 from app.settings import Settings
 
 REQUEST_ID = "X-Request-ID"
@@ -30,15 +30,17 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     write_line = logs.request_writer(settings)
 
     def begin() -> None:
+        request = this_request()
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
-        begin_record(name, _seconds_waited())
+        name = given if given and _ID.fullmatch(given) else secrets.token_hex(16)
+        begin_record(name, _seconds_waited(request))
 
     def finish(response: Response) -> Response:
         record = end_record()
         if record is None:
             return response
         seconds = time.perf_counter() - record.started
+        request = this_request()
         status = response.status_code
         response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
@@ -55,7 +57,7 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     metrics.register_metrics(app, catalogue)
 
 
-def _seconds_waited() -> float:
+def _seconds_waited(request: Request) -> float:
     """How long the request lay in the system's queue: since its last bytes came.
 
     0 where only a part has come, where another server than gunicorn asks, or not on Linux.

@@ -19,6 +19,7 @@ from app.api.options import (
 from app.catalogue import Endpoint
 from app.classification import classify
 from app.errors import RequestError
+from app.records import this_request
 from app.settings import Settings
 from app.uploads import read_uploads
 
@@ -33,6 +34,7 @@ class Classifier(Resource):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
+        request = this_request()
         refuse_unknown(request.args, CLASSIFICATION)
         model = read_model(request.args, self.endpoint)
         options = read_options(request.args, [model])
