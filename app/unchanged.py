@@ -40,10 +40,7 @@ LIGHTEST_EDGE = 0.35
 # ... and something is lighter than them by so much.
 FAINTEST_AS_IT_IS = 0.25
 
-# For bytes.translate: 1 for each byte that is light, or ink on black, and 255 less each.
-_IS_LIGHT = bytes(shade > 127 for shade in range(256))
-_IS_INK = bytes(shade > 33 for shade in range(256))
-_NEGATIVE = bytes(255 - shade for shade in range(256))
+_NEGATIVE = bytes(255 - shade for shade in range(256))  # for bytes.translate
 
 
 def as_in_mnist(image: Image.Image) -> Reading | None:
@@ -58,19 +55,18 @@ def as_in_mnist(image: Image.Image) -> Reading | None:
     height, width = grey.shape
     shades = grey.tobytes()
     edge = shades[:width] + shades[-width:] + shades[::width] + shades[width - 1 :: width]
-    light = edge.translate(_IS_LIGHT).count(1) > len(edge) / 2
+    light = edge.translate(_above(127)).count(1) > len(edge) / 2
     if light:
         grey, edge = 255 - grey, edge.translate(_NEGATIVE)
     # Some hundred of MNIST's own digits touch the edge, by a few pixels.
-    if edge.translate(_IS_INK).count(1) > 8:
+    if edge.translate(_above(33)).count(1) > 8:
         return None
-    rows, columns = np.maximum.reduce(grey, 1).tobytes(), np.maximum.reduce(grey, 0).tobytes()
+    rows, columns = _lightest(grey)
     if max(rows) < 128:
         return None
-    rows, columns = rows.translate(_IS_INK), columns.translate(_IS_INK)
-    across = columns.rfind(1) - columns.find(1) + 1
-    longest = max(rows.rfind(1) - rows.find(1) + 1, across)
-    if not 0.45 * height < longest < 0.85 * height:
+    columns = columns.translate(_above(33))
+    across = _span(columns)
+    if not 0.45 * height < max(_span(rows.translate(_above(33))), across) < 0.85 * height:
         return None
     mass, y, x = grey.ravel().astype(np.float64).dot(_moments(height, width)).tolist()
     if abs(x / mass - width / 2) > 0.8 or abs(y / mass - height / 2) > 0.8:
@@ -81,6 +77,22 @@ def as_in_mnist(image: Image.Image) -> Reading | None:
         target = ImageInput(height, width, 1, "digit", (0,), (1,))
         marks = each_digit(pixels[..., 0], find_marks(grey > 33), target)
     return Reading(pixels, (INVERTED, UNCHANGED) if light else (UNCHANGED,), marks=marks)
+
+
+@lru_cache
+def _above(level: int) -> bytes:
+    """For bytes.translate: 1 for each shade above `level`, 0 for the others."""
+    return bytes(shade > level for shade in range(256))
+
+
+def _lightest(grey: NDArray[np.uint8]) -> tuple[bytes, bytes]:
+    """The lightest shade of each row, and of each column."""
+    return np.maximum.reduce(grey, 1).tobytes(), np.maximum.reduce(grey, 0).tobytes()
+
+
+def _span(flags: bytes) -> int:
+    """How many bytes there are from the first 1 to the last."""
+    return flags.rfind(1) - flags.find(1) + 1
 
 
 @lru_cache
@@ -199,16 +211,16 @@ def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> b
         return None
     if light:
         grey = 255 - grey
-    if grey.max() < 13:
+    sides = _lightest(grey)
+    if max(sides[0]) < 13:
         return None
-    rows, columns = np.flatnonzero(grey.max(1) > black), np.flatnonzero(grey.max(0) > black)
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    longest = max(_span(side.translate(_above(black))) for side in sides)
     return None if longest < min(grey.shape) - 2 else light
 
 
 def _ground(grey: NDArray[np.uint8], corners: int) -> bool | None:
     """Whether so many `corners` are white, or else black: False; None for neither."""
-    shades = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
+    shades = sorted(int(grey[place]) for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)))
     if shades[1] > 38 and shades[-corners] > 217:
         return True
     return False if shades[corners - 1] <= 38 else None
