@@ -81,7 +81,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     return content
 
 
-_json = json.JSONEncoder(separators=(",", ":")).encode  # made once
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once
 
 
 def _plain(content: dict[str, Any]) -> str:
