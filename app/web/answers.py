@@ -27,4 +27,4 @@ def answer(content: Any, status: int = 200) -> Response:
 
 
 # Made once: making an encoder takes longer than encoding a small answer.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode

@@ -43,7 +43,8 @@ def read_uploads(
 
 def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
     """Return the images in the body and the name of the sample in it, or ""."""
-    kind = request.mimetype
+    # Like request.mimetype, which would also parse the boundary that read_form parses.
+    kind = (request.content_type or "").partition(";")[0].strip(" \t").lower()
     if kind == "multipart/form-data":
         body = whole_body(request)
         return _read_fields(request, read_form(request.content_type or "", body) if body else [])
