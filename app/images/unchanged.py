@@ -45,11 +45,10 @@ _NEGATIVE = bytes(255 - shade for shade in range(256))  # for bytes.translate
 
 
 def as_in_mnist(image: Image.Image) -> Reading | None:
-    """Return a picture with a centred light digit of the network's size, or its negative,
-    unchanged.
+    """Return a centred light digit of the network's size, or its negative, unchanged.
 
-    Return None for other pictures. All 70,000 images of MNIST are recognised. Most requests pass here:
-    for so few numbers, Python's bytes are faster than numpy.
+    Return None for other pictures. All 70,000 images of MNIST are recognised. Most requests pass
+    here, and for so few numbers bytes are faster than numpy.
     """
     grey = grey_bytes(image)
     if grey is None:

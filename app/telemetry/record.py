@@ -1,7 +1,7 @@
-"""What is known of the request in hand: for its log line, its metrics and its trace.
+"""The record of the current request, for its log line, its metrics and its trace.
 
-A request's stages have one name each: `wait` (in the system's queue, before a worker is free),
-`read`, `decode`, `prepare`, `infer`, `answer`.
+A request has these stages: `wait` (in the system's queue, before a worker is free), `read`,
+`decode`, `prepare`, `infer`, `answer`.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ _current: ContextVar[Record | None] = ContextVar("record", default=None)
 
 
 def begin_record(request_id: str, waited: float) -> Record:
-    """A record of a request that begins now."""
+    """Return a new record of a request that begins now, and make it the current one."""
     record = Record(request_id, time.perf_counter(), waited)
     _current.set(record)
     return record
 
 
 def end_record() -> Record | None:
-    """The record of the request in hand, which is over."""
+    """Return the record of the current request, which is over."""
     record = _current.get()
     _current.set(None)
     return record
 
 
 def current_record() -> Record | None:
-    """The record of the request in hand; None where there is none."""
+    """Return the record of the current request, or None."""
     return _current.get()
 
 
 def timed(stage: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Have the time that a function takes counted as that of the request's `stage`."""
+    """Return a decorator that adds a function's time to the `stage` of the current request."""
 
     def measure(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
@@ -92,6 +92,6 @@ def note_answer(model: Model, outcome: Outcome) -> None:
 
 
 def note_error(code: str) -> None:
-    """Say which error the request ends with."""
+    """Record the code of the error that the request ends with."""
     if record := _current.get():
         record.code = code
