@@ -14,11 +14,10 @@ from app.images import sandbox
 from app.images.decode import prepare
 from app.images.png import png_text
 from app.images.readings import Prepared
-from app.images.upload import Upload, describe, place
-from app.predict.inference import infer, join, most_probable
+from app.images.upload import Upload, locate
+from app.predict.inference import infer, join, most_probable, record_outcome
 from app.predict.recognition import Seen, recognise
 from app.settings import Settings
-from app.telemetry.record import note_answer
 from models.cards import ImageInput
 
 
@@ -58,7 +57,7 @@ class Failure(TypedDict):
     filename: NotRequired[str]
 
 
-class Answer(TypedDict):
+class Classification(TypedDict):
     """A model's predictions for the images of one request, in their order."""
 
     model: str
@@ -77,7 +76,7 @@ def classify(
     prepared: bool = False,
     partial: bool = False,
     several: bool = False,
-) -> Answer:
+) -> Classification:
     """Return the prediction of `model` for each of `uploads`, with the `top` most probable classes.
 
     `raw` skips the preparation that fits an image to the training data. `prepared` adds the image
@@ -88,7 +87,7 @@ def classify(
     recognise_them = recognise_usable if partial else recognise_each
     found = recognise_them(model, uploads, settings, raw=raw)
     if outcomes := [one.outcome for one in found if isinstance(one, Seen)]:
-        note_answer(model, join(outcomes))
+        record_outcome(model, join(outcomes))
     predictions: list[Prediction | Failure] = []
     for upload, seen in zip(uploads, found, strict=True):
         if isinstance(seen, RequestError):
@@ -159,7 +158,7 @@ def prepare_each(
         work -= sandbox.work_done() - work_before
         wall -= time.monotonic() - began
         if isinstance(found, RequestError):
-            found = _locate(found, index, upload, len(uploads))
+            found = locate(found, index, upload, len(uploads))
         yield found
 
 
@@ -205,14 +204,6 @@ def _too_long(settings: Settings) -> RequestError:
         "a request has. The server may be busy: try again, or send fewer images."
     )
     return RequestError(413, "too_much_work", message, limit=settings.max_seconds)
-
-
-def _locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:
-    """`error`, saying which image of the request it is about."""
-    message = error.message if count == 1 else f"{describe(index, upload, count)}: {error.message}"
-    return RequestError(
-        error.status, error.code, message, **{**place(index, upload), **error.details}
-    )
 
 
 def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Prediction:

@@ -6,10 +6,9 @@ from typing import NotRequired, TypedDict
 from app.catalogue.catalogue import Model
 from app.images.upload import Upload
 from app.predict.classify import Prediction, prediction_of, prepare_each, usable
-from app.predict.inference import infer
+from app.predict.inference import infer, record_outcome
 from app.predict.recognition import recognise
 from app.settings import Settings
-from app.telemetry.record import note_answer
 
 
 class ComparisonRow(TypedDict):
@@ -56,7 +55,7 @@ def compare(
         started = time.perf_counter()
         infer(network, seen.reading.pixels[None], card.calibration)
         seconds = time.perf_counter() - started
-        note_answer(model, seen.outcome)
+        record_outcome(model, seen.outcome)
         result: ComparisonRow = {
             "architecture": card.architecture,
             "model": card.name,

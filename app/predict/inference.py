@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from app.catalogue.catalogue import Model
 from app.catalogue.network import BATCH, Network
-from app.telemetry.record import timed
+from app.telemetry.record import Inference, note_inference, timed
 from models.calibration import contrasts
 from models.cards import Calibration
 
@@ -97,6 +98,20 @@ def _interpret_one(row: list[float], calibration: Calibration) -> Outcome:
         np.array([[weight / total for weight in weights]]),
         np.array([energy]),
         np.array([energy >= calibration.energy_threshold]),
+    )
+
+
+def record_outcome(model: Model, outcome: Outcome) -> None:
+    """Add the outcome of `model` to the record of the current request."""
+    labels, best = model.card.labels, outcome.probabilities.argmax(axis=1).tolist()
+    note_inference(
+        Inference(
+            model.card.name,
+            model.card.version,
+            [labels[index] for index in best],
+            [float(outcome.probabilities[row, index]) for row, index in enumerate(best)],
+            len(best) - int(np.count_nonzero(outcome.in_distribution)),
+        )
     )
 
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from app.catalogue.catalogue import Model
 from app.errors import RequestError, check_number
-from app.predict.inference import Outcome, infer
-from app.telemetry.record import note_answer, timed
+from app.predict.inference import Outcome, infer, record_outcome
+from app.telemetry.record import timed
 from models.cards import ImageInput
 
 # numpy's name of each datatype. Pixels are 0..255 in UINT8, as data sets store them, and 0..1 in
@@ -83,7 +83,7 @@ def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArr
 def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
     """Return the outcome of `model` for `pixels`, float32 (N, height, width, channels) in 0..1."""
     outcome = infer(model.network, pixels, model.card.calibration)
-    note_answer(model, outcome)
+    record_outcome(model, outcome)
     return outcome
 
 

@@ -14,11 +14,10 @@ from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError, check_number
 from app.images.upload import Upload
 from app.predict.classify import recognise_each
-from app.predict.inference import Outcome, join
+from app.predict.inference import Outcome, join, record_outcome
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, from_json, most_values, network_input
 from app.settings import Settings
-from app.telemetry.record import note_answer
 from app.web.answers import answer
 from app.web.body import read_base64, read_body, read_object
 
@@ -165,7 +164,7 @@ def _recognise(rows: list[Any], model: Model, settings: Settings) -> Outcome:
     uploads = [Upload(_from_base64(row), None) for row in rows]
     seen = recognise_each(model, uploads, settings, raw=False)
     outcome = join([one.outcome for one in seen])  # for the metrics, as one inference
-    note_answer(model, outcome)
+    record_outcome(model, outcome)
     return outcome
 
 

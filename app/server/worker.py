@@ -73,9 +73,9 @@ class PatientWorker(Worker):
                 listener.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
-        from app.telemetry.metrics import refuse_outside  # not before the fork: see app/__init__.py
+        from app.telemetry.metrics import count_refusal  # not before the fork: see app/__init__.py
 
-        self.count_refusal = refuse_outside
+        self.count_refusal = count_refusal
         self.settings: Settings = self.app.settings
         (self.listener,) = self.sockets
         self.listener.setblocking(False)

@@ -49,14 +49,14 @@ _LAST = Gauge(
 
 def observe(record: Record, status: int, seconds: float) -> None:
     """Count a request that took `seconds` in the worker and was answered with `status`."""
-    for model, outcome in record.answers:
-        counted = _of_success(model.card.name, str(model.card.version))
+    for inference in record.inferences:
+        counted = _of_success(inference.model, str(inference.version))
         counted.requests.inc()
         counted.seconds.inc(record.waited + seconds)
-        counted.executions.inc(-(-len(outcome.probabilities) // BATCH))
+        counted.executions.inc(-(-len(inference.labels) // BATCH))
         counted.note_time()
     if status >= HTTPStatus.BAD_REQUEST and record.model and "read" in record.stages:
-        name = record.model.card.name, str(record.model.card.version)
+        name = record.model, str(record.version)
         _REQUESTS.labels(*name, "fail").inc()
         _SECONDS.labels(*name, "fail").inc(record.waited + seconds)
 

@@ -80,10 +80,10 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     if record.code:
         content["code"] = record.code
     if record.model:
-        content["model"] = record.model.card.name
-        content["version"] = record.model.card.version
-    if record.answers:
-        content["images"] = len(record.answers[0][1].probabilities)
+        content["model"] = record.model
+        content["version"] = record.version
+    if record.inferences:
+        content["images"] = len(record.inferences[0].labels)
     stages = {name: round(1000 * took, 3) for name, (_, took) in record.stages.items()}
     if stages:
         content["stages"] = {"wait": round(1000 * record.waited, 3), **stages}

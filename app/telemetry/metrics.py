@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import prometheus_client
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, values
@@ -111,7 +110,7 @@ _NOT_TOGETHER = RequestError(
 def observe(record: Record, route: str, status: int, seconds: float) -> None:
     """Count a request that has been answered."""
     find_room()
-    model, version = _name(record.model)
+    model, version = record.model, str(record.version) if record.model else ""
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
     duration.observe(seconds)
@@ -121,24 +120,19 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
         _of_stage(stage, *asked).observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
-    for answered, outcome in record.answers:
-        name = _name(answered)
+    for inference in record.inferences:
+        name = inference.model, str(inference.version)
         confidence, unfamiliar = _of_model(*name)
-        best = outcome.probabilities.argmax(axis=1)
-        for row, index in enumerate(best.tolist()):
-            _of_label(*name, answered.card.labels[index]).inc()
-            confidence.observe(float(outcome.probabilities[row, index]))
-        if strange := len(best) - np.count_nonzero(outcome.in_distribution):
-            unfamiliar.inc(strange)
+        for label, probability in zip(inference.labels, inference.confidences, strict=True):
+            _of_label(*name, label).inc()
+            confidence.observe(probability)
+        if inference.unfamiliar:
+            unfamiliar.inc(inference.unfamiliar)
 
 
-def refuse_outside(reason: str) -> None:
+def count_refusal(reason: str) -> None:
     """Count a request that was refused before the application received it."""
     REFUSED.labels(reason).inc()
-
-
-def _name(model: Any) -> tuple[str, str]:
-    return (model.card.name, str(model.card.version)) if model else ("", "")
 
 
 # Finding a metric by its labels takes longer than counting. The number of labels is bounded.

@@ -116,8 +116,8 @@ def _attributes(record: Record, route: str, status: int) -> dict[str, Any]:
         "metaplastic.request_id": record.request_id,
     }
     if record.model:
-        attributes["metaplastic.model"] = record.model.card.name
-        attributes["metaplastic.version"] = record.model.card.version
+        attributes["metaplastic.model"] = record.model
+        attributes["metaplastic.version"] = record.version
     if record.code:
         attributes["error.type"] = record.code
     return attributes

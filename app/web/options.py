@@ -136,10 +136,12 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
     Raises RequestError 404 for an unknown model, and 400 for a version that is not a number.
     """
-    if not query:  # most requests
-        return note_model(endpoint.find())
-    version = read_number(query, "version")
-    return note_model(endpoint.find(query.get("rule"), version))
+    if query:
+        model = endpoint.find(query.get("rule"), read_number(query, "version"))
+    else:  # most requests
+        model = endpoint.find()
+    note_model(model.card.name, model.card.version)
+    return model
 
 
 def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
