@@ -32,6 +32,7 @@ class ThreadedWorker(ThreadWorker):
     def set_accept_enabled(self, enabled: bool) -> None:
         """Accept the existing connections before a stopping worker accepts no more."""
         if not enabled and not self.alive and not self.replaced:
+            # accept() takes one connection; there are no more when the number stays the same.
             before = -1
             while before < self.nr_conns:
                 before = self.nr_conns

@@ -46,6 +46,7 @@ def request_writer(settings: Settings) -> Writer:
 
     It takes the record, the response, the seconds, and the trace id or "".
     """
+    # The lowest status that each level logs.
     least = {"debug": 0, "info": 0, "warning": 400, "error": 500}[settings.log_level]
     form = _plain if sys.stdout.isatty() else _json
 

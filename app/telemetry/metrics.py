@@ -28,14 +28,8 @@ from app.runtime import SCRAPES, VARIABLE
 from app.telemetry.metric_files import AllocatedFile, Value, find_room, values_without_room
 from app.telemetry.record import Record
 
-REFUSALS = (
-    401,
-    403,
-    408,
-    413,
-    429,
-    503,
-)  # answers that a bound gave, and not the request's content
+# Statuses that a limit causes, and not the content of the request.
+REFUSALS = (401, 403, 408, 413, 429, 503)
 vars(values)["ValueClass"] = Value  # prometheus-client has no setting for this
 REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
@@ -114,7 +108,8 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
     duration.observe(seconds)
-    asked = (model, version) if "read" in record.stages else ("", "")  # and not only looked at
+    # Requests that only look at a model, such as one for its card, have no stage `read`.
+    asked = (model, version) if "read" in record.stages else ("", "")
     _of_stage("wait", *asked).observe(record.waited)
     for stage, (_, took) in record.stages.items():
         _of_stage(stage, *asked).observe(took)

@@ -78,6 +78,7 @@ def _exporter() -> Export:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("metaplastic")
 
+    # The span is made after the request has ended, with the times of the record.
     def send(record: Record, route: str, status: int, seconds: float) -> str:
         # Spans have times of day in nanoseconds.
         offset = time.time_ns() - int(1e9 * (record.started + seconds))

@@ -38,6 +38,8 @@ def register_access(app: Flask, settings: Settings) -> None:
             x_prefix=count,
         )
         app.before_request(_refuse_prefix)
+    # Headers are added to all answers, also to refusals. Keys are checked before rates are counted,
+    # so that each key has a count of its own.
     add_security_headers(app, settings)
     if settings.keys:
         require_keys(app, settings.keys)

@@ -16,7 +16,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import RequestError
 from app.telemetry.record import timed
 
-# Command-line encoders break the text into lines.
+# White space in base64: command-line encoders break the text into lines.
 _BLANKS = b" \t\r\n\v\f"
 _OPENING = (b",", b"[", b"{")
 # Python stores every character of a text in four bytes if one of them needs four. What is large in
@@ -75,6 +75,7 @@ def read_base64(text: str) -> bytes:
 
 def values_of_files(images: int) -> int:
     """Return the largest number of JSON values in a request with `images` files in base64."""
+    # Two values for each image are enough; the rest leaves room for commas in texts.
     return 64 + 8 * images
 
 

@@ -14,6 +14,7 @@ _PAGE = (
     "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+# The headers that scripts of other sites may read, and those that they may send.
 _EXPOSED = (
     "X-Request-ID, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
     "Inference-Header-Content-Length"

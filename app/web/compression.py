@@ -10,7 +10,7 @@ from werkzeug.wsgi import get_input_stream
 
 from app.errors import RequestError
 
-_CHUNK = 64 * 1024
+_CHUNK = 64 * 1024  # bytes read at once
 # zlib's window sizes: gzip's format, and zlib's own, which HTTP calls deflate (RFC 9110 8.4.1.2).
 _ENCODINGS = {
     "gzip": zlib.MAX_WBITS | 16,
@@ -48,6 +48,7 @@ def _decode_body() -> None:
     except zlib.error as error:
         message = f"The body is not {encoding}, or it is incomplete."
         raise RequestError(400, "bad_compression", message) from error
+    # From here on, the request looks as if it had come uncompressed.
     environment["wsgi.input"] = BytesIO(body)
     environment["CONTENT_LENGTH"] = str(len(body))
     environment.pop("HTTP_TRANSFER_ENCODING", None)

@@ -30,6 +30,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
         message = f"There is no {request.path[:100]!r}. The documentation at / lists all routes."
         return refuse(RequestError(404, "not_found", message))
 
+    # Flask calls the handler of the most specific class.
     app.register_error_handler(RequestError, refuse)
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
@@ -63,6 +64,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
             message += f" {_how_to_post()}"
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     response = refuse(RequestError(status, code, message))
+    # Headers such as Allow belong to the error; the body is another one.
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

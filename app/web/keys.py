@@ -70,6 +70,7 @@ class KeyFile:
 
     def _current(self) -> tuple[Key, ...]:
         content = self._read()
+        # Parsed again, and its problems logged again, only if it has changed.
         if content != self._content:
             self._content = content
             self._keys, problems = parse_keys(content, self.path)
@@ -87,6 +88,7 @@ class KeyFile:
         except OSError as error:
             if self._readable:
                 self._readable = False
+                # Logged once, and not for every request.
                 _log.error("METAPLASTIC_KEYS: %s cannot be read (%s).", self.path, error.strerror)
             raise keys_unreadable() from error
         self._readable = True

@@ -59,6 +59,7 @@ def parts_of(content_type: str, body: bytes) -> list[Part] | None:
         return None
     parts: list[Part] = []
     position, separator = len(delimiter), b"\r\n" + delimiter
+    # Each part: the delimiter, the head, the data, and then the next delimiter.
     while len(parts) < MOST_PARTS and (head := _HEAD.match(body, position)) is not None:
         end = body.find(separator, head.end())
         if end < 0:

@@ -213,4 +213,5 @@ class RateLimitStore(Storage):
 
 
 def _connect(url: str) -> Any:
+    # A second at most: requests wait for the answer.
     return storage_from_string(url, socket_connect_timeout=1, socket_timeout=1)

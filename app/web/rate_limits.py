@@ -62,6 +62,7 @@ def _say_when_to_retry(response: Response) -> Response:
     """Set Retry-After on 429 and 503, and remove it elsewhere; Flask-Limiter sets it everywhere."""
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         seconds = response.headers.get("Retry-After", RETRY_AFTER)
+        # At the end of a window the value may be 0.
         response.headers["Retry-After"] = max(seconds, RETRY_AFTER, key=int)
     elif response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -91,4 +92,5 @@ def network_of(address: str) -> str:
         return str(found)
     if found.ipv4_mapped:
         return str(found.ipv4_mapped)
+    # The lower 64 bits are set to 0.
     return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

@@ -36,6 +36,7 @@ def _object(model: Any, description: str) -> Any:
     return fields.Nested(model, description=description, required=True)
 
 
+# Arguments that several fields have in common.
 DIGITS = [str(digit) for digit in range(10)]
 _INTERVAL = {"min_items": 2, "max_items": 2}
 
@@ -575,6 +576,7 @@ ready = Model(
 
 PNG = File()
 
+# Every schema that Swagger lists. A schema that is missing here cannot be referred to.
 _MODELS = (
     error,
     protocol_error,

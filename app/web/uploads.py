@@ -101,6 +101,7 @@ def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Uploa
         for field in fields
         if field.name == FILE
     ]
+    # Invalid UTF-8 is replaced: the name is then unknown and is quoted in the error.
     samples = [field.data for field in fields if field.name == SAMPLE]
     return files, samples[0].decode(errors="replace") if samples else ""
 
