@@ -90,8 +90,9 @@ def plain(text: str) -> str:
 
 
 def table(file: IO[str]) -> Any:
-    """Return a CSV writer that quotes every cell, for spreadsheets that also split at
-    `;` or tabs.
+    """Return a CSV writer that quotes every cell.
+
+    Some spreadsheets also split unquoted cells at `;` or tabs.
     """
     return csv.writer(file, quoting=csv.QUOTE_ALL)
 
@@ -118,9 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
-    """Return the newest model of `name`. Raises StartError or RequestError with the
-    existing ones.
-    """
+    """Return the newest model of `name`. Raises StartError or RequestError."""
     endpoints = load_catalogue(settings).endpoints
     if name not in endpoints:
         raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")

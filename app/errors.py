@@ -62,8 +62,9 @@ def check_number(images: int, limit: int) -> None:
 
 
 def body_for(path: str, error: RequestError) -> dict[str, Any]:
-    """Return the JSON of `error` for the protocol of `path`: clients of /v1 and /v2
-    read "error".
+    """Return the JSON of `error` for the protocol of `path`.
+
+    Clients of /v1 and /v2 read the key "error".
     """
     return {"error": error.message} if is_standard(path) else error.body()
 

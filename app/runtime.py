@@ -114,9 +114,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unloaded:
-    """The names of unloaded models. They stay unloaded until they are loaded, or until
-    a restart.
-    """
+    """The names of unloaded models, which stay unloaded until a restart."""
 
     path: Path | None  # shared by master and workers; None under another server
 

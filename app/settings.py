@@ -27,15 +27,11 @@ T = TypeVar("T")
 
 
 class StartError(Exception):
-    """A reason why the service cannot start: one line for each problem, with what to do
-    about it.
-    """
+    """A reason why the service cannot start: a line for each problem, and what to do."""
 
 
 class SettingsError(StartError):
-    """A variable that cannot be used. The message has its name, what was expected and what was
-    found.
-    """
+    """A variable that cannot be used: its name, what was expected and what was found."""
 
 
 def _setting(
@@ -216,8 +212,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Return the settings that the variables in `environment` give. Empty variables count as
-        absent.
+        """Return the settings in the variables of `environment`. Empty variables count as absent.
 
         PORT, which cloud platforms set, is used if METAPLASTIC_PORT is absent. Such a platform
         sends requests from outside, so 0.0.0.0 is then the default of METAPLASTIC_HOST.

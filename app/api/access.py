@@ -42,9 +42,7 @@ def describe(specification: dict[str, Any], settings: Settings) -> None:
 
 
 def _errors(settings: Settings) -> list[RequestError]:
-    """Return the errors that keys and rate limits can give, each made by the function that raises
-    it.
-    """
+    """Return the errors of keys and rate limits, each made by the function that raises it."""
     errors = [missing_key(), keys_unreadable()] if settings.keys else []
     if settings.rate_limit:
         # Only here: Flask-Limiter need not be loaded where no limit is set.

@@ -10,9 +10,7 @@ from app.settings import Settings
 
 
 def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
-    """Return a namespace for each data set, with the routes of its architectures and the
-    comparison.
-    """
+    """Return a namespace for each data set, with all routes of its architectures."""
     spaces = []
     for dataset, endpoints in catalogue.datasets.items():
         description = f"Classify images of {dataset}"

@@ -39,8 +39,9 @@ class Model:
 
     @property
     def has_checksum(self) -> bool:
-        """Return whether the card has a checksum of `model.onnx`: the file was run when it was
-        published.
+        """Return whether the card has a checksum of `model.onnx`.
+
+        Such a file was run when it was published.
         """
         return ONNX_MODEL in self.card.files
 
@@ -120,8 +121,8 @@ class Endpoint:
             yield from versions.values()
 
     def find(self, rule: str | None = None, version: int | None = None) -> Model:
-        """Return the model of `rule` and `version`, by default the default rule and the newest
-        version.
+        """Return the model of `rule` and `version`; the defaults are the default rule and the
+        newest.
 
         Raises RequestError 404, which lists the existing ones.
         """

@@ -169,8 +169,9 @@ def _endpoint(models: list[Model]) -> Endpoint:
 
 
 def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, str]:
-    """Return a sort key: the rule whose newest card is the default first, the others as
-    in RULES.
+    """Return a sort key: the default rule first, the others as in RULES.
+
+    The default rule is the one whose newest card says so.
     """
     newest = next(iter(versions.values()))
     return not newest.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule

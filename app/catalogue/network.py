@@ -21,10 +21,10 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Network:
-    """Return the network of the ONNX file `model`, tried on an empty (height, width, channels)
-    image.
+    """Return the network of the ONNX file `model`, after a trial run on an empty image.
 
-    Its session belongs to this process, so call it in the process that uses it. Raises ModelError.
+    `image` is (height, width, channels). The network's session belongs to this process, so call
+    this in the process that uses it. Raises ModelError.
     """
     # ONNX Runtime sends usage data to Microsoft unless this is set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -68,9 +68,7 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return what onnxruntime raises for a file that it cannot run; the types share no
-    base class.
-    """
+    """Return what onnxruntime raises for a bad file; the types have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (

@@ -1,5 +1,4 @@
-"""GET /demo: pages for people. Their scripts call the public API of this service, and no other
-host.
+"""GET /demo: pages for people. Their scripts call the public API of this service only.
 
 Jinja escapes what a page shows of cards and of visitors' files, and the scripts in static/demo set
 text and never HTML. The content security policy also forbids inline scripts and styles, and other

@@ -13,9 +13,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luma(pixels: Floats) -> Floats:
-    """Return the lightness of (..., channels) in 0..1, by the weights of television
-    (ITU-R BT.601).
-    """
+    """Return the lightness of (..., channels) in 0..1, with television's weights (ITU-R BT.601)."""
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels @ LUMA
 
 
@@ -68,7 +66,7 @@ def from_cells(cells: Flags, step: int, shape: tuple[int, ...]) -> Flags:
 
 
 def label(cells: Flags) -> NDArray[np.int32]:
-    """Return a number from 1 for each connected group of set `cells` (eight neighbours), 0
+    """Return the connected groups of set `cells` (eight neighbours), numbered from 1; 0
     elsewhere.
     """
     padded = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int32)

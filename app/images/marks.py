@@ -48,9 +48,7 @@ class Marks:
 
     @property
     def lined(self) -> bool:
-        """Return whether marks reach two opposite edges in many places, as the lines of
-        paper do.
-        """
+        """Return whether marks reach two opposite edges in many places, like lined paper."""
         set_cells = self.cells > 0
         return _ends(set_cells) > MOST_ENDS or _ends(set_cells.T) > MOST_ENDS
 
@@ -59,9 +57,7 @@ class Marks:
         return self.around(self.keep)
 
     def around(self, chosen: Flags) -> Flags:
-        """Return the places (height, width) of the marks with the `chosen` numbers, and a cell
-        around them.
-        """
+        """Return the places (height, width) of the `chosen` marks, and one cell around them."""
         near = np.pad(chosen[self.cells], 1)
         near = near[:-2] | near[1:-1] | near[2:]
         near = near[:, :-2] | near[:, 1:-1] | near[:, 2:]

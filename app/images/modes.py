@@ -52,8 +52,9 @@ def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.I
 def scaled(
     image: Image.Image, mode: str, size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """Return `opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`, in strips if
-    large.
+    """Return `opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`.
+
+    Large pictures are converted in strips.
     """
     bicubic = Image.Resampling.BICUBIC
     left, top, right, bottom = box
@@ -211,8 +212,9 @@ def _finite(image: Image.Image) -> Floats:
 
 
 def _from_sixteen_bits(values: NDArray[np.uint16]) -> Image.Image:
-    """Return values (height, width) in 0..65535 as "L", in parts, since numpy widens
-    its indices.
+    """Return values (height, width) in 0..65535 as "L".
+
+    It works in parts, since numpy widens the indices into the table.
     """
     table = (np.arange(65536, dtype=np.float32) / 65535 * 255 + 0.5).astype(np.uint8)
     grey = np.empty(values.shape, np.uint8)
@@ -222,9 +224,7 @@ def _from_sixteen_bits(values: NDArray[np.uint16]) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Return an "RGBA" picture on a ground on which its content shows, as "RGB", and the steps
-    taken.
-    """
+    """Return an "RGBA" picture as "RGB" on a ground on which its content shows, and the steps."""
     alpha = image.getchannel("A")
     colour = image.convert("RGB")
     solid = np.asarray(alpha) > 127

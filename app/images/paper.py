@@ -288,8 +288,9 @@ def _refine(surface: Floats, terms: Floats, pixels: Floats, only: Flags | None) 
 
 
 def _fit(terms: Floats, values: Floats, share: float) -> Floats:
-    """Return the coefficients that fit the best `share` of `values`: a stroke at the edge is left
-    out.
+    """Return the coefficients that fit the best `share` of `values`.
+
+    The rest may be a stroke at the edge.
     """
     middle: Floats = np.median(values, axis=0).astype(np.float32)
     close = length(values - middle)

@@ -113,8 +113,9 @@ def work_done() -> float:
 
 @dataclass
 class _Nursery:
-    """The socket to a nursery. It belongs to the process `owner`; a forked process
-    needs its own.
+    """The socket to a nursery.
+
+    It belongs to the process `owner`; a forked process needs its own.
     """
 
     sock: socket.socket
@@ -130,8 +131,9 @@ _helped = 0.0  # seconds
 
 
 def _try(order: dict[str, Any], data: bytes, limits: Limits) -> Picture:
-    """Return the picture in `data`. If a helper dies for an unknown reason, a second one tries
-    again.
+    """Return the picture in `data`.
+
+    If a helper dies for an unknown reason, a second helper tries again.
     """
     ends, work_ends = time.monotonic() + limits.wall, work_done() + limits.seconds
     deaths = losses = 0
@@ -252,9 +254,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _file_of(data: bytes) -> Iterator[int]:
-    """Yield the descriptor of a file that holds `data`: in memory, or on the disk if there is no
-    memfd.
-    """
+    """Yield the descriptor of a file with `data`, in memory if the system has memfd."""
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("picture")
     else:

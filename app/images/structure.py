@@ -54,8 +54,7 @@ _TIFF_STRIPS = (273, 279, 324, 325)
 
 
 def check_structure(kind: str, data: bytes) -> None:
-    """Raise RequestError 400 `unreadable_image` if `data` costs too much to decode, or is
-    malformed.
+    """Raise RequestError 400 `unreadable_image` if `data` is malformed or too costly to decode.
 
     `kind` is Pillow's name of its format.
     """

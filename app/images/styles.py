@@ -73,8 +73,9 @@ def raw(image: Image.Image, target: ImageInput) -> Reading:
 
 
 def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
-    """Return light ink on black: the digit's longer side has 20 of 28 pixels, centred
-    by its mass.
+    """Return light ink on black, with the digit's longer side on 20 of 28 pixels.
+
+    The digit is centred by its mass.
     """
     ink = find_ink(pixels, paper, tidy=True, floor=floor)
     alone = ink.strength[box(ink.strength > 0.25)]
@@ -123,7 +124,7 @@ def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 
 
 
 def photo(image: Image.Image, target: ImageInput) -> Reading:
-    """Return a photograph as a square: cropped around the middle a little, and squeezed for the
+    """Return a photograph as a square, cropped around the middle a little and squeezed for the
     rest.
 
     In the data sets' own pictures, objects fill the frame, so no borders are added.
@@ -160,9 +161,7 @@ def _ink_steps(ink: Ink) -> Steps:
 
 
 def _adjust_pen(ink: Floats) -> tuple[Floats, Steps]:
-    """Return `ink` with strokes as wide as those of MNIST, if they are far from it, and the step
-    taken.
-    """
+    """Return `ink` with strokes of about MNIST's width, and the step taken."""
     side = max(ink.shape)
     width = _stroke_width(ink) / side
     if THINNEST <= width <= THICKEST:
@@ -179,8 +178,9 @@ def _adjust_pen(ink: Floats) -> tuple[Floats, Steps]:
 
 
 def _stroke_width(ink: Floats) -> float:
-    """Return the mean width of strokes in pixels: twice their area over the length of their
-    outline.
+    """Return the mean width of strokes in pixels.
+
+    It is twice their area over the length of their outline.
     """
     padded = np.pad(ink, 1)
     steps = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
@@ -201,9 +201,7 @@ def _grow(ink: Floats, times: int) -> Floats:
 
 
 def _fit_into(ink: Floats, room: int, peak: bool = True) -> Floats:
-    """Return `ink` with its longer side at `room` pixels. With `peak`, its largest
-    value becomes 1.
-    """
+    """Return `ink` with its longer side at `room` pixels; `peak` makes its largest value 1."""
     small = _resize(ink, room / max(ink.shape))
     most = float(small.max())
     return small / most if peak and most > 0 else small
@@ -224,8 +222,9 @@ def _centre_mass(small: Floats, target: ImageInput) -> Floats:
 
 
 def _place(small: Floats, middle: tuple[float, float], target: ImageInput) -> Floats:
-    """Return `small` on black, with its point `middle` (row, column) as near the centre
-    as it fits.
+    """Return `small` on black, with its point `middle` (row, column) near the centre.
+
+    It moves away from the centre if it would be cut off.
     """
     canvas = np.zeros((target.height, target.width, 1), np.float32)
     top = round(target.height / 2 - middle[0])

@@ -166,8 +166,7 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
 
 
 def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
-    """Return a picture that a garment fills, with its darkest (`light`: lightest) level as the
-    ground.
+    """Return a picture that a garment fills; its darkest (`light`: lightest) level is the ground.
 
     Raises RequestError 422 `no_content` if it shows nothing, or only noise.
     """

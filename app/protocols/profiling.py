@@ -57,8 +57,9 @@ class Statistics(Served):
 
 
 def configuration(model: Model, settings: Settings) -> dict[str, Any]:
-    """Return the configuration of `model`. `dims` are for one image; a request has up to
-    `max_batch_size` images.
+    """Return the configuration of `model`.
+
+    `dims` are for one image; a request has up to `max_batch_size` images.
     """
     card, image = model.card, model.card.input
     probabilities, in_distribution = OUTPUTS

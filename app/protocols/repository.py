@@ -99,9 +99,7 @@ def _row(name: str, version: str, state: str, reason: str = "") -> dict[str, str
 
 
 def _read_repository(settings: Settings, unloaded: frozenset[str], served: Catalogue) -> Catalogue:
-    """Return the model repository in its current state. Raises RequestError 400 if it cannot be
-    served.
-    """
+    """Return the current models. Raises RequestError 400 if they cannot be served."""
     try:
         return load_catalogue(settings, lambda model: model.card.name in unloaded, served=served)
     except RepositoryError as error:

@@ -17,9 +17,7 @@ DATATYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
 def most_values(target: ImageInput, images: int) -> int:
-    """Return the largest number of JSON values in a request with `images` images as lists of
-    numbers.
-    """
+    """Return the largest number of JSON values in a request with `images` images as numbers."""
     rows, pixels = target.height, target.height * target.width
     # Every number and every list counts. The channels may have a list of their own or not.
     return 256 + images * (pixels * (target.channels + 2) + 2 * rows + 8)

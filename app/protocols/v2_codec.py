@@ -79,8 +79,9 @@ def decode(
 
 @timed("answer")
 def encode(answer: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int | None]:
-    """Return the body of `answer` with `outputs`, and the length of its JSON if binary data
-    follows.
+    """Return the body of `answer` with `outputs`, and the length of its JSON.
+
+    The length is None if no binary data follows the JSON.
     """
     described, blobs = [], []
     for output in outputs:

@@ -117,8 +117,9 @@ class Server(BaseApplication):
             _log.error("model left out: %s", problem)
 
     def mended(self) -> bool:
-        """Return whether a model that was left out can be served now. Checked after a pause that
-        doubles.
+        """Return whether a model that was left out can be served now.
+
+        The models are checked after a pause that doubles.
         """
         if not self.catalogue.passing or time.monotonic() < self.next_look:
             return False

@@ -1,6 +1,4 @@
-"""The observation of every request: its log line, its metrics, and its span if traces
-are exported.
-"""
+"""The observation of every request: its log line, its metrics, and its span."""
 
 import os
 import re

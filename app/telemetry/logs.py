@@ -23,8 +23,8 @@ Writer = Callable[[Record, Response, float, str], None]
 
 
 def escape_commands() -> None:
-    """Escape control characters in all log messages from now on, so that they cannot command a
-    terminal.
+    """Escape control characters in all later log messages, so that they cannot command
+    a terminal.
     """
     logging.setLogRecordFactory(_Entry)
 

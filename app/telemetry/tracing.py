@@ -63,9 +63,7 @@ def span_exporter() -> Export | None:
 
 @functools.cache
 def _exporter() -> Export:
-    """Return the exporter. It has a thread, so it is made after the fork, by a worker's first
-    request.
-    """
+    """Return the exporter. It has a thread, so a worker makes it with its first request."""
     from opentelemetry import propagate, trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -107,9 +105,7 @@ def _exporter() -> Export:
 
 
 def _attributes(record: Record, route: str, status: int) -> dict[str, Any]:
-    """Return the span's attributes, named by OpenTelemetry's conventions for HTTP if it
-    has a name.
-    """
+    """Return the span's attributes, named by OpenTelemetry's conventions for HTTP if possible."""
     attributes: dict[str, Any] = {
         "http.request.method": request.method,
         "http.route": route,

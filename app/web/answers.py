@@ -11,9 +11,7 @@ from app.telemetry.record import timed
 
 
 class Resource(flask_restx.Resource):
-    """A resource of Flask-RESTX that keeps no state of a request, so one object serves all
-    requests.
-    """
+    """A resource of Flask-RESTX. It keeps no state of a request, so one object serves all."""
 
     init_every_request = False
     # Flask-RESTX's own method also validates payloads, which no resource here declares.

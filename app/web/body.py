@@ -84,8 +84,7 @@ read_body = timed("read")(whole_body)
 
 @timed("decode")
 def read_object(text: bytes, expected: str, most_values: int) -> dict[str, Any]:
-    """Return the JSON object in `text`. It may hold at most `most_values` values, as in
-    `read_json`.
+    """Return the JSON object in `text`, which may hold at most `most_values` values.
 
     Raises RequestError 413 for more values, and 400 with what was `expected` for anything else.
     """

@@ -44,9 +44,7 @@ class Key:
 
 
 class KeyFile:
-    """The keys of a file in its current state. A missing file has no keys, and bad lines are
-    ignored.
-    """
+    """The current keys of a file. A missing file has no keys, and bad lines are ignored."""
 
     def __init__(self, path: Path) -> None:
         """Read the file `path`. Raises KeyFileError if it cannot be used."""

@@ -56,8 +56,7 @@ class Table:
         return int(_FORGOTTEN.unpack_from(self._memory)[0])
 
     def add(self, key: str, seconds: float, amount: int) -> tuple[int, bool]:
-        """Add `amount` to the count of `key`. Return the count, and whether another key was
-        replaced.
+        """Add `amount` to the count of `key`; return it, and whether another key was replaced.
 
         A new window lasts `seconds`.
         """
