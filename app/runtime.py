@@ -114,7 +114,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unloaded:
-    """The names of unloaded models, which stay unloaded until a restart."""
+    """The names of the unloaded models. A restart of the service loads them again."""
 
     path: Path | None  # shared by master and workers; None under another server
 

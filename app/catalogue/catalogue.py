@@ -121,8 +121,7 @@ class Endpoint:
             yield from versions.values()
 
     def find(self, rule: str | None = None, version: int | None = None) -> Model:
-        """Return the model of `rule` and `version`; the defaults are the default rule and the
-        newest.
+        """Return the model of `rule` and `version`, by default the newest of the default rule.
 
         Raises RequestError 404, which lists the existing ones.
         """

@@ -66,8 +66,9 @@ def from_cells(cells: Flags, step: int, shape: tuple[int, ...]) -> Flags:
 
 
 def label(cells: Flags) -> NDArray[np.int32]:
-    """Return the connected groups of set `cells` (eight neighbours), numbered from 1; 0
-    elsewhere.
+    """Return the connected groups of set `cells` (eight neighbours), numbered from 1.
+
+    Cells that are not set are 0.
     """
     padded = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int32)
     marks = padded[1:-1, 1:-1]

@@ -124,8 +124,7 @@ def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 
 
 
 def photo(image: Image.Image, target: ImageInput) -> Reading:
-    """Return a photograph as a square, cropped around the middle a little and squeezed for the
-    rest.
+    """Return a photograph as a square: cropped a little around the middle, then squeezed.
 
     In the data sets' own pictures, objects fill the frame, so no borders are added.
     """

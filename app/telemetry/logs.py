@@ -23,9 +23,7 @@ Writer = Callable[[Record, Response, float, str], None]
 
 
 def escape_commands() -> None:
-    """Escape control characters in all later log messages, so that they cannot command
-    a terminal.
-    """
+    """Escape control characters in all later log messages: they might command a terminal."""
     logging.setLogRecordFactory(_Entry)
 
 
