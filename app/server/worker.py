@@ -290,7 +290,9 @@ class PatientWorker(Worker):
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """A system that still sends when the other closes reports a reset, and no answer."""
+        """Half-close and drain, so that a client that is still uploading gets the response and not
+        a reset.
+        """
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()
         try:
