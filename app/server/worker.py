@@ -290,9 +290,7 @@ class PatientWorker(Worker):
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """Half-close and drain, so that a client that is still uploading gets the response and not
-        a reset.
-        """
+        """Half-close and drain, so that a client that still uploads gets its answer."""
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()
         try:
