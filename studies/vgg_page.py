@@ -4,10 +4,10 @@ import statistics
 from pathlib import Path
 
 from models.publishing.markdown import table
-from studies.statistics import Difference, paired_difference
 from studies.figures import draw_ingredients
 from studies.groups import INGREDIENTS, VARIANTS
 from studies.results import Tables, read_curves, read_done
+from studies.statistics import Difference, paired_difference
 from studies.summary import (
     UNMEASURED,
     VERDICTS,
