@@ -80,7 +80,7 @@ def command_line() -> ArgumentParser:
     compare.add_argument("--images", type=int, help="training images")
     compare.add_argument("--part", action="append", default=[], help="only this part of a study")
     compare.add_argument("--results", type=Path, default=DOCS / "results")
-    compare.add_argument("--studies", type=Path, default=Path("trials"), help="unfinished trials")
+    compare.add_argument("--studies", type=Path, default=Path("studies"), help="unfinished trials")
     compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
 
     report = commands.add_parser(

@@ -18,9 +18,7 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
 PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
-# The study whose result stands in the README: its line follows this mark there.
-_IN_README = "metaplasticity"
-_MARK = f"<!-- {_IN_README}: python -m models report {_IN_README} -->"
+_OUTCOME = "<!-- {study}: python -m models report {study} -->"  # its line in the README follows
 
 Rows = list[tuple[str, ...]]
 
@@ -66,7 +64,7 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
 
 
 def write_report(page: str, docs: Path, shelf: Path) -> Path:
-    """Renew one of PAGES in `docs`, and with `metaplasticity` its line in the README beside `docs`.
+    """Renew one of PAGES in `docs`, and a study's line in the README beside `docs`.
 
     A study's page is made of `docs`/results; of the others only the table is, of the models on the
     shelf and of `docs`/runs.
@@ -76,27 +74,24 @@ def write_report(page: str, docs: Path, shelf: Path) -> Path:
         text = _PAGES_OF_CARDS[page].page(path.read_text(encoding="utf-8"), docs, shelf)
     else:
         text = _STUDY_PAGES[page].page(docs / "results", docs / "images")
-    if page == _IN_README:
         readme = docs.parent / "README.md"
         before = readme.read_text(encoding="utf-8")
-        readme.write_text(with_outcome(before, docs / "results"), encoding="utf-8")
+        readme.write_text(with_outcome(before, page, docs / "results"), encoding="utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def with_outcome(readme: str, results: Path) -> str:
-    """Return the README with the study's line renewed.
-
-    Raises MetaplasticError for a README without the mark of that line.
-    """
-    if _MARK not in readme:
-        raise MetaplasticError(f"README.md has no line {_MARK}")
-    before, after = readme.split(_MARK + "\n", 1)
+def with_outcome(readme: str, study: str, results: Path) -> str:
+    """The README with the study's line renewed. Raises MetaplasticError where it has none."""
+    mark = _OUTCOME.format(study=study)
+    if mark not in readme:
+        raise MetaplasticError(f"README.md has no line {mark}")
+    before, after = readme.split(mark + "\n", 1)
     _, rest = after.split("\n", 1)
-    outcome = metaplasticity_page.outcome(results)
-    link = f"[What metaplasticity does](docs/{_IN_README}.md)"
-    return f"{before}{_MARK}\n{link}: {outcome}.\n{rest}"
+    title = {"metaplasticity": "What metaplasticity does", "vgg": "What the VGG is made of"}[study]
+    outcome = _STUDY_PAGES[study].outcome(results)
+    return f"{before}{mark}\n[{title}](docs/{study}.md): {outcome}.\n{rest}"
 
 
 def _check_parts(parts: Iterable[str], tables: Iterable[tuple[Group, ...]]) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 
 import keras
 
+from models.training.build import build_network
 from models.data.datasets import load, split
 from models.errors import MetaplasticError
-from models.training.build import build_network
 from models.training.recipes import Recipe, recipe_for
 from models.training.runs import Run, claimed, find_runs, open_run, read_history, start_run
-from models.training.train import fit
 from studies.statistics import MOST_RUNS, Difference, paired_difference
+from models.training.train import fit
 
 BASELINE = "backprop"
 

@@ -22,15 +22,15 @@ from models.architectures import build
 from models.data.batches import TrainingBatches
 from models.data.datasets import Images, Labels, dataset, split
 from models.files import write_whole
+from models.training.hardware import backend_name, hardware
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
-from models.training.fast_clone import keep_freed_memory, training_network
-from models.training.hardware import backend_name, hardware
 from studies.groups import REFERENCE, STRENGTHS, TASKS
 from studies.plan import PLAIN
 from studies.results import Outcome, Trial
 from studies.training import VALIDATION, accuracy, arrays_of, first, prepared
+from models.training.fast_clone import keep_freed_memory, training_network
 
 BATCH = {"lenet": 128, "784-2000-2000-10": 256}
 

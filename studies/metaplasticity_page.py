@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.publishing.markdown import table
+from studies.statistics import paired_difference
 from studies import metaplasticity_prose
 from studies.figures import Curves, draw_differences, draw_forgetting, draw_learning
 from studies.groups import FORGETTING, LEARNING, REFERENCE, STRENGTHS, TARGETS
 from studies.plan import PLAIN, Done, chosen
 from studies.results import Row, Tables, read_curves, read_done, read_rows
-from studies.statistics import paired_difference
 from studies.step_cost import step_cost
 from studies.summary import (
     UNMEASURED,

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.errors import MetaplasticError
-from studies.results import Row, Trial
 from studies.statistics import MOST_RUNS
+from studies.results import Row, Trial
 
 PLAIN = "plain"
 TUNING_SEEDS = (1000, 1001)  # no trial that is reported has one of them

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.training.runs import THEN
+from studies.statistics import Difference, paired_difference
 from studies.plan import PLAIN, Done, Group, chosen
 from studies.results import Row, Trial
-from studies.statistics import Difference, paired_difference
 
 UNMEASURED = "Not measured yet."  # what a page says where there is no row
 VERDICTS = {1: "helps", 0: "no difference found", -1: "hurts"}

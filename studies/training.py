@@ -8,16 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.training.build import build_network
 from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
-from models.training.build import build_network
-from models.training.fast_clone import training_network
 from models.training.recipes import Recipe, recipe_from
 from models.training.runs import Run, checkpoint_path, read_history, trained_on
-from models.training.train import fit
 from studies.groups import VARIANTS
 from studies.plan import PLAIN
 from studies.results import Outcome, Trial
+from models.training.train import fit
+from models.training.fast_clone import training_network
 
 VALIDATION = 0.1  # the share of the training set held out
 VALIDATED = 2000  # of those images are looked at after each epoch

@@ -4,10 +4,10 @@ import statistics
 from pathlib import Path
 
 from models.publishing.markdown import table
+from studies.statistics import Difference, paired_difference
 from studies.figures import draw_ingredients
 from studies.groups import INGREDIENTS, VARIANTS
 from studies.results import Tables, read_curves, read_done
-from studies.statistics import Difference, paired_difference
 from studies.summary import (
     UNMEASURED,
     VERDICTS,
@@ -20,7 +20,6 @@ from studies.summary import (
 )
 
 COMMAND = "python -m models compare vgg"
-_ALONE = ("batch-norm", "l2", "dropout", "augmentation")
 TEST_IMAGES = 10_000
 BASE = "3-blocks"
 
@@ -44,6 +43,27 @@ def page(results: Path, images: Path) -> str:
         _method(found),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def outcome(results: Path) -> str:
+    """One line for the README."""
+    found = {line.condition: line for line in lines(INGREDIENTS, read_done(Tables(results, "vgg")))}
+    if BASE not in found or "all" not in found:
+        return UNMEASURED.lower().rstrip(".")
+    gains = _gains(found)
+    alone = [name for name in _ALONE if name in gains]
+    if not alone:
+        return UNMEASURED.lower().rstrip(".")
+    best = max(alone, key=lambda name: gains[name].mean)
+    epochs = found[BASE].epochs
+    return (
+        f"after {epochs} epochs, {percent(found[BASE])} % for plain blocks, "
+        f"{percent(found['all'])} % for all ingredients; the most by one alone is {best}'s "
+        f"{points(gains[best])} points{', one seed' if found[best].seeds == 1 else ''}"
+    )
+
+
+_ALONE = ("batch-norm", "l2", "dropout", "augmentation")
 
 
 def gain(ours: Line, theirs: Line) -> Difference:

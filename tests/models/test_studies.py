@@ -439,5 +439,5 @@ def test_the_pages_are_what_their_results_make(page, tmp_path):
 
 
 def test_a_readme_without_the_mark_is_refused():
-    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- metaplast"):
-        with_outcome("# Nothing\n", ROOT / "docs/results")
+    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- vgg"):
+        with_outcome("# Nothing\n", "vgg", ROOT / "docs/results")
