@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "torch", "jax")
 BATCH = 128
 CLASSIC = {"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0}
-NETWORKS = {  # shape of the images, knobs, share of the steps: those of a VGG take longer
+NETWORKS = {  # shape of the images, options, share of the steps: those of a VGG take longer
     "lenet": ((28, 28, 1), {"dropout": 0.3}, 1.0),
     "vgg": ((32, 32, 3), CLASSIC, 0.2),
 }
@@ -44,10 +44,10 @@ def rows(steps: int) -> list[dict[str, object]]:
         "adam": lambda: keras.optimizers.Adam(1e-3),
     }
     found = []
-    for architecture, (shape, knobs, share) in NETWORKS.items():
+    for architecture, (shape, options, share) in NETWORKS.items():
         for base, make in bases.items():
             count = max(round(share * steps), 1)
-            times = turns(architecture, shape, knobs, make, count)
+            times = turns(architecture, shape, options, make, count)
             for rule in STRENGTHS:
                 ratios = [step[rule] / step["plain"] for step in times]
                 low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
@@ -63,14 +63,14 @@ def rows(steps: int) -> list[dict[str, object]]:
     return found
 
 
-def turns(architecture, shape, knobs, make, steps):
+def turns(architecture, shape, options, make, steps):
     """The seconds of each optimizer's steps, taken in turn: a mapping for each turn."""
     import keras
     import numpy as np
 
     from models.architectures import build
     from models.plasticity.metaplastic import Metaplastic
-    from models.training.fast_clone import training_network
+    from models.training.fast_clone import fast_clone
 
     random = np.random.default_rng(0)
     images = random.random((BATCH, *shape), np.float32)
@@ -79,7 +79,7 @@ def turns(architecture, shape, knobs, make, steps):
     models = {}
     for name, optimizer in optimizers.items():
         given = (0.5,) * shape[-1], (0.25,) * shape[-1]
-        models[name] = training_network(build(architecture, shape, 10, *given, **knobs), "float32")
+        models[name] = fast_clone(build(architecture, shape, 10, *given, **options), "float32")
         models[name].compile(
             optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )

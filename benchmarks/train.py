@@ -37,7 +37,7 @@ def images_per_second(layout: str, precision: str, steps: int) -> float:
     import numpy as np
 
     from models.architectures import build
-    from models.training.fast_clone import training_network
+    from models.training.fast_clone import fast_clone
 
     if layout == "plain":
         keras.config.set_dtype_policy(precision)
@@ -45,7 +45,7 @@ def images_per_second(layout: str, precision: str, steps: int) -> float:
         *("vgg", (32, 32, 3), 10, (0.5,) * 3, (0.25,) * 3),
         **{"width": 32, "whiten": False, "early_pool": False, "logit_scale": 1.0},
     )
-    model = network if layout == "plain" else training_network(network, precision)
+    model = network if layout == "plain" else fast_clone(network, precision)
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
         keras.losses.CategoricalCrossentropy(from_logits=True),

@@ -24,7 +24,7 @@ from models.errors import MetaplasticError
 from models.packaging.scoring import softmax
 from models.plasticity.brainprop import AnswerAccuracy
 from models.plasticity.learning import Learning, Rows
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 from models.training.recipes import Recipe
 
 
@@ -121,7 +121,7 @@ def teacher(recipe: Recipe, dataset: str) -> Callable[[npt.NDArray[np.float32]],
 def _network(folder: Path, precision: str) -> keras.Model:
     network = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
     inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
-    return training_network(inner[0] if inner else network, precision)
+    return fast_clone(inner[0] if inner else network, precision)
 
 
 def _cards(folders: Sequence[str], dataset: str) -> list[tuple[Path, Card]]:

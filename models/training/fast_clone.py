@@ -22,7 +22,7 @@ if keras.backend.backend() == "torch":
     import torch
 
 
-def training_network(
+def fast_clone(
     network: keras.Model, precision: str, batch_norm_momentum: float = 0.99
 ) -> keras.Model:
     """A clone of `network` with its weights, to train on the backend at hand.

@@ -104,14 +104,14 @@ def commit_epoch(folder: Path, history: list[dict[str, float]]) -> None:
     checkpoint_path(folder, len(history) - 1).unlink(missing_ok=True)
 
 
-def note_machine(folder: Path, backend: str, hardware: str) -> None:
+def note_hardware(folder: Path, backend: str, hardware: str) -> None:
     """Add to what a run was trained on, unless that was the last thing that was noted."""
-    known = machines_of(folder)
+    known = hardware_of(folder)
     if known[-1:] != [(backend, hardware)]:
         write_whole(folder / _MACHINES, json.dumps([*known, (backend, hardware)], indent=1) + "\n")
 
 
-def machines_of(folder: Path) -> list[tuple[str, str]]:
+def hardware_of(folder: Path) -> list[tuple[str, str]]:
     """What a run was trained on, in turn: (backend, hardware)."""
     path = folder / _MACHINES
     if not path.exists():
@@ -121,7 +121,7 @@ def machines_of(folder: Path) -> list[tuple[str, str]]:
 
 def trained_on(folder: Path) -> tuple[str, str]:
     """Backend and hardware of a run in words; of one that had several, all, with THEN between."""
-    backends, hardware = zip(*machines_of(folder), strict=True)
+    backends, hardware = zip(*hardware_of(folder), strict=True)
     return THEN.join(dict.fromkeys(backends)), THEN.join(dict.fromkeys(hardware))
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import keras
 
-from models.architectures.flip_average import mirrored
+from models.architectures.flip_average import flip_average
 from models.architectures.multiply_adds import multiply_adds
 from models.architectures.whitening import whiten
 from models.cards import KERAS_MODEL, Card, Distillation, Training, checksums, write_card
@@ -28,7 +28,7 @@ from models.training.epochs import (
     patience_is_over,
     start_epoch,
 )
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 from models.training.hardware import backend_name, hardware
 from models.training.interruption import interrupted_between_steps
 from models.training.progress import TrainingProgress
@@ -38,8 +38,8 @@ from models.training.runs import (
     checkpoint_path,
     claimed,
     finish_run,
-    machines_of,
-    note_machine,
+    hardware_of,
+    note_hardware,
     read_history,
     trained_on,
 )
@@ -62,14 +62,14 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     """Train the epochs of `run` that its history lacks; its folder holds the weights kept."""
     recipe, history = run.recipe, read_history(run.folder)
     over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
-    if not over or not machines_of(run.folder):
-        note_machine(run.folder, backend_name(), hardware())
+    if not over or not hardware_of(run.folder):
+        note_hardware(run.folder, backend_name(), hardware())
     if over and not recipe.average:
         return
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(run)
     whiten(network, training[0])
-    model = training_network(network, recipe.precision, recipe.batch_norm_momentum)
+    model = fast_clone(network, recipe.precision, recipe.batch_norm_momentum)
     steps = -(-len(training[0]) // recipe.batch_size)
     learning = build_learning(run, steps)
     model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
@@ -124,8 +124,8 @@ def _complete(
     network.load_weights(run.folder / BEST)
     round_weights(network)  # before anything is measured on them
     work = multiply_adds(network)
-    if run.recipe.mirror:
-        network, work = mirrored(network), 2 * work
+    if run.recipe.flip_average:
+        network, work = flip_average(network), 2 * work
     network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
     compact_keras(run.folder / KERAS_MODEL)
     images, labels = validation

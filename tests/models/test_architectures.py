@@ -18,9 +18,9 @@ ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the size
 SHAPES = {"28x28x1": (28, 28, 1), "32x32x3": (32, 32, 3)}
 
 
-def built(architecture, shape, **knobs):
+def built(architecture, shape, **options):
     channels = shape[-1]
-    return build(architecture, shape, 10, (0.5,) * channels, (0.25,) * channels, **knobs)
+    return build(architecture, shape, 10, (0.5,) * channels, (0.25,) * channels, **options)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
