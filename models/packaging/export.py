@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from models.calibration import softmax
 from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
 from models.data.datasets import Images, scaled
 from models.errors import MetaplasticError
 from models.packaging.half_precision import kernels, store_in_onnx
-from models.packaging.scoring import Logits, softmax
+from models.packaging.scoring import Logits
 
 TOLERANCE = 1e-5  # of a probability
 _BATCH = 500
@@ -125,7 +126,7 @@ def agreement(
 
     Probabilities are those that are served at `temperature`.
     """
-    ours, theirs = (softmax(answers / temperature) for answers in (keras_answers, onnx_answers))
+    ours, theirs = (softmax(answers, temperature) for answers in (keras_answers, onnx_answers))
     difference = np.abs(ours - theirs).max()
     different = keras_answers.argmax(axis=1) != onnx_answers.argmax(axis=1)
     return Agreement(len(keras_answers), float(difference), int(different.sum()))

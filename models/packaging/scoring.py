@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.calibration import contrasts
+from models.calibration import contrasts, energy_scores, softmax
 from models.cards import Calibration, Scores
 from models.data.datasets import Images, Labels, scaled
 
@@ -62,7 +62,7 @@ def calibrate(
     return Calibration(
         temperature=temperature,
         ece_before=round(expected_calibration_error(softmax(logits), labels), 6),
-        ece_after=round(expected_calibration_error(softmax(logits / temperature), labels), 6),
+        ece_after=round(expected_calibration_error(softmax(logits, temperature), labels), 6),
         energy_threshold=float(np.quantile(energies, 1 - IN_DISTRIBUTION_SHARE)),
         energy_temperature=temperature,
         outputs=outputs,
@@ -94,34 +94,13 @@ def expected_calibration_error(probabilities: npt.NDArray[Any], labels: Labels) 
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Probabilities (N, classes) of logits (N, classes), in their dtype."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: npt.NDArray[Any] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def energy_scores(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float64]:
-    """T * logsumexp(logits / T) at the given temperature T, (N,), of logits (N, classes)."""
-    scores: npt.NDArray[np.float64] = temperature * log_sum_exp(
-        logits.astype(np.float64) / temperature
-    )
-    return scores
-
-
-def log_sum_exp(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """log(sum(exp(logits))) of each row of logits (N, classes), without overflow."""
-    largest = logits.max(axis=1)
-    score: npt.NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return score
-
-
 def _fit_temperature(logits: npt.NDArray[np.float64], labels: Labels) -> float:
     """The temperature in 0.005..20 with the least cross-entropy, by golden section on its log."""
 
     def cross_entropy(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        return float((log_sum_exp(scaled) - scaled[np.arange(len(labels)), labels]).mean())
+        temperature = math.exp(log_temperature)
+        right = logits[np.arange(len(labels)), labels]
+        return float((energy_scores(logits, temperature) - right).mean() / temperature)
 
     low, high = math.log(0.005), math.log(20.0)
     golden = (math.sqrt(5) - 1) / 2

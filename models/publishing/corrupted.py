@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from models.calibration import energy_scores
 from models.cards import Card, Corrupted
 from models.data.corruptions import NAMES, SEVERITY, corrupt
 from models.data.datasets import load, scaled, split
 from models.packaging.export import onnx_answers
-from models.packaging.scoring import auroc, energy_scores
+from models.packaging.scoring import auroc
 
 IMAGES = 2_000  # thirty thousand answers over all corruptions
 

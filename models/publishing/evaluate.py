@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.calibration import softmax
 from models.cards import Card, Scores
 from models.data.datasets import load, split
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
-from models.packaging.scoring import expected_calibration_error, score, softmax
+from models.packaging.scoring import expected_calibration_error, score
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
             arrays.x_train, arrays.y_train, card.training.recipe["validation"]
         )
     logits = keras_logits(folder, images)
-    calibrated = softmax(logits / card.calibration.temperature)
+    calibrated = softmax(logits, card.calibration.temperature)
     return Evaluation(
         card=card,
         split="validation" if card.test is None else "test",

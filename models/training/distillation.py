@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from models.calibration import softmax
 from models.cards import KERAS_MODEL, Card, CardError, Teacher, checksum, read_card
 from models.errors import MetaplasticError
-from models.packaging.scoring import softmax
 from models.plasticity.brainprop import AnswerAccuracy
 from models.plasticity.learning import Learning, Rows
 from models.training.fast_clone import fast_clone
@@ -109,7 +109,7 @@ def teacher(recipe: Recipe, dataset: str) -> Callable[[npt.NDArray[np.float32]],
 
     def answer(images: npt.NDArray[np.float32]) -> Rows:
         answers = [
-            softmax(network.predict_on_batch(images) / (own * recipe.teacher_temperature))
+            softmax(network.predict_on_batch(images), own * recipe.teacher_temperature)
             for network, own in networks
         ]
         soft: Rows = np.mean(answers, axis=0, dtype=np.float32)
