@@ -1,10 +1,11 @@
-"""What metrics, log lines and request ids cost a request, as a ratio to the same without them.
+"""Measure the cost of metrics, log lines and request ids, as a ratio to requests without them.
 
     python -m benchmarks.observing [--rounds 60]
 
-Calls the application as a server would, without a network, with a PNG of a digit: blocks of 50
-requests with and without being observed take turns. Metrics are counted in files in memory, as in a
-worker; the log goes to /dev/null. Prints medians of the blocks: processor time, in microseconds.
+The application is called as a server calls it, without a network, with a PNG of a digit. Blocks of
+50 requests with and without telemetry take turns. Metrics are counted in files in memory, as in a
+worker. The log goes to /dev/null. The output is the median processor time of the blocks in
+microseconds.
 """
 
 import argparse
@@ -22,7 +23,7 @@ BLOCK = 50
 
 
 def microseconds(application: Any) -> float:
-    """Of a request, over one block."""
+    """Return the processor time of one request in microseconds, averaged over one block."""
     started = time.thread_time()
     for _ in range(BLOCK):
         answer = application(environment("/predict", PICTURE, "image/png"), lambda *_: None)
