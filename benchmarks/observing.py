@@ -41,17 +41,17 @@ def main() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from app import create_app
 
-        observed, plain = create_app(), create_app()
-        for hooks in (plain.before_request_funcs, plain.after_request_funcs):
+        observed, unobserved = create_app(), create_app()
+        for hooks in (unobserved.before_request_funcs, unobserved.after_request_funcs):
             hooks[None] = [hook for hook in hooks[None] if hook.__module__ != "app.telemetry.hooks"]
-        times: dict[str, list[float]] = {"plain": [], "observed": []}
+        times: dict[str, list[float]] = {"without": [], "with": []}
         with log_lines_thrown_away():
             for _ in range(rounds + 1):
-                times["plain"].append(microseconds(plain))
-                times["observed"].append(microseconds(observed))
-    plain_time, observed_time = (statistics.median(values[1:]) for values in times.values())
-    print(f"plain     {plain_time:7.1f} us a request")
-    print(f"observed  {observed_time:7.1f} us a request   {observed_time / plain_time:.3f}")
+                times["without"].append(microseconds(unobserved))
+                times["with"].append(microseconds(observed))
+    without, observed_time = (statistics.median(values[1:]) for values in times.values())
+    print(f"without telemetry  {without:7.1f} us per request")
+    print(f"with telemetry     {observed_time:7.1f} us per request   {observed_time / without:.3f}")
 
 
 if __name__ == "__main__":

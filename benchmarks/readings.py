@@ -39,7 +39,7 @@ SEED = 0
 # Each function takes a 28x28 picture, light on black, mode "L", and returns a changed one.
 
 
-def plain(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+def unchanged(picture: Image.Image, _: np.random.Generator) -> Image.Image:
     return picture
 
 
@@ -268,7 +268,7 @@ def _blurred(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 
 DIGITS: dict[str, Change] = {
-    "as in the data set": plain,
+    "as in the data set": unchanged,
     "on paper": on_paper,
     "enlarged": enlarged,
     "black frame": framed(0),
@@ -293,7 +293,7 @@ DIGITS: dict[str, Change] = {
     "stripes": striped,
 }
 GARMENTS: dict[str, Change] = {
-    "as in the data set": plain,
+    "as in the data set": unchanged,
     "on paper": on_paper,
     "enlarged": enlarged,
     "enlarged, border": with_border,

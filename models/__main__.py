@@ -281,7 +281,7 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     folder = publish(
         wanted.run,
         wanted.repository,
-        control=wanted.baseline,
+        baseline=wanted.baseline,
         without=wanted.without,
         default=wanted.default,
         docs=wanted.docs,

@@ -1,4 +1,4 @@
-"""Measure published models again, in Keras and in ONNX, against what their cards say."""
+"""Measure published models again, in Keras and in ONNX, and compare with their cards."""
 
 import time
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from models.packaging.scoring import expected_calibration_error, score
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches now, beside its card."""
+    """The results of a model now, beside its card."""
 
     card: Card
-    split: str  # "test", or "validation" for a model that is not published yet
+    split: str  # "test", or "validation" for a model that is not published
     scores: Scores
     calibration_error: float  # expected calibration error of the calibrated probabilities
     agreement: Agreement
@@ -24,17 +24,20 @@ class Evaluation:
 
     @property
     def claimed(self) -> Scores:
-        """The card's scores for the same split."""
+        """Return the scores on the card for the same split."""
         return self.card.test or self.card.validation
 
     @property
     def holds(self) -> bool:
-        """Whether the card is right: each image of the confusion matrix where it says."""
+        """Return whether the scores are exactly those on the card and both model files agree."""
         return self.scores == self.claimed and not self.agreement.different_answers
 
 
 def evaluate(folder: Path, card: Card) -> Evaluation:
-    """Classify the test set (before publication: the validation split) with both model files."""
+    """Classify the test set with both model files. Before publication: the validation split.
+
+    Raises DataError if the data is missing.
+    """
     started = time.monotonic()
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test

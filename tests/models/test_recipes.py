@@ -14,7 +14,7 @@ from models.training.recipes import (
 
 
 @pytest.mark.parametrize(("dataset", "architecture", "preset"), recipe_names())
-def test_each_recipe_is_for_a_known_network_and_has_a_plain_twin(dataset, architecture, preset):
+def test_each_recipe_is_for_a_known_network_and_has_a_baseline(dataset, architecture, preset):
     assert dataset in DATASETS
     assert architecture in ARCHITECTURES
     # What train-all leaves out is trained by hand.

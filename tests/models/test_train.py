@@ -68,7 +68,7 @@ def test_the_network_learns(runs):
 
 
 def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_data, tmp_path):
-    """With the factor all but off, the metaplastic twin's first epoch is the plain one's."""
+    """With the factor all but off, the first epoch is that of the baseline."""
     losses = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAPLASTIC_DATA", str(made_data))
