@@ -92,7 +92,7 @@ def command_line() -> ArgumentParser:
         "--results", type=Path, default=DOCS / "results", help="results of the studies"
     )
     compare.add_argument(
-        "--studies", type=Path, default=Path("studies"), help="unfinished trials of the studies"
+        "--studies", type=Path, default=Path("trials"), help="unfinished trials of the studies"
     )
     compare.add_argument(
         "--comparisons",
