@@ -48,7 +48,7 @@ def page(results: Path, images: Path) -> str:
         "## Forgetting of earlier tasks",
         metaplasticity_prose.TASKS,
         *_kept(kept, curves, images),
-        "## Cost of a step",
+        "## What a step costs",
         *step_cost(results),
         "## How it was measured",
         metaplasticity_prose.METHOD,

@@ -67,8 +67,9 @@ def digit_mask(
 ) -> Image.Image:
     """Return the ink of a digit as an "L" picture of `size` (width, height): 255 under the pen.
 
-    `height` is the digit's as a share of the picture's, `pen` the line's width as a share of the
-    digit's height, `centre` where its middle stands as shares of the picture's width and height.
+    `height` is the height of the digit as a share of that of the picture. `pen` is the width of the
+    line as a share of the height of the digit. `centre` is the position of its centre, as shares of
+    width and height of the picture.
     """
     fine = 4 if max(size) <= 512 else 1
     width, tall = size[0] * fine, size[1] * fine
