@@ -90,11 +90,12 @@ def test_the_energy_score_at_a_temperature_of_1_is_logsumexp():
     np.testing.assert_allclose(energy_scores(logits, 1.0), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("classes", [10, 100])
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1000.0])
 @pytest.mark.parametrize("temperatures", [(1.3, 1.3), (0.2, 1.0)])
-def test_one_image_gets_the_figures_that_it_gets_among_others(temperatures, scale):
+def test_one_image_gets_the_figures_that_it_gets_among_others(temperatures, scale, classes):
     temperature, energy_temperature = temperatures
-    logits = (scale * np.random.default_rng(2).normal(size=(20, 10))).astype(np.float32)
+    logits = (scale * np.random.default_rng(2).normal(size=(20, classes))).astype(np.float32)
     probabilities, energy = probabilities_and_energy(logits, temperature, energy_temperature)
     exact = logits.astype(np.float64)
     np.testing.assert_allclose(probabilities, softmax(exact, temperature), rtol=1e-12)
