@@ -6,8 +6,42 @@ from typing import Any
 from gunicorn.http import get_parser, wsgi
 from gunicorn.http.errors import NoMoreData, UnsupportedTransferCoding
 
+from app.errors import RequestError, http_bytes
 from app.server.connection import Connection
 from app.server.refusals import CODED, INCOMPLETE, NO_HOST
+
+
+def answer(connection: Connection, worker: Any) -> None:
+    """Have the application of `worker` answer the request that has come on `connection`."""
+    request = None
+    connection.closing, connection.lingers = True, True
+    all_taken = connection.all_taken
+    try:
+        request = parse(connection, worker.cfg)
+        connection.closing = _call(request, connection, worker)
+        connection.lingers = not all_taken
+    except RequestError as error:
+        worker.log.warning("Invalid request from ip=%s: %s", connection.address[0], error)
+        connection.answer(http_bytes(error, connection.path))
+    except Exception as error:
+        connection.answer()
+        worker.handle_error(request, connection, connection.address, error)
+
+
+def _call(request: Any, connection: Connection, worker: Any) -> bool:
+    """Collect the application's answer. Whether the connection ends with it."""
+    response, environ = prepare(request, connection, worker.server_address, worker.cfg)
+    answered = worker.wsgi(environ, response.start_response)
+    if not worker.alive:  # perhaps since this very request, which had a model loaded
+        response.force_close()
+    try:
+        for part in answered:
+            response.write(part)
+        response.close()
+    finally:
+        if hasattr(answered, "close"):
+            answered.close()
+    return bool(response.should_close())
 
 
 def parse(connection: Connection, cfg: Any) -> Any:
