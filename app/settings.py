@@ -60,6 +60,10 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(text: str) -> bool:
+    return _choice("on", "off")(text) == "on"
+
+
 def _matching(pattern: str, description: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -191,6 +195,13 @@ class Settings:
     )
     proxies: int = _setting(
         0, _whole(0, 9), "proxies", "how many proxies in front to believe: `X-Forwarded-*`"
+    )
+    direct: bool = _setting(
+        True,
+        _switch,
+        "on or off",
+        "classifications are answered by a shorter way than all else; with `off` as all else",
+        shown="`on`",
     )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "level", "the least that is logged"

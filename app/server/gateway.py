@@ -17,6 +17,8 @@ def answer(connection: Connection, worker: Any) -> None:
     connection.closing, connection.lingers = True, True
     all_taken = connection.all_taken
     try:
+        if worker.direct.answer(connection):
+            return
         request = parse(connection, worker.cfg)
         connection.closing = _call(request, connection, worker)
         connection.lingers = not all_taken

@@ -67,6 +67,10 @@ class PatientWorker(Worker):
 
     def run(self) -> None:
         self.server_address = self.listener.getsockname()
+        # Not before the fork: see app/__init__.py.
+        from app.server.direct import Direct
+
+        self.direct = Direct(self)
         self.loop = Loop(self)
         while self.alive:
             self.notify()

@@ -5,8 +5,11 @@ import secrets
 import socket
 import struct
 import time
+from typing import Any
 
 from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request
 
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
@@ -24,27 +27,15 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
 
     Raises StartError where traces are asked for and cannot be had.
     """
-    export_span = tracing.span_exporter()
-    write_line = logs.request_writer(settings)
+    observer = app.extensions["observer"] = Observer(settings)
 
     def begin() -> None:
-        given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
-        begin_record(name, _seconds_waited())
+        observer.begin(request, request.environ.get("gunicorn.socket"))
 
     def finish(response: Response) -> Response:
-        record = end_record()
-        if record is None:
-            return response
-        seconds = time.perf_counter() - record.started
-        status = response.status_code
-        response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
-        metrics.observe(record, route, status, seconds)
-        inference_counts.observe(record, status, seconds)
-        trace = export_span(record, route, status, seconds) if export_span else ""
-        if status >= 400 or not request.path.startswith(_QUIET):
-            write_line(record, response, seconds, trace)
+        size = response.content_length or 0
+        observer.finish(request, route, response.status_code, response.headers, size)
         return response
 
     app.before_request(begin)
@@ -52,12 +43,43 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     metrics.register_metrics(app, catalogue)
 
 
-def _seconds_waited() -> float:
+class Observer:
+    """Note when a request begins, and tell the metrics, the log and the trace how it ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raise StartError where traces are asked for and cannot be had."""
+        self._export_span = tracing.span_exporter()
+        self._write_line = logs.request_writer(settings)
+
+    def begin(self, request: Request, connection: Any) -> None:
+        """Begin the record of `request`, which came on `connection`, a socket or None."""
+        given = request.headers.get(REQUEST_ID, "")
+        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
+        begin_record(name, _seconds_waited(connection))
+
+    def finish(
+        self, request: Request, route: str, status: int, headers: Headers, size: int
+    ) -> None:
+        """End the record of `request`, whose answer has this status, `headers` and `size`."""
+        record = end_record()
+        if record is None:
+            return
+        seconds = time.perf_counter() - record.started
+        headers[REQUEST_ID] = record.request_id
+        metrics.observe(record, route, status, seconds)
+        inference_counts.observe(record, status, seconds)
+        trace = ""
+        if self._export_span:
+            trace = self._export_span(record, request, route, status, seconds)
+        if status >= 400 or not request.path.startswith(_QUIET):
+            self._write_line(record, request, status, size, seconds, trace)
+
+
+def _seconds_waited(connection: Any) -> float:
     """How long the request lay in the system's queue: since its last bytes came.
 
     0 where only a part has come, where another server than gunicorn asks, or not on Linux.
     """
-    connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return 0.0
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
@@ -26,15 +26,9 @@ _REFUSED_PREFIX = "metaplastic.refused_prefix"
 
 def register_access(app: Flask, settings: Settings) -> None:
     """Do what `settings` say of access to `app`. Raises StartError where that cannot be done."""
-    if count := settings.proxies:
-        # Each adds what it knows at the end, so the last `count` values are theirs.
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            _hold_to_this_host(app.wsgi_app),
-            x_for=count,
-            x_proto=count,
-            x_host=count,
-            x_port=count,
-            x_prefix=count,
+    if settings.proxies:
+        app.wsgi_app = _behind_proxies(  # type: ignore[method-assign]
+            _hold_to_this_host(app.wsgi_app), settings.proxies
         )
         app.before_request(_refuse_prefix)
     instruct_browsers(app, settings)
@@ -44,6 +38,26 @@ def register_access(app: Flask, settings: Settings) -> None:
         from app.web.rate_limits import limit_rates  # loads Flask-Limiter, for those who want it
 
         limit_rates(app, settings, refuse)
+
+
+def _behind_proxies(application: WSGIApplication, count: int) -> ProxyFix:
+    """Return `application` as one that believes what `count` proxies say of its callers."""
+    # Each adds what it knows at the end, so the last `count` values are theirs.
+    return ProxyFix(
+        application, x_for=count, x_proto=count, x_host=count, x_port=count, x_prefix=count
+    )
+
+
+def believer(settings: Settings) -> Callable[[WSGIEnvironment], None]:
+    """Return what writes into an environment what the proxies say that `settings` believe."""
+    if not settings.proxies:
+        return lambda environment: None
+    fix = _behind_proxies(lambda environment, start_response: [], settings.proxies)
+
+    def believe(environment: WSGIEnvironment) -> None:
+        fix(environment, None)  # type: ignore[arg-type]  # nobody answers
+
+    return believe
 
 
 def _hold_to_this_host(application: WSGIApplication) -> WSGIApplication:

@@ -1,13 +1,16 @@
 """The `answer` stage: plain data -> an HTTP answer, without marshalling."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import flask_restx
 from flask import Response
 from flask.views import MethodView
+from werkzeug.datastructures import Headers
 
 from app.telemetry.record import timed
+
+JSON = "application/json"
 
 
 class Resource(flask_restx.Resource):
@@ -18,10 +21,40 @@ class Resource(flask_restx.Resource):
     dispatch_request = MethodView.dispatch_request
 
 
-@timed("answer")
+class Content(NamedTuple):
+    """What is answered, before it is a server's: its body, and the headers that are its own."""
+
+    body: bytes
+    content_type: str = JSON
+    headers: dict[str, str] = {}  # noqa: RUF012  (read only)
+    status: int = 200
+
+
 def answer(content: Any, status: int = 200) -> Response:
-    """`content` as JSON, its keys in their order."""
-    return Response(_encode(content) + "\n", status, content_type="application/json")
+    """Return `content` as JSON, its keys in their order."""
+    return respond(content_of(content, status))
+
+
+def respond(content: Content) -> Response:
+    """Return Flask's answer with `content`."""
+    return Response(content.body, content.status, headers_of(content))
+
+
+def headers_of(content: Content) -> Headers:
+    """Return the headers that `content` begins with."""
+    return Headers(
+        [
+            ("Content-Type", content.content_type),
+            ("Content-Length", str(len(content.body))),
+            *content.headers.items(),
+        ]
+    )
+
+
+@timed("answer")
+def content_of(content: Any, status: int = 200) -> Content:
+    """Return `content` as JSON, its keys in their order."""
+    return Content((_encode(content) + "\n").encode("ascii"), status=status)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # made once

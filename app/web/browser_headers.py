@@ -1,7 +1,9 @@
 """What browsers are told: what pages may do, and which other sites may call."""
 
 from flask import Flask, Response, request
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Headers, ResponseCacheControl
+from werkzeug.http import parse_cache_control_header
+from werkzeug.sansio.request import Request
 
 from app.headers import DATA_POLICY, SECURITY
 from app.settings import Settings
@@ -23,29 +25,33 @@ _DAY = "86400"  # seconds
 
 def instruct_browsers(app: Flask, settings: Settings) -> None:
     """Add security headers to every answer of `app`, and CORS headers for the sites in settings."""
-    origins = settings.cors_origins
 
-    def add_headers(response: Response) -> Response:
-        headers = response.headers
-        for name, value in SECURITY.items():
-            headers.setdefault(name, value)
-        if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
-            page = response.mimetype == "text/html"
-            headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
-        if request.is_secure:
-            headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-        if settings.keys and not is_open(request.path, request.method):
-            # What a key was shown for is not for the next caller of a cache on the way.
-            response.cache_control.public = False
-            response.cache_control.private = True
-        if origins:
-            _allow(headers, origins)
+    def instruct(response: Response) -> Response:
+        add_browser_headers(response.headers, request, settings)
         return response
 
-    app.after_request(add_headers)
+    app.after_request(instruct)
 
 
-def _allow(headers: Headers, origins: tuple[str, ...]) -> None:
+def add_browser_headers(headers: Headers, request: Request, settings: Settings) -> None:
+    """Add to the `headers` of an answer to `request` what a browser is told by `settings`."""
+    for name, value in SECURITY.items():
+        headers.setdefault(name, value)
+    if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
+        page = headers.get("Content-Type", "").startswith("text/html")
+        headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
+    if request.is_secure:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    if settings.keys and not is_open(request.path, request.method):
+        # What a key was shown for is not for the next caller of a cache on the way.
+        control = parse_cache_control_header(headers.get("Cache-Control"), cls=ResponseCacheControl)
+        control.public, control.private = False, True
+        headers["Cache-Control"] = control.to_header()
+    if settings.cors_origins:
+        _allow(headers, request, settings.cors_origins)
+
+
+def _allow(headers: Headers, request: Request, origins: tuple[str, ...]) -> None:
     origin = request.headers.get("Origin", "")
     headers.add("Vary", "Origin")
     if not origin or not ("*" in origins or origin in origins):

@@ -3,17 +3,19 @@
 But for the standard protocols (/v1, /v2), whose clients read {"error": message}.
 """
 
+import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
+from werkzeug.sansio.request import Request
 
 from app.catalogue.catalogue import Catalogue
 from app.errors import RETRY_AFTER, RequestError, body_for, is_standard, too_large
 from app.settings import Settings
 from app.telemetry.record import note_error
-from app.web.answers import answer
+from app.web.answers import Content, content_of, respond
 
 
 def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
@@ -34,19 +36,23 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(MemoryError, _out_of_memory)
     app.register_error_handler(Exception, _unforeseen)
 
 
 def refuse(error: RequestError) -> Response:
-    """The answer of `error`, in the shape that the caller's protocol has for errors."""
+    """Return the answer of `error` to the request in hand."""
+    return respond(refusal(error, request.path))
+
+
+def refusal(error: RequestError, path: str) -> Content:
+    """Return the answer of `error`, in the shape that the protocol of `path` has for errors."""
     note_error(error.code)
-    response = answer(body_for(request.path, error), error.status)
+    headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503):
-        response.headers["Retry-After"] = RETRY_AFTER
-    return response
+        headers["Retry-After"] = RETRY_AFTER
+    return content_of(body_for(path, error), error.status)._replace(headers=headers)
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
@@ -74,15 +80,18 @@ def _how_to_post() -> str:
     return f"For example: curl {what} {request.base_url}"
 
 
-def _out_of_memory(error: MemoryError) -> Response:
-    """Of this request nothing is kept, so the next may find room."""
-    current_app.logger.error("%s %s: no memory: %s", request.method, request.path, error)
-    message = "There is not enough memory for this request now. Send fewer images, or try again."
-    return refuse(RequestError(503, "out_of_memory", message))
-
-
 def _unforeseen(error: Exception) -> Response:
-    """A fault of the service: the log gets everything, the caller nothing of it."""
-    current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
+    return refuse(unforeseen(error, request, current_app.logger))
+
+
+def unforeseen(error: Exception, request: Request, log: logging.Logger) -> RequestError:
+    """Return the error to answer with: the log gets everything, the caller nothing of it."""
+    if isinstance(error, MemoryError):  # of this request nothing is kept: the next may find room
+        log.error("%s %s: no memory: %s", request.method, request.path, error)
+        message = (
+            "There is not enough memory for this request now. Send fewer images, or try again."
+        )
+        return RequestError(503, "out_of_memory", message)
+    log.error("%s %s", request.method, request.path, exc_info=error)
     message = "The service failed; the fault is its own and has been logged."
-    return refuse(RequestError(500, "internal_error", message))
+    return RequestError(500, "internal_error", message)

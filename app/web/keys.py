@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask, current_app, request
+from werkzeug.sansio.request import Request
 
 from app.errors import RequestError
 from app.settings import StartError
@@ -96,8 +97,12 @@ def require_keys(app: Flask, path: Path) -> None:
 
     Raises KeyFileError.
     """
-    app.extensions["keys"] = KeyFile(path)
-    app.before_request(_check)
+    keys = app.extensions["keys"] = KeyFile(path)
+
+    def check() -> None:
+        check_key(keys, request)
+
+    app.before_request(check)
 
 
 def require_admin() -> None:
@@ -105,7 +110,7 @@ def require_admin() -> None:
     if "keys" not in current_app.extensions:
         message = "Only an admin's key may do this, and METAPLASTIC_KEYS names no file of keys."
         raise RequestError(403, "admin_key_needed", message)
-    key = _shown()
+    key = _shown(current_app.extensions["keys"], request)
     if key.role != ADMIN:
         message = f"Only an admin's key may do this; {key.name} is a {key.role}'s."
         raise RequestError(403, "admin_key_needed", message)
@@ -116,21 +121,21 @@ def is_open(path: str, method: str) -> bool:
     return method == "OPTIONS" or path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
-def _check() -> None:
+def check_key(keys: KeyFile, request: Request) -> None:
+    """Raise RequestError 401 where `request` needs a key and shows none of `keys`."""
     if not is_open(request.path, request.method):
-        key = _shown()
+        key = _shown(keys, request)
         if record := current_record():
             record.caller = key.name
 
 
-def _shown() -> Key:
-    """The key that the request shows. Raises RequestError 401."""
+def _shown(keys: KeyFile, request: Request) -> Key:
+    """Return the one of `keys` that the request shows. Raises RequestError 401."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get(HEADER) or (token.strip() if kind.lower() == "bearer" else "")
     if not given:
         message = f"A key is needed: send it as {HEADER}, or as Authorization: Bearer."
         raise RequestError(401, "missing_key", message)
-    keys: KeyFile = current_app.extensions["keys"]
     key = keys.find(given)
     if key is None:
         raise RequestError(401, "unknown_key", "This key is not known, or not any more.")

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import flask
-
 from app.errors import RequestError, check_number
 from app.images.upload import Upload, quote
 from app.telemetry.record import timed
-from app.web.body import read_json, values_of_files, whole_body
+from app.web.body import AnyRequest, read_json, values_of_files, whole_body
 from app.web.multipart import Part, read_form
 
 FILE = "file"
@@ -25,7 +23,7 @@ _LOOKS_LIKE_FORM = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Disposition: *form-
 
 @timed("read")
 def read_uploads(
-    request: flask.Request, samples: Mapping[str, bytes], max_images: int
+    request: AnyRequest, samples: Mapping[str, bytes], max_images: int
 ) -> list[Upload]:
     """The request's images: one or more, or the sample that it names where it carries none.
 
@@ -45,7 +43,7 @@ def read_uploads(
     return uploads
 
 
-def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
+def _read_body(request: AnyRequest, max_images: int) -> tuple[list[Upload], str]:
     """The images in the body, and the sample that it names."""
     kind = request.mimetype
     if kind == "multipart/form-data":
@@ -61,12 +59,12 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
         if _LOOKS_LIKE_JSON.match(body):  # what `curl -d` sends: curl calls it a form
             return _read_json(body, max_images), ""
         return _read_fields(request, _read_urlencoded(request, body))
-    if kind or request.stream.read(1):
+    if kind or whole_body(request):
         raise _unsupported(request)
     return [], ""
 
 
-def _no_form(request: flask.Request) -> bytes:
+def _no_form(request: AnyRequest) -> bytes:
     """The whole body. Raises RequestError where it is a form, whatever its Content-Type says."""
     body = whole_body(request)
     if _LOOKS_LIKE_FORM.match(body):
@@ -79,7 +77,7 @@ def _no_form(request: flask.Request) -> bytes:
     return body
 
 
-def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Upload], str]:
+def _read_fields(request: AnyRequest, fields: list[Part]) -> tuple[list[Upload], str]:
     """The images in the fields of a form, and the sample that it names."""
     if wrong := [field.name for field in fields if field.name not in (FILE, SAMPLE)]:
         wrong = [name[:_MOST_NAME] for name in dict.fromkeys(wrong)][:5]
@@ -108,7 +106,7 @@ def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Uploa
     return files, samples[0].decode(errors="replace") if samples else ""
 
 
-def _read_urlencoded(request: flask.Request, body: bytes) -> list[Part]:
+def _read_urlencoded(request: AnyRequest, body: bytes) -> list[Part]:
     """The fields of a form that can carry no file."""
     try:
         pairs = parse_qsl(body.decode() if len(body) <= _FORM_BYTES else "")
@@ -157,7 +155,7 @@ def _sample(name: str, samples: Mapping[str, bytes]) -> Upload:
     return Upload(samples[name], f"{name}.png")
 
 
-def _unsupported(request: flask.Request) -> RequestError:
+def _unsupported(request: AnyRequest) -> RequestError:
     kind = quote(request.mimetype) if request.mimetype else "no content type"
     return RequestError(
         415,
@@ -170,5 +168,5 @@ def _unsupported(request: flask.Request) -> RequestError:
 _JSON = 'Expected {"image": "<base64>"} or {"images": ["<base64>", ...]}.'
 
 
-def _how(request: flask.Request) -> str:
+def _how(request: AnyRequest) -> str:
     return f"For example: curl -F file=@image.png {request.base_url}"
