@@ -37,7 +37,8 @@ _HEAD = re.compile(
     rb"POST (/[\w./-]*)(?:\?([!$-;=?-Z_a-z~]*))? HTTP/1\.1\r\n"
     rb"((?:[A-Za-z0-9-]+: [!-~][ -~]*\r\n)+)\r\n"
 )
-_MOST_HEAD = 4096  # bytes; gunicorn refuses longer lines, and more headers, than fit into them
+# gunicorn refuses longer lines than fit into so many bytes, and more headers.
+_MOST_HEAD, _MOST_HEADERS = 4096, 64
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?", re.ASCII)
 # Headers with a meaning that is not known here.
 _FOREIGN = frozenset(
@@ -149,6 +150,8 @@ def _views(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tupl
 def _environ(lines: str, length: int) -> dict[str, str] | None:
     """Return headers as WSGI names them, where all are usual, and the body has this `length`."""
     headers = lines.split("\r\n")[:-1]
+    if len(headers) > _MOST_HEADERS:
+        return None
     environ = {}
     for line in headers:
         name, _, value = line.partition(": ")
