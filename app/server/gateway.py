@@ -34,7 +34,7 @@ def _call(request: Any, connection: Connection, worker: Any) -> bool:
     """Collect the application's answer. Whether the connection ends with it."""
     response, environ = prepare(request, connection, worker.server_address, worker.cfg)
     answered = worker.wsgi(environ, response.start_response)
-    if not worker.alive:  # perhaps since this very request, which had a model loaded
+    if worker.closing:
         response.force_close()
     try:
         for part in answered:

@@ -15,6 +15,7 @@ from typing import Any
 from app.errors import RequestError, http_bytes, too_large
 from app.memory import return_freed_memory
 from app.server import gateway
+from app.server.balance import Balance
 from app.server.budget import Budget
 from app.server.connection import SILENT, Connection, State
 from app.server.refusals import INCOMPLETE, TOO_BUSY, TOO_CHOPPED, TOO_SLOW
@@ -53,11 +54,12 @@ class Loop:
         self.patience, self.looked = 1.0, time.monotonic()
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # no room can be made before a waiting request is answered
+        self.balance: Balance = worker.app.balance
 
     def turn(self) -> None:
         """See who has something to say, and answer one request."""
         self.crammed = called = False
-        for number, _ in self.poller.poll(0 if self.waiting else self.patience):
+        for number, _ in self._poll():
             if connection := self.watch.connections.get(number):
                 self._attend(connection)
             elif number == self.worker.PIPE[0]:
@@ -66,7 +68,9 @@ class Loop:
                 called = True
         if called and self.worker.alive:
             self._refuse_the_oldest()
-            if connection := self._accept():  # one at a time: others may be idle
+            left_to_another = self.waiting and self.balance.idle_one() is not None
+            # One at a time: others may be idle.
+            if not left_to_another and (connection := self._accept()):
                 self._read(connection)
         if len(self.waiting) > 1:
             # Those in the kernel wait too, and one that is refused here has waited longest.
@@ -83,6 +87,25 @@ class Loop:
             return_freed_memory()
         if time.monotonic() > self.looked + self.patience:
             self._end_the_late()
+
+    def _poll(self) -> list[tuple[int, int]]:
+        """Return whom there is to hear; wait for somebody where no request waits."""
+        if self.waiting:
+            return self.poller.poll(0)
+        number, held = self.worker.age, len(self.watch.connections)
+        self.balance.note(number, idle=self.worker.alive, held=held)
+        try:
+            return self.poller.poll(self.patience)
+        finally:
+            self.balance.note(number, idle=False, held=held)
+
+    @property
+    def overburdened(self) -> bool:
+        """Whether a client had better go to another worker, which is idle and holds fewer."""
+        if not self.waiting:
+            return False
+        held = self.balance.idle_one()
+        return held is not None and held + 2 <= len(self.watch.connections)
 
     def begin_to_leave(self, seconds: float, silent: float, *, take_up: bool) -> None:
         """Hear no new client, but for those to `take_up` who are connected already.

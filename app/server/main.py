@@ -23,6 +23,7 @@ from app.errors import RequestError, http_bytes
 from app.images import sandbox
 from app.runtime import Progress, counting_folder, memory_folder
 from app.server.arbiter import GracefulArbiter, heed_sigterm
+from app.server.balance import Balance
 from app.server.reload import mended, reread
 from app.server.threaded import THREADS, ThreadedWorker
 from app.server.worker import PatientWorker
@@ -73,6 +74,7 @@ class Server(BaseApplication):
         self.settings = settings
         self.application = self.former = application
         self.progress = Progress()
+        self.balance = Balance()
         self.answered: set[str] = set()  # models that have answered: see app/server/reload.py
         self.served = False  # whether a worker has ever taken requests
         self.must_answer = False  # whether workers to come end where the default model cannot run
@@ -204,10 +206,11 @@ def _make_ready(worker: Any) -> None:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
-def _keep_counts(_: Arbiter, worker: Any) -> None:
+def _keep_counts(arbiter: Arbiter, worker: Any) -> None:
     """A worker has ended; what it counted has not."""
     from app.telemetry.metrics import keep_counts_of
 
+    arbiter.app.balance.note(worker.age, idle=False, held=0)
     keep_counts_of(worker.pid)
 
 

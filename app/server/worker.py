@@ -49,6 +49,12 @@ class PatientWorker(Worker):
         """Whole requests that wait for this worker."""
         return self.loop.waiting
 
+    @property
+    def closing(self) -> bool:
+        """Whether connections end with their answers."""
+        # Perhaps since this very request, which had a model loaded.
+        return not self.alive or self.loop.overburdened
+
     def init_signals(self) -> None:
         super().init_signals()
         signal.signal(signal.SIGUSR2, self._look_for_master)

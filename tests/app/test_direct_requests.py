@@ -33,7 +33,7 @@ BROWSER = (
 def is_taken(application: Flask, data: bytes) -> bool:
     """Return whether the request is answered; if not, nothing has been done."""
     worker = SimpleNamespace(
-        alive=True,
+        closing=False,
         app=SimpleNamespace(application=application),
         cfg=Config(),
         log=logging.getLogger(),
