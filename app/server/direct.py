@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask
 from gunicorn import SERVER
 from gunicorn.util import http_date
-from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.classify import classification
@@ -120,12 +120,12 @@ class Direct:
         )
         return request, *known
 
-    def _head(self, status: int, headers: Headers, closing: bool) -> bytes:
+    def _head(self, status: int, headers: dict[str, str], closing: bool) -> bytes:
         """Return the head of an answer as gunicorn writes it."""
         now = int(time.time())
         if self._date[0] != now:
             self._date = now, http_date()
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return (
             f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status].upper()}\r\nServer: {SERVER}\r\n"
             f"Date: {self._date[1]}\r\nConnection: {'close' if closing else 'keep-alive'}\r\n"

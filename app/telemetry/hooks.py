@@ -58,7 +58,12 @@ class Observer:
         begin_record(name, _seconds_waited(connection))
 
     def finish(
-        self, request: Request, route: str, status: int, headers: Headers, size: int
+        self,
+        request: Request,
+        route: str,
+        status: int,
+        headers: Headers | dict[str, str],
+        size: int,
     ) -> None:
         """End the record of `request`, whose answer has this status, `headers` and `size`."""
         record = end_record()

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import flask_restx
 from flask import Response
 from flask.views import MethodView
-from werkzeug.datastructures import Headers
 
 from app.telemetry.record import timed
 
@@ -40,15 +39,13 @@ def respond(content: Content) -> Response:
     return Response(content.body, content.status, headers_of(content))
 
 
-def headers_of(content: Content) -> Headers:
+def headers_of(content: Content) -> dict[str, str]:
     """Return the headers that `content` begins with."""
-    return Headers(
-        [
-            ("Content-Type", content.content_type),
-            ("Content-Length", str(len(content.body))),
-            *content.headers.items(),
-        ]
-    )
+    return {
+        "Content-Type": content.content_type,
+        "Content-Length": str(len(content.body)),
+        **content.headers,
+    }
 
 
 @timed("answer")

@@ -33,13 +33,15 @@ def instruct_browsers(app: Flask, settings: Settings) -> None:
     app.after_request(instruct)
 
 
-def add_browser_headers(headers: Headers, request: Request, settings: Settings) -> None:
+def add_browser_headers(
+    headers: Headers | dict[str, str], request: Request, settings: Settings
+) -> None:
     """Add to the `headers` of an answer to `request` what a browser is told by `settings`."""
     for name, value in SECURITY.items():
         headers.setdefault(name, value)
     if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
         page = headers.get("Content-Type", "").startswith("text/html")
-        headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
+        headers["Content-Security-Policy"] = _PAGE if page else DATA_POLICY
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if settings.keys and not is_open(request.path, request.method):
@@ -51,9 +53,9 @@ def add_browser_headers(headers: Headers, request: Request, settings: Settings) 
         _allow(headers, request, settings.cors_origins)
 
 
-def _allow(headers: Headers, request: Request, origins: tuple[str, ...]) -> None:
+def _allow(headers: Headers | dict[str, str], request: Request, origins: tuple[str, ...]) -> None:
     origin = request.headers.get("Origin", "")
-    headers.add("Vary", "Origin")
+    headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Origin")))
     if not origin or not ("*" in origins or origin in origins):
         return
     headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
