@@ -24,6 +24,7 @@ from app.settings import Settings
 
 LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
 LINGER_REQUESTS = 4  # at most as many times the largest request
+HEARTBEAT = 0.5  # seconds between two signs of life for the master
 BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
 _KEPT = 32 * 1024 * 1024  # bytes of requests that were freed before memory is given back
 _RECEIVED = 256 * 1024  # bytes at a time
@@ -51,13 +52,16 @@ class Loop:
         self.poller = self.watch.poller
         self.poller.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poller.register(worker.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
-        self.patience, self.looked = 1.0, time.monotonic()
+        self.patience, self.looked, self.next_sign = 1.0, time.monotonic(), 0.0
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # no room can be made before a waiting request is answered
         self.balance: Balance = worker.app.balance
 
     def turn(self) -> None:
         """See who has something to say, and answer one request."""
+        if time.monotonic() >= self.next_sign:
+            self.worker.notify()
+            self.next_sign = time.monotonic() + HEARTBEAT
         self.crammed = called = False
         for number, _ in self._poll():
             if connection := self.watch.connections.get(number):

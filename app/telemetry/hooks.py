@@ -1,9 +1,10 @@
 """Each request leaves a log line, counts in the metrics, and is a span where traces are wanted."""
 
+import os
 import re
-import secrets
 import socket
 import struct
+import threading
 import time
 from typing import Any
 
@@ -18,7 +19,10 @@ from app.telemetry.record import begin_record, end_record
 
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_RANDOM = 16  # bytes of an id of our own
+_DRAWN = 256  # ids at once: to ask the system takes longer than the rest
 _QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
+_counting = threading.Lock()  # some servers have several threads
 _LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
 
 
@@ -54,7 +58,7 @@ class Observer:
     def begin(self, request: Request, connection: Any) -> None:
         """Begin the record of `request`, which came on `connection`, a socket or None."""
         given = request.headers.get(REQUEST_ID, "")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
+        name = given if given and _ID.fullmatch(given) else _new_id()
         begin_record(name, _seconds_waited(connection))
 
     def finish(
@@ -71,13 +75,29 @@ class Observer:
             return
         seconds = time.perf_counter() - record.started
         headers[REQUEST_ID] = record.request_id
-        metrics.observe(record, route, status, seconds)
-        inference_counts.observe(record, status, seconds)
+        with _counting:
+            metrics.observe(record, route, status, seconds)
+            inference_counts.observe(record, status, seconds)
         trace = ""
         if self._export_span:
             trace = self._export_span(record, request, route, status, seconds)
         if status >= 400 or not request.path.startswith(_QUIET):
             self._write_line(record, request, status, size, seconds, trace)
+
+
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)  # each process has its own
+
+
+def _new_id() -> str:
+    """Return an id that no other request has."""
+    try:
+        return _ids.pop()
+    except IndexError:
+        text = os.urandom(_RANDOM * _DRAWN).hex()
+        first, *others = (text[at : at + 2 * _RANDOM] for at in range(0, len(text), 2 * _RANDOM))
+        _ids.extend(others)
+        return first
 
 
 def _seconds_waited(connection: Any) -> float:

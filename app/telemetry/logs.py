@@ -88,7 +88,7 @@ def _content(
     return content
 
 
-_json = json.JSONEncoder(separators=(",", ":")).encode  # made once
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once
 
 
 def _plain(content: dict[str, Any]) -> str:

@@ -54,4 +54,6 @@ def content_of(content: Any, status: int = 200) -> Content:
     return Content((_encode(content) + "\n").encode("ascii"), status=status)
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # made once
+_encode = json.JSONEncoder(  # made once
+    separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
