@@ -2,7 +2,7 @@
 
 Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
 PROMETHEUS_MULTIPROC_DIR names; app/runtime.py makes it before this module is imported. How it
-counts, also where the folder is full, is in app/telemetry/metric_files.py.
+counts, also where the folder is full, is in metric_files.py.
 """
 
 import contextlib
