@@ -249,8 +249,6 @@ class Connection:
                 return None
 
     def _give_up(self) -> None:
-        """Treat what has arrived as the request. gunicorn will then report what is
-        wrong with it.
-        """
+        """Treat what has arrived as the request. gunicorn then reports what is wrong with it."""
         self.end = len(self.received)
         self.head = self.head or self.end

@@ -54,7 +54,7 @@ def test_the_log_says_once_in_a_while_that_the_table_is_full(
     counts.table = Table(8)
     assert [counts.incr(f"key {number}", 60) for number in range(100)] == [1] * 100
     assert counts.table.forgotten == 92
-    assert caplog.text.count("callers who asked least are forgotten early") == 1
+    assert caplog.text.count("counts are deleted before their time") == 1
 
 
 def test_processes_share_it_and_none_that_ends_leaves_it_locked() -> None:
