@@ -107,9 +107,7 @@ class Loop:
 
     @property
     def overburdened(self) -> bool:
-        """Return whether a client should go to another worker, which is idle and has fewer
-        connections.
-        """
+        """Return whether a client should go to an idle worker, which has fewer connections."""
         if not self.waiting:
             return False
         held = self.balance.idle_one()
@@ -192,9 +190,7 @@ class Loop:
         return self._judge(connection, open_ended)
 
     def _judge(self, connection: Connection, open_ended: bool) -> None:
-        """Queue a complete request. Wait for the rest of an incomplete one if it is
-        `open_ended`.
-        """
+        """Queue a complete request; wait for the rest if the request is `open_ended`."""
         if connection.complete and connection.too_large:
             large = too_large(self.settings.max_request_mib)
             self._refuse(connection, TOO_CHOPPED if connection.too_chopped else large)
@@ -250,8 +246,8 @@ class Loop:
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """Half-close and drain, so that a client that is still uploading gets the response and not
-        a reset.
+        """Half-close and drain, so that a client that still uploads gets the answer and not a
+        reset.
         """
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()

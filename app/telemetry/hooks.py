@@ -48,9 +48,7 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
 
 
 class Observer:
-    """The observation of one request: its record, and at its end the metrics, the log and the
-    trace.
-    """
+    """The observation of one request: its record, then its metrics, log line and trace."""
 
     def __init__(self, settings: Settings) -> None:
         """Raise StartError if traces are asked for and cannot be exported."""

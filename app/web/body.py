@@ -26,9 +26,7 @@ _MOST_BEYOND_ASCII = 4 * 1024 * 1024
 
 
 class WholeRequest(Request):
-    """A request that has arrived completely, with the attributes of flask.Request that are read
-    here.
-    """
+    """A complete request, with those attributes of flask.Request that are read here."""
 
     max_content_length = None  # the worker has checked the length
     body = b""
