@@ -246,9 +246,7 @@ class Loop:
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """Half-close and drain, so that a client that still uploads gets the answer and not a
-        reset.
-        """
+        """Half-close and drain, so that a client that still uploads gets its answer."""
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()
         try:
