@@ -18,8 +18,7 @@ import numpy as np
 from app.catalogue.load import load_catalogue
 from app.settings import Settings
 from benchmarks.serve import CACHE, ServedNetwork, large, small
-from benchmarks.serving import log_lines_thrown_away
-from benchmarks.stages import Clock, requests_to_time
+from benchmarks.stages import Clock, measure, service_asked
 
 SIZES = (1, 2, 4, 8, 16)
 ROUNDS = 60
@@ -40,15 +39,11 @@ def inference_us(network: ServedNetwork) -> dict[int, float]:
 
 
 def whole_us(network: ServedNetwork) -> float:
-    clock = Clock()
-    whole, _ = requests_to_time(network.endpoint, None, clock, network.weights)
-    values = []
+    clock, took = Clock(), {}
+    asked = service_asked(network.endpoint, weights=network.weights)
     for _ in range(300):
-        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
-        with log_lines_thrown_away():
-            whole()
-        values.append(1e6 * clock.seconds["whole"])
-    return statistics.median(values)
+        measure(clock, asked, took)
+    return statistics.median(took["whole"])
 
 
 def main() -> None:

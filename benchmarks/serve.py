@@ -12,10 +12,11 @@ and PyTriton take tensors and get the decoded array as JSON. `small` is the publ
 `large` is an untrained GoogLeNet, 32x32x3, with 79 million multiply-adds. The peers with Keras run
 the `.keras` file, all others its ONNX export.
 
-The table shows answers per second with 8 clients, p50 and p99 of their latency, p50 of one client
-alone, memory (PSS) of all processes and of the largest one, and the seconds from the command to the
-first answer. Ratios to Metaplastic in the same round are in brackets. All values are medians of the
-rounds. `empty Flask route` has no model and no image: Flask in gunicorn's sync workers.
+The table begins with the processor time of an answer, which other programs disturb least. Then
+follow answers per second with 8 clients, p50 and p99 of their latency, p50 of one client alone,
+memory (PSS) of all processes and of the largest one, and the seconds from the command to the first
+answer. Ratios to `empty Flask route` in the same round are in brackets. All values are medians of
+the rounds. `empty Flask route` has no model and no image: Flask in gunicorn's sync workers.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from models.cards import KERAS_MODEL, ONNX_MODEL, read_card, write_card
 
 PEERS = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaplastic-peers"
-OURS = "Metaplastic"
+OURS, EMPTY = "Metaplastic", "empty Flask route"
 ONNX = ("numpy==2.4.6", "onnxruntime==1.31.1", "pillow==13.0.0")
 KERAS = (
     "keras==3.15.1",
@@ -76,7 +77,7 @@ class Peer:
 GUNICORN = "{bin}/gunicorn --workers 2 --bind 127.0.0.1:{port} --chdir {here} --log-level error"
 ALL = (
     Peer(OURS, (), "{bin}/python wsgi.py"),
-    Peer("empty Flask route", (), f"{GUNICORN} empty_server:app"),
+    Peer(EMPTY, (), f"{GUNICORN} empty_server:app"),
     Peer("mosec", ("mosec==0.9.8", *ONNX), "{bin}/python {here}/mosec_server.py --port {port}"
          " --timeout 30000 --log-level error", "/inference", "png"),
     Peer("PyTriton", ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "pillow==13.0.0"),
@@ -100,11 +101,11 @@ ALL = (
 class Figures:
     """The measurements of one peer in one round."""
 
+    cpu: float  # microseconds of the server's processor time for an answer
     rate: float
     p50: float
     p99: float
     alone: float  # p50 of one client, milliseconds
-    cpu: float  # milliseconds of the server's processor time for an answer
     memory: float  # MiB, of all its processes
     worker: float  # MiB, of its largest process
     ready: float  # seconds
@@ -251,7 +252,7 @@ def measure(peer: Peer, programs: Path, network: ServedNetwork, seconds: float) 
     if load.refused or load.lost:
         print(f"  {peer.name}: {load.refused} not answered with 200, {load.lost} lost")
     return Figures(
-        load.rate, load.p50, load.p99, alone, 1000 * cpu, sum(weights), max(weights), ready
+        1e6 * cpu, load.rate, load.p50, load.p99, alone, sum(weights), max(weights), ready
     )
 
 
@@ -261,7 +262,7 @@ def compare(
     """Run the peers in turn, `rounds` times, and print the table."""
     found: dict[str, list[Figures]] = {}
     absent: dict[str, str] = {}
-    chosen = [peer for peer in ALL if not only or peer.name in (OURS, *only)]
+    chosen = [peer for peer in ALL if not only or peer.name in (OURS, EMPTY, *only)]
     for number in range(rounds):
         for peer in chosen:
             if peer.name in absent:
@@ -272,28 +273,28 @@ def compare(
                 absent[peer.name] = str(error).strip().rpartition("\n")[2]
                 continue
             found.setdefault(peer.name, []).append(figures)
-            print(f"  round {number + 1}, {peer.name}: {figures.rate:.0f}/s", flush=True)
-    if OURS not in found:
-        raise SystemExit(f"{OURS}: {absent.get(OURS)}")
-    heads = ("answers/s", "p50, ms", "p99, ms", "one client, ms", "CPU, ms", "MiB in all")
+            print(f"  round {number + 1}, {peer.name}: {figures.cpu:.0f} us", flush=True)
+    if EMPTY not in found:
+        raise SystemExit(f"{EMPTY}: {absent.get(EMPTY)}")
+    heads = ("CPU, us", "answers/s", "p50, ms", "p99, ms", "one client, ms", "MiB in all")
     print(f"| | {' | '.join((*heads, 'MiB, largest', 'ready, s'))} |")
     print("| --- " * 9 + "|")
     for peer in chosen:
         if peer.name in found:
-            print(_row(peer.name, found[peer.name], found[OURS]))
+            print(_row(peer.name, found[peer.name], found[EMPTY]))
         else:
             print(f"| {peer.name} | not measured: {absent[peer.name]} |")
 
 
-def _row(name: str, rounds: list[Figures], ours: list[Figures]) -> str:
+def _row(name: str, rounds: list[Figures], empty: list[Figures]) -> str:
     cells = []
     for field in dataclasses.fields(Figures):
         values = [getattr(figures, field.name) for figures in rounds]
-        others = [getattr(figures, field.name) for figures in ours]
+        others = [getattr(figures, field.name) for figures in empty]
         value = median(values)
         ratio = median([one / other for one, other in zip(values, others, strict=False) if other])
         cells.append(f"{value:.0f}" if value >= 100 else f"{value:.2f}")
-        if name != OURS:
+        if name != EMPTY:
             cells[-1] += f" ({ratio:.2f})"
     return f"| {name} | {' | '.join(cells)} |"
 
