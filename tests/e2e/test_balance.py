@@ -54,18 +54,20 @@ def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
     with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
         _, empty = service.workers
         before = connections(empty)
-        os.kill(empty, signal.SIGSTOP)
-        clients = [stack.enter_context(connect(service)) for _ in range(6)]
-        for client in clients:  # the other alone can take them up
-            client.sendall(ASK)
-        for client in clients:
-            answer(client)
-        os.kill(empty, signal.SIGCONT)
-        deadline = time.monotonic() + PATIENCE
-        while connections(empty) < before + 2 and time.monotonic() < deadline:
+        clients: list[socket.socket] = []
+
+        def ask_all() -> None:
             for client in clients:
                 client.sendall(ASK)
             for place, client in enumerate(clients):
                 if b"\r\nConnection: close" in answer(client):
                     clients[place] = stack.enter_context(connect(service))
+
+        os.kill(empty, signal.SIGSTOP)  # the other alone can take them up
+        clients += [stack.enter_context(connect(service)) for _ in range(6)]
+        ask_all()
+        os.kill(empty, signal.SIGCONT)
+        deadline = time.monotonic() + PATIENCE
+        while connections(empty) < before + 2 and time.monotonic() < deadline:
+            ask_all()
         assert connections(empty) >= before + 2
