@@ -104,7 +104,8 @@ def test_what_the_guide_adds_passes_the_linters(project):
 
 
 def test_a_new_architecture_has_the_size_that_it_says(project):
-    done = run(project, "-m", "pytest", "-q", "tests/models/test_architectures.py", "-k", "pyramid")
+    tests = ["-q", "-n", "0", "tests/models/test_architectures.py", "-k", "pyramid"]
+    done = run(project, "-m", "pytest", *tests)
     assert re.search(r"\d+ passed", done.stdout)
 
 

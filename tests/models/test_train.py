@@ -216,7 +216,9 @@ def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
     assert not (folder / "card.json").exists()
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", pytest.param("torch", marks=pytest.mark.needs("torch"))]
+)
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     backend, made_data, tmp_path, monkeypatch
 ):
