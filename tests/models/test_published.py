@@ -67,7 +67,7 @@ def _bytes(pattern):
 @pytest.mark.data
 @pytest.mark.parametrize(("folder", "card"), MODELS)
 def test_a_model_reaches_what_its_card_claims_on_the_real_test_set(folder, card):
-    """The file that is served, on every image; Keras' file takes longer, and agrees on the first."""
+    """The served file, on every image. Keras' own takes longer, and is compared on the first."""
     arrays = load(card.dataset)
     served = onnx_logits(folder, arrays.x_test)
     assert score(served, arrays.y_test) == card.test
