@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Service
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
+@pytest.mark.slow
 def test_the_service_does_what_swagger_json_says_and_never_fails(
     service: Service, tmp_path: Path
 ) -> None:

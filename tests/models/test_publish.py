@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -22,13 +23,22 @@ from models.packaging.export import agreement, keras_logits, onnx_logits
 pytestmark = pytest.mark.usefixtures("on_made_data")
 
 
-@pytest.fixture
-def shelf(tmp_path, runs):
+@pytest.fixture(scope="module")
+def published(made_data, runs, tmp_path_factory):
     """A shelf with both twins on it."""
-    shelf = tmp_path / "weights"
-    for rule, control in (("backprop", []), ("metaplastic", ["--control", str(runs["backprop"])])):
-        assert main(["publish", str(runs[rule]), "--shelf", str(shelf), *control]) == 0
+    shelf = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAPLASTIC_DATA", str(made_data))
+        for rule in ("backprop", "metaplastic"):
+            control = ["--control", str(runs["backprop"])] if rule == "metaplastic" else []
+            assert main(["publish", str(runs[rule]), "--shelf", str(shelf), *control]) == 0
     return shelf
+
+
+@pytest.fixture
+def shelf(published, tmp_path):
+    """A copy of it, for each test to change."""
+    return Path(shutil.copytree(published, tmp_path / "weights"))
 
 
 def test_a_published_model_has_its_files_its_test_scores_and_its_twins(shelf):

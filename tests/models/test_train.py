@@ -113,6 +113,7 @@ def test_a_schedule_that_ends_at_0_keeps_its_last_epoch_and_any_other_its_best(
     assert kept_epoch(history, recipe_for("mnist", "lenet", "backprop", settings)) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_models_weights_are_those_of_the_epoch_that_is_kept(schedule, tmp_path):
@@ -216,6 +217,7 @@ def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
     assert not (folder / "card.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["tensorflow", pytest.param("torch", marks=pytest.mark.needs("torch"))]
 )
@@ -272,6 +274,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     assert main(["train", "--resume", str(folder)]) == 1  # finished: says so
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_by_one_process_at_a_time(made_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
     arguments = ["mnist", "lenet", "--epochs", "50", "--runs", str(tmp_path)]
