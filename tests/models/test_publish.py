@@ -64,6 +64,7 @@ def test_publishing_again_adds_a_version(shelf, runs):
     assert read_card(versions / "2").default
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_model(tmp_path, runs):
     shelf, done, broken = tmp_path / "weights", threading.Event(), []
     shelf.mkdir()
@@ -175,6 +176,7 @@ def test_a_model_that_does_not_agree_is_not_published(tmp_path, runs):
         agreement(logits, logits * 1.01).check()
 
 
+@pytest.mark.slow
 def test_the_keras_file_loads_without_this_project(runs, tmp_path):
     """`model.keras` is the source of truth: Keras alone must be able to read it."""
     script = (

@@ -67,6 +67,7 @@ def test_the_network_learns(runs):
     assert read_card(runs["metaplastic"]).validation.accuracy > 0.9
 
 
+@pytest.mark.slow
 def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_data, tmp_path):
     """With the factor all but off, the metaplastic twin's first epoch is the plain one's."""
     losses = {}
@@ -84,6 +85,7 @@ def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_dat
     assert losses["metaplastic"] == pytest.approx(losses["backprop"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_a_model_is_made_again_by_its_own_recipe(runs, tmp_path):
     like = read_card(runs["backprop"])
@@ -171,6 +173,7 @@ def test_patience_counts_the_epochs_since_the_last_gain(accuracies, patience, ov
     assert patience_is_over(history, patience) == over
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_path, capsys):
     small = "network={maps = 4, hidden = 16, dropout = 0, he = true}"
@@ -190,6 +193,7 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
     assert card.calibration.ece_after <= card.calibration.ece_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["brainprop", "backprop"])
 @pytest.mark.parametrize(
     ("architecture", "network"), [("dense", "widths = [32]"), ("loccon", "maps = 2, hidden = 8")]
