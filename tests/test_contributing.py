@@ -13,6 +13,7 @@ import pytest
 
 from models.training.runs import read_history
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
     r"```(?:python|toml)\n# (?P<file>\S+?)(?:: (?P<how>[^\n]+))?\n(?P<text>.*?)```", re.S

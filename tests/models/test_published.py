@@ -35,6 +35,7 @@ def test_a_model_lies_where_its_card_says_with_the_files_that_it_describes(folde
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "card"), MODELS)
 def test_both_files_of_a_model_agree(folder, card):
     shape = (card.input.height, card.input.width, card.input.channels)

@@ -23,6 +23,7 @@ from models.training.recipes import recipe_for, recipe_from
 from models.training.runs import claimed, note_machine, read_history, start_run
 from models.training.train import train
 
+PATIENCE = 1800.0  # seconds, for a training beside others; a minute is usual
 TRAIN = [sys.executable, "-m", "models", "train"]
 
 
@@ -241,7 +242,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     straight = training_process(
         made_data, [*arguments, "--runs", str(tmp_path / "straight")], stderr=subprocess.PIPE
     )
-    assert straight.wait(timeout=300) == 0, straight.stderr.read()
+    assert straight.wait(timeout=PATIENCE) == 0, straight.stderr.read()
     straight.stderr.close()
 
     stopped = training_process(
@@ -255,7 +256,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
             break
     stopped.send_signal(signal.SIGINT)
     said = stopped.stderr.read()
-    assert stopped.wait(timeout=60) == 130
+    assert stopped.wait(timeout=PATIENCE) == 130
     stopped.stderr.close()
     folder = next((tmp_path / "stopped").iterdir())
     assert f"go on with: python -m models train --resume {folder}" in said
@@ -263,7 +264,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     assert not (folder / "card.json").exists()
 
     resumed = training_process(made_data, ["--resume", str(folder)], stderr=subprocess.PIPE)
-    assert resumed.wait(timeout=300) == 0, resumed.stderr.read()
+    assert resumed.wait(timeout=PATIENCE) == 0, resumed.stderr.read()
     resumed.stderr.close()
     whole = next((tmp_path / "straight").iterdir())
     for expected, found in zip(read_history(whole), read_history(folder), strict=True):
@@ -315,6 +316,7 @@ def test_a_card_names_every_backend_and_machine_of_its_training(made_data, tmp_p
     }
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made_data, tmp_path):
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, 160))
@@ -322,7 +324,7 @@ def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made
     process = training_process(made_data, arguments, stderr=terminal, stdout=subprocess.DEVNULL)
     os.close(terminal)
     shown = bytearray()
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             part = os.read(master, 4096)
@@ -332,16 +334,17 @@ def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made
             break
         shown += part
     os.close(master)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     bars = shown.decode().split("\r")
     bar = r"epoch 2/2: +\d+%.*<\d\d:\d\d.*step \d+/9, loss \d\.\d+, accuracy \d\.\d+"
     assert any(re.search(bar, text) for text in bars), shown.decode()[-2000:]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_there_is_a_plain_line_for_each_epoch(made_data, tmp_path):
     arguments = ["mnist", "lenet", "--epochs", "2", "--runs", str(tmp_path)]
     process = training_process(made_data, arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "\r" not in err
     lines = [line for line in err.splitlines() if line.startswith("epoch ")]
