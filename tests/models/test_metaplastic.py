@@ -512,6 +512,7 @@ def test_a_learning_rate_schedule_reaches_the_base_optimizer():
     assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("base", ["nesterov", "adam"])
 def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path, rule, base):
@@ -641,6 +642,7 @@ def fit_with_loss_scale(optimizer):
     return network.get_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["kernel", "consolidating"])
 def test_a_loss_scale_inside_and_outside_trains_alike(mixed_float16, rule):
     def scale(base):
