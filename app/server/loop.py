@@ -56,6 +56,7 @@ class Loop:
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # no room can be made before a waiting request is answered
         self.balance: Balance = worker.app.balance
+        self.pressed = False  # by those who came while another was answered
 
     def turn(self) -> None:
         """See who has something to say, and answer one request."""
@@ -94,8 +95,10 @@ class Loop:
 
     def _poll(self) -> list[tuple[int, int]]:
         """Return whom there is to hear; wait for somebody where no request waits."""
-        if self.waiting:
-            return self.poller.poll(0)
+        found = self.poller.poll(0)
+        self.pressed = bool(found)  # they came while another was answered
+        if found or self.waiting:
+            return found
         number, held = self.worker.age, len(self.watch.connections)
         self.balance.note(number, idle=self.worker.alive, held=held)
         try:
@@ -106,7 +109,7 @@ class Loop:
     @property
     def overburdened(self) -> bool:
         """Whether a client had better go to another worker, which is idle and holds fewer."""
-        if not self.waiting:
+        if not (self.pressed or self.waiting):
             return False
         held = self.balance.idle_one()
         return held is not None and held + 2 <= len(self.watch.connections)
