@@ -1,16 +1,18 @@
-"""Where the time of one request goes, stage by stage: read, decode, prepare, infer, answer.
+"""Measure the time of one request by stage: read, decode, prepare, infer, answer.
 
     python -m benchmarks.stages [--requests 3000] [--model mnist/lenet] [--image FILE]
 
-One process, no port: an upload as a form comes through a pair of sockets, and a worker's functions
-make an answer of it that goes back (app/server/gateway.py), a clock around each stage. (Each stage
-alone in a loop takes a third of the time: caches and branch predictors then know nothing else.)
-Printed are medians of this process's CPU time in microseconds, which other processes on the machine
-disturb less than they do the clock: for the short way (app/server/direct.py), and for the long one
-through gunicorn's parser, Flask and its routing. `dispatch` is what the whole takes beyond its
-stages: the socket, HTTP, the caller's options, metrics and the log line. The last line is an empty
-route of a Flask application without any of it, by the long way. The three take turns of 30
-requests, of which the first 5 do not count.
+There is one process and no port. An upload as a form comes through a pair of sockets, and the
+functions of a worker (app/server/gateway.py) send the answer back. Each stage of the request is
+timed. (A stage alone in a loop takes a third of the time, because caches and branch predictors then
+serve nothing else.)
+
+The output is the median CPU time of this process in microseconds. Other processes disturb CPU time
+less than wall-clock time. There are two ways: the direct one (app/server/direct.py), and the one
+through gunicorn's parser, Flask and its routing. `dispatch` is the time outside all stages: the
+socket, HTTP, the caller's options, metrics and the log line. The last line is an empty route of a
+Flask application, through gunicorn's parser. The three take turns of 30 requests, of which the
+first 5 do not count.
 """
 
 import argparse
@@ -48,9 +50,9 @@ STAGES = ("read", "decode", "prepare", "infer", "answer")
 TURN, WARM_UP = 30, 5  # requests of a turn; those of them that are not counted
 
 
-def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
-    """A PNG of the size of the endpoint's network: a seven as in MNIST, or noise in colour."""
-    settings = Settings(weights=shelf) if shelf else Settings()
+def like_the_data_set(endpoint: str, weights: Path | None = None) -> bytes:
+    """Return a PNG with the input size of the endpoint: a seven as in MNIST, or coloured noise."""
+    settings = Settings(weights=weights) if weights else Settings()
     target = load_catalogue(settings).endpoints[endpoint].find().card.input
     if target.channels == 3:
         noise = np.random.default_rng(0).integers(0, 256, (target.height, target.width, 3))
@@ -66,7 +68,7 @@ def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
 
 
 def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
-    """What gunicorn hands to the application."""
+    """Return the WSGI environment that gunicorn passes to the application."""
     return {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": path,
@@ -88,7 +90,7 @@ def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
 
 
 class Clock:
-    """Adds up, by stage, the CPU time spent in functions that it was put around."""
+    """Add up the CPU time of the functions that it wraps, by stage."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys((*STAGES, "whole"), 0.0)
@@ -104,7 +106,7 @@ class Clock:
         return timed
 
     def put_on_the_service(self) -> None:
-        """Each stage is a function that the service looks up in its module for every request."""
+        """Wrap the function of each stage, which the service looks up again for every request."""
         for module, name, stage in (
             (classify, "read_uploads", "read"),
             (sandbox, "decode", "decode"),
@@ -153,14 +155,14 @@ class Asked:
 
 
 def service_asked(
-    name: str, picture: Path | None = None, shelf: Path | None = None, *, short: bool = True
+    name: str, picture: Path | None = None, weights: Path | None = None, *, short: bool = True
 ) -> Asked:
     """Return a classification of one upload by the endpoint `name`, by the short or long way."""
     # Not before the folder is named in which prometheus-client counts, as in the service.
     from app.server.direct import Direct
 
-    application = create_app(Settings(weights=shelf) if shelf else Settings())
-    data = picture.read_bytes() if picture else like_the_data_set(name, shelf)
+    application = create_app(Settings(weights=weights) if weights else Settings())
+    data = picture.read_bytes() if picture else like_the_data_set(name, weights)
     return Asked(application, f"/api/{name}", form_of(data), Direct if short else None)
 
 

@@ -1,4 +1,4 @@
-"""POST /predict: the shorthand for a service that is asked one thing only."""
+"""POST /predict: the default endpoint under a short path."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from app.web.body import AnyRequest
 
 
 class Predict(Classifier):
-    """The default endpoint."""
+    """A resource that classifies images with the default endpoint."""
 
     def __init__(self, api: Any, catalogue: Catalogue, settings: Settings) -> None:
         super().__init__(api, catalogue.default, settings)
@@ -26,7 +26,8 @@ class Predict(Classifier):
 
 
 def prediction(request: AnyRequest, catalogue: Catalogue, settings: Settings) -> Content:
-    """Return what the default endpoint answers to `request`. Raises RequestError."""
+    """Return the answer of the default endpoint to `request`. Raises RequestError."""
+    # The endpoint that was asked for is left out: another model's answer would be misleading.
     if catalogue.default_left_out:
         message = f"{settings.model} cannot be run here. The log says why."
         raise RequestError(503, "model_unavailable", message)
@@ -34,8 +35,8 @@ def prediction(request: AnyRequest, catalogue: Catalogue, settings: Settings) ->
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
-    """The route /predict for the catalogue's default endpoint."""
-    space = flask_restx.Namespace("predict", "The default model, in one word", path="/")
+    """Return the namespace with the route /predict for the default endpoint."""
+    space = flask_restx.Namespace("predict", "The default model under a short path", path="/")
     space.add_resource(
         Predict,
         "/predict",

@@ -1,9 +1,9 @@
-"""The short way of a classification: from the bytes of a request to those of its answer.
+"""Direct answers to classifications: from the bytes of a request to the bytes of its answer.
 
-A worker asks here first. What is answered here passes neither gunicorn's parser nor WSGI nor Flask,
-and by the same functions as there: the same rules, bodies and headers. Only requests as nearly all
-programs and browsers send them are; any other goes on, untouched. METAPLASTIC_DIRECT=off turns it
-off.
+A worker tries this first. A request that is answered here does not pass through gunicorn's parser,
+WSGI and Flask. The same functions answer it, so the rules, bodies and headers are the same. Only
+requests in the form that nearly all clients send are answered here. Any other request goes to
+gunicorn unchanged. METAPLASTIC_DIRECT=off turns this off.
 """
 
 import re
@@ -32,15 +32,15 @@ from app.web.browser_headers import add_browser_headers
 from app.web.error_handlers import refusal, unforeseen
 from app.web.keys import check_key
 
-# Printable ASCII, one space behind a colon: what is written otherwise, gunicorn is to judge.
+# Printable ASCII with one space after a colon. gunicorn decides about other requests.
 _HEAD = re.compile(
     rb"POST (/[\w./-]*)(?:\?([!$-;=?-Z_a-z~]*))? HTTP/1\.1\r\n"
     rb"((?:[A-Za-z0-9-]+: [!-~][ -~]*\r\n)+)\r\n"
 )
-# gunicorn refuses longer lines than fit into so many bytes, and more headers.
+# Longer heads and more headers are left to gunicorn, which refuses some of them.
 _MOST_HEAD, _MOST_HEADERS = 4096, 64
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?", re.ASCII)
-# Headers with a meaning that is not known here.
+# Headers whose meaning this module does not know.
 _FOREIGN = frozenset(
     f"HTTP_{name}"
     for name in (
@@ -53,10 +53,10 @@ View = Callable[[WholeRequest], Content]  # may raise RequestError
 
 
 class Direct:
-    """The paths that are answered directly, and how."""
+    """The paths that are answered directly, and their functions."""
 
     def __init__(self, worker: Any) -> None:
-        """Answer for the application of `worker`, gunicorn's."""
+        """Prepare the answers of the application of `worker`."""
         app: Flask = worker.app.application
         settings: Settings = app.extensions["settings"]
         self.worker = worker
@@ -64,14 +64,17 @@ class Direct:
         self.log = app.logger
         self.observer = app.extensions["observer"]
         self.keys = app.extensions.get("keys")
-        # Flask-Limiter counts within Flask.
+        # Flask-Limiter counts inside Flask, so with a rate limit nothing is answered directly.
         off = not settings.direct or settings.rate_limit
         self.views = {} if off else dict(_views(app.extensions["catalogue"], settings))
         self.believe_proxies = believer(settings)
-        self._date = 0, ""  # second, and the same as HTTP writes it
+        self._date = 0, ""  # the current second, and its text in HTTP
 
     def answer(self, connection: Connection) -> bool:
-        """Answer the request on `connection`; False, and nothing is done, for an unusual one."""
+        """Answer the request on `connection`, and return True. Return False for an unusual request.
+
+        An unusual request is left as it is.
+        """
         asked = self._read(connection)
         if asked is None:
             return False
@@ -101,7 +104,7 @@ class Direct:
             return refusal(unforeseen(error, request, self.log), request.path)
 
     def _read(self, connection: Connection) -> tuple[WholeRequest, str, View] | None:
-        """Return the request, its route and who answers it; None for an unusual one."""
+        """Return the request, its route and its function, or None for an unusual request."""
         if connection.chunked or connection.head > _MOST_HEAD:
             return None
         found = _HEAD.fullmatch(connection.received, 0, connection.head)
@@ -121,7 +124,7 @@ class Direct:
         return request, *known
 
     def _head(self, status: int, headers: dict[str, str], closing: bool) -> bytes:
-        """Return the head of an answer as gunicorn writes it."""
+        """Return the head of an answer in gunicorn's form."""
         now = int(time.time())
         if self._date[0] != now:
             self._date = now, http_date()
@@ -134,7 +137,7 @@ class Direct:
 
 
 def _views(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tuple[str, View]]]:
-    """Yield each path that is answered directly, its route's name, and who answers it."""
+    """Yield each path that is answered directly, with the name of its route and its function."""
     yield "/predict", ("/predict", partial(prediction, catalogue=catalogue, settings=settings))
     for endpoint in catalogue.endpoints.values():
         classify = partial(classification, endpoint=endpoint, settings=settings)
@@ -148,7 +151,10 @@ def _views(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tupl
 
 
 def _environ(lines: str, length: int) -> dict[str, str] | None:
-    """Return headers as WSGI names them, where all are usual, and the body has this `length`."""
+    """Return headers under the names of WSGI, or None for an unusual request.
+
+    `length` is the length of the body.
+    """
     headers = lines.split("\r\n")[:-1]
     if len(headers) > _MOST_HEADERS:
         return None

@@ -1,4 +1,4 @@
-"""From a request that has come to the application's answer, by gunicorn's parser and its WSGI."""
+"""gunicorn's parser and WSGI: from a complete request to the application's answer."""
 
 from io import BytesIO
 from typing import Any
@@ -31,7 +31,7 @@ def answer(connection: Connection, worker: Any) -> None:
 
 
 def _call(request: Any, connection: Connection, worker: Any) -> bool:
-    """Collect the application's answer. Whether the connection ends with it."""
+    """Collect the application's answer. Return whether the connection is closed after it."""
     response, environ = prepare(request, connection, worker.server_address, worker.cfg)
     answered = worker.wsgi(environ, response.start_response)
     if worker.closing:
@@ -47,10 +47,10 @@ def _call(request: Any, connection: Connection, worker: Any) -> bool:
 
 
 def parse(connection: Connection, cfg: Any) -> Any:
-    """Return gunicorn's request for what has come.
+    """Return gunicorn's request for what has arrived.
 
-    Raises RequestError where it is no whole one or is coded, and gunicorn's errors where it is not
-    HTTP.
+    Raises RequestError if it is incomplete or has a transfer coding, and gunicorn's errors if it is
+    not HTTP.
     """
     try:
         request = next(get_parser(cfg, connection, connection.address))
@@ -75,7 +75,7 @@ def prepare(
 ) -> tuple[Any, dict[str, Any]]:
     """Return gunicorn's response, which writes to `connection`, and the WSGI environment.
 
-    The environment holds the body, which `connection` no longer does. Raises as `parse` does.
+    The body moves from `connection` to the environment. Raises as `parse` does.
     """
     response, environ = wsgi.create(request, connection, connection.address, server, cfg)
     if connection.chunked:

@@ -1,7 +1,7 @@
-"""The connections of a worker: whom it hears, what each says, and whose request is next.
+"""The event loop of a worker: it reads from many connections and answers one request at a time.
 
-Connections that nobody has taken up wait in the kernel, where every worker finds them; of those
-beyond `max_waiting` the oldest are refused at once, so that the others are answered in time.
+Connections that no worker has accepted wait in the kernel, where every worker finds them. If more
+than `max_waiting` wait, the oldest are refused at once, so that the others are answered in time.
 """
 
 import errno
@@ -12,36 +12,38 @@ import time
 from collections import deque
 from typing import Any
 
-from app.errors import RequestError, http_bytes, too_large
+from app.errors import TOO_BUSY, TOO_SLOW, RequestError, http_bytes, too_large
 from app.memory import return_freed_memory
 from app.server import gateway
 from app.server.balance import Balance
 from app.server.budget import Budget
 from app.server.connection import SILENT, Connection, State
-from app.server.refusals import INCOMPLETE, TOO_BUSY, TOO_CHOPPED, TOO_SLOW
+from app.server.refusals import INCOMPLETE, TOO_CHOPPED
 from app.server.watch import Watch
 from app.settings import Settings
 
-LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
-LINGER_REQUESTS = 4  # at most as many times the largest request
+# The rest of a refused upload is discarded for so many seconds, and up to so many times the largest
+# request.
+LINGER = 5.0
+LINGER_REQUESTS = 4
 HEARTBEAT = 0.5  # seconds between two signs of life for the master
-BUFFERED_REQUESTS = 4  # as many of the largest requests are held in memory at once
-_KEPT = 32 * 1024 * 1024  # bytes of requests that were freed before memory is given back
-_RECEIVED = 256 * 1024  # bytes at a time
-_UNSENT = 128 * 1024  # bytes of an answer that the kernel holds unsent, outside of the budget
-_REFUSALS = 64  # at most, before a request is answered
+BUFFERED_REQUESTS = 4  # the memory for requests, in requests of the largest size
+_KEPT = 32 * 1024 * 1024  # bytes of freed requests after which memory is returned to the system
+_RECEIVED = 256 * 1024  # bytes received at once
+_UNSENT = 128 * 1024  # unsent bytes of an answer in the kernel, which the budget does not count
+_REFUSALS = 64  # the most refusals before the next request is answered
 
 
 class Loop:
-    """Poll a worker's clients, and answer one request a turn.
+    """The connections of a worker. Each turn polls them and answers one request.
 
-    `worker` is gunicorn's, with the port that it listens on, its log and its application.
+    `worker` is gunicorn's worker, with its listening socket, its log and its application.
     """
 
     def __init__(self, worker: Any) -> None:
-        from app.telemetry.metrics import refuse_outside  # not before the fork: see app/__init__.py
+        from app.telemetry.metrics import count_refusal  # not before the fork: see app/__init__.py
 
-        self.count_refusal = refuse_outside
+        self.count_refusal = count_refusal
         self.worker = worker
         self.settings: Settings = worker.app.settings
         self.listener: Any = worker.listener  # gunicorn's, which knows its backlog
@@ -52,14 +54,14 @@ class Loop:
         self.poller = self.watch.poller
         self.poller.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poller.register(worker.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
-        self.patience, self.looked, self.next_sign = 1.0, time.monotonic(), 0.0
+        self.poll_timeout, self.looked, self.next_sign = 1.0, time.monotonic(), 0.0
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
-        self.crammed = False  # no room can be made before a waiting request is answered
+        self.crammed = False  # whether the budget is full of complete requests
         self.balance: Balance = worker.app.balance
-        self.pressed = False  # by those who came while another was answered
+        self.pressed = False  # whether events came while a request was answered
 
     def turn(self) -> None:
-        """See who has something to say, and answer one request."""
+        """Poll the connections once, and answer one request."""
         if time.monotonic() >= self.next_sign:
             self.worker.notify()
             self.next_sign = time.monotonic() + HEARTBEAT
@@ -74,11 +76,11 @@ class Loop:
         if called and self.worker.alive:
             self._refuse_the_oldest()
             left_to_another = self.waiting and self.balance.idle_one() is not None
-            # One at a time: others may be idle.
+            # Accept one connection at a time, since other workers may be idle.
             if not left_to_another and (connection := self._accept()):
                 self._read(connection)
         if len(self.waiting) > 1:
-            # Those in the kernel wait too, and one that is refused here has waited longest.
+            # The connections in the kernel count as well. The oldest of all is here.
             room = max(1, self.settings.max_waiting - self.listener.get_backlog())
             while len(self.waiting) > room:
                 self._refuse(self.waiting.popleft(), TOO_BUSY)
@@ -90,34 +92,34 @@ class Loop:
         if self.budget.freed > _KEPT:
             self.budget.freed = 0
             return_freed_memory()
-        if time.monotonic() > self.looked + self.patience:
+        if time.monotonic() > self.looked + self.poll_timeout:
             self._end_the_late()
 
     def _poll(self) -> list[tuple[int, int]]:
-        """Return whom there is to hear; wait for somebody where no request waits."""
+        """Return the connections with events. If no request waits, wait for an event."""
         found = self.poller.poll(0)
-        self.pressed = bool(found)  # they came while another was answered
+        self.pressed = bool(found)
         if found or self.waiting:
             return found
         number, held = self.worker.age, len(self.watch.connections)
         self.balance.note(number, idle=self.worker.alive, held=held)
         try:
-            return self.poller.poll(self.patience)
+            return self.poller.poll(self.poll_timeout)
         finally:
             self.balance.note(number, idle=False, held=held)
 
     @property
     def overburdened(self) -> bool:
-        """Whether a client had better go to another worker, which is idle and holds fewer."""
+        """Return whether a client should go to an idle worker, which has fewer connections."""
         if not (self.pressed or self.waiting):
             return False
         held = self.balance.idle_one()
         return held is not None and held + 2 <= len(self.watch.connections)
 
     def begin_to_leave(self, seconds: float, silent: float, *, take_up: bool) -> None:
-        """Hear no new client, but for those to `take_up` who are connected already.
+        """Accept no more connections, or with `take_up` those that exist already.
 
-        Each has so many `seconds` for its request, or `silent` ones where it has said nothing.
+        Each connection has `seconds` for its request, or `silent` seconds if it has sent nothing.
         """
         self.poller.unregister(self.listener)
         while take_up and (connection := self._accept()):
@@ -126,11 +128,11 @@ class Loop:
         for connection in self.watch.connections.values():
             most = silent if connection.state in SILENT else seconds
             connection.deadline = min(connection.deadline, now + most)
-        self.patience = 0.1
+        self.poll_timeout = 0.1
 
     @property
     def empty(self) -> bool:
-        """Whether there is nobody left."""
+        """Return whether no connection is left."""
         return not (self.waiting or self.watch.connections)
 
     def _accept(self) -> Connection | None:
@@ -149,7 +151,7 @@ class Loop:
         return connection
 
     def _refuse_the_oldest(self) -> None:
-        """Of the requests that wait in the kernel, until few enough connections are left there."""
+        """Refuse the oldest connections in the kernel until few enough wait there."""
         for _ in range(_REFUSALS):
             if self.listener.get_backlog() <= self.settings.max_waiting:
                 return
@@ -159,7 +161,7 @@ class Loop:
                     self._refuse(self.waiting.pop(), TOO_BUSY)
 
     def _attend(self, connection: Connection) -> None:
-        """Its socket can be read from, or written to."""
+        """Read from a connection, or write to it, as its state requires."""
         if connection.state is State.READING or connection.state in SILENT:
             self._read(connection)
         elif connection.state is State.WRITING:
@@ -170,7 +172,7 @@ class Loop:
                 self._close(connection)
 
     def _receive(self, connection: Connection, most: int) -> bool:
-        """Whether the client may send more."""
+        """Receive data. Return whether the client may send more."""
         try:
             return connection.receive(most)
         except OSError:
@@ -181,7 +183,7 @@ class Loop:
         if self.budget.room < _RECEIVED and not self.crammed:
             self._make_room()
             if connection.closing:
-                return None  # it was the one to make room
+                return None  # this connection was closed to make room
         most = min(_RECEIVED, self.budget.room)
         if most <= 0:
             return self._watch(connection, select.EPOLLIN)
@@ -191,7 +193,7 @@ class Loop:
         return self._judge(connection, open_ended)
 
     def _judge(self, connection: Connection, open_ended: bool) -> None:
-        """Queue a whole request; wait for the rest of another if it is `open_ended`."""
+        """Queue a complete request; wait for the rest if the request is `open_ended`."""
         if connection.complete and connection.too_large:
             large = too_large(self.settings.max_request_mib)
             self._refuse(connection, TOO_CHOPPED if connection.too_chopped else large)
@@ -206,7 +208,7 @@ class Loop:
             self._close(connection)
 
     def _make_room(self) -> None:
-        """End connections until there is room for what others send."""
+        """Close connections until the budget has room."""
         for connection in self.watch.given_up(self.budget):
             if connection.state is State.READING:
                 self._refuse(connection, TOO_BUSY)
@@ -238,7 +240,7 @@ class Loop:
         return self._close(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        """To the client's next request, of which some may have come already."""
+        """Begin the client's next request, of which a part may have arrived already."""
         if connection.received:
             connection.enter(State.READING, self.settings.read_timeout)
             self._judge(connection, open_ended=True)
@@ -247,7 +249,7 @@ class Loop:
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """A system that still sends when the other closes reports a reset, and no answer."""
+        """Half-close and drain, so that a client that still uploads gets its answer."""
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()
         try:
@@ -265,7 +267,7 @@ class Loop:
         self.watch.look(connection, events)
 
     def _end_the_late(self) -> None:
-        """Those whose time is over."""
+        """Close the connections whose deadline has passed."""
         self.looked = time.monotonic()
         for connection in self.watch.late(self.looked):
             self._end(connection)

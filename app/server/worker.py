@@ -1,8 +1,8 @@
 """A gunicorn worker that waits for no client: it reads many requests at once and answers one.
 
-gunicorn's sync worker gives itself to one client from the first byte to the last, however slowly
-they come. This one answers a request when all of it has come, as if a proxy stood before it: see
-app/server/loop.py. Here stands how it begins and how it ends.
+gunicorn's sync worker serves one client from the first byte to the last, however slow it is. This
+worker answers a request when it has arrived completely, as if a proxy stood before it: see
+app/server/loop.py. This module has its start and its end.
 """
 
 import contextlib
@@ -19,16 +19,17 @@ from app.parent_process import signal_when_parent_ends
 from app.server.connection import Connection
 from app.server.loop import Loop
 
-LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said nothing
-ORPHANED = 0.6  # seconds that a worker outlives the master,
-ORPHANED_ANSWERS = 0.3  # of them for answers to requests that have come
+LEAVING = 0.5  # seconds that a stopping worker waits for clients that have sent nothing
+# A worker outlives the master by the first number of seconds, and has the second one for answers.
+ORPHANED = 0.6
+ORPHANED_ANSWERS = 0.3
 
 
-class PatientWorker(Worker):
-    """One process, one thread; see the module."""
+class PollingWorker(Worker):
+    """A worker of one process and one thread."""
 
-    replaced = False  # by a worker that takes over those who wait: see app/server/reload.py
-    orphaned = False  # the master is gone
+    replaced = False  # whether a new worker accepts the waiting connections: see reload.py
+    orphaned = False  # whether the master has ended
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -36,23 +37,23 @@ class PatientWorker(Worker):
 
     @property
     def answers(self) -> bool:
-        """Seen from the master: whether the worker has begun to take requests."""
+        """Return whether the worker has begun to accept requests. Called in the master."""
         return bool(self.tmp.last_update() != self.unborn)
 
     @property
     def listener(self) -> Any:
-        """The port's socket, which gunicorn wraps."""
+        """Return the listening socket, in gunicorn's wrapper."""
         return self.sockets[0]
 
     @property
     def waiting(self) -> deque[Connection]:
-        """Whole requests that wait for this worker."""
+        """Return the complete requests that wait for this worker."""
         return self.loop.waiting
 
     @property
     def closing(self) -> bool:
-        """Whether connections end with their answers."""
-        # Perhaps since this very request, which had a model loaded.
+        """Return whether connections are closed after their answers."""
+        # The current request may have stopped the worker, by loading a model.
         return not self.alive or self.loop.overburdened
 
     def init_signals(self) -> None:
@@ -66,9 +67,9 @@ class PatientWorker(Worker):
         if os.getppid() == self.ppid:
             return
         self.alive, self.orphaned = False, True
-        signal.setitimer(signal.ITIMER_REAL, ORPHANED)  # SIGALRM kills, whatever is being done
+        signal.setitimer(signal.ITIMER_REAL, ORPHANED)  # SIGALRM then ends the process
         for listener in self.sockets:
-            with contextlib.suppress(OSError):  # another worker has done it
+            with contextlib.suppress(OSError):  # another worker has closed it
                 listener.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
@@ -84,7 +85,7 @@ class PatientWorker(Worker):
         self._leave()
 
     def _leave(self) -> None:
-        """Answer everybody who is connected, then stop."""
+        """Answer all connected clients, then stop."""
         began, seconds = time.monotonic(), self._seconds_to_leave()
         take_up = not (self.replaced or self.orphaned)
         self.loop.begin_to_leave(seconds, LEAVING, take_up=take_up)
@@ -95,6 +96,6 @@ class PatientWorker(Worker):
     def _seconds_to_leave(self) -> float:
         if self.orphaned:
             return ORPHANED_ANSWERS
-        # A second before the master loses its patience, so that it is we who close the connections.
-        patience: int = self.app.settings.graceful_timeout
-        return max(patience - 1, patience / 2)
+        # A second less than the master waits, so that the worker closes its connections itself.
+        grace: int = self.app.settings.graceful_timeout
+        return max(grace - 1, grace / 2)

@@ -95,7 +95,7 @@ def test_all_else_is_left_to_flask(application: Flask, data: bytes) -> None:
 
 @pytest.mark.parametrize("settings", [{"direct": False}, {"rate_limit": "9/minute"}])
 def test_it_is_off_by_its_setting_and_where_a_rate_is_limited(
-    shelf: Path, settings: dict[str, Any]
+    repository: Path, settings: dict[str, Any]
 ) -> None:
-    application = create_app(Settings(weights=shelf, **settings))
+    application = create_app(Settings(weights=repository, **settings))
     assert not is_taken(application, request("/predict", USUAL, FORM))
