@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from models.architectures.flip_average import in_one_pass, network_of
 from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
 from models.data.datasets import Images, scaled
 from models.errors import MetaplasticError
+from models.packaging.fold import fold_batch_normalisation
 from models.packaging.half_precision import kernels, store_in_onnx
 from models.packaging.scoring import Logits, softmax
 
@@ -71,13 +73,17 @@ def export(folder: Path) -> Path:
         # tf2onnx and Keras still ask numpy for names that it is about to redefine.
         warnings.simplefilter("ignore", FutureWarning)
         opened.export(partial, format="onnx", verbose=False, input_signature=[signature])
+    network = onnx.load(partial)
+    store_in_onnx(network, values)
+    fold_batch_normalisation(network)
     try:
-        store_in_onnx(partial, values)
+        onnx.checker.check_model(network, full_check=True)
     except onnx.checker.ValidationError as error:
         raise ExportError(
             f"{folder / KERAS_MODEL} uses what cannot be exported to ONNX: "
             f"{str(error).partition(chr(10))[0]}"
         ) from error
+    onnx.save(network, partial)
     return partial.replace(folder / ONNX_MODEL)
 
 
@@ -147,6 +153,8 @@ class _KernelsAsInputs(keras.Model):
         images, *values = inputs
         mapping = list(zip(kernels(self._network), values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
+            if (half := network_of(self._network)) is not None:
+                return in_one_pass(half, images)
             return self._network(images, training=False)
 
 
