@@ -1,6 +1,5 @@
 """Keras -> ONNX, and the check that both say the same."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from models.architectures.flip_average import in_one_pass, network_of
-from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
+from models.cards import KERAS_MODEL, ONNX_MODEL
 from models.data.datasets import Images, scaled
 from models.errors import MetaplasticError
 from models.packaging.fold import fold_batch_normalisation
@@ -87,16 +86,6 @@ def export(folder: Path) -> Path:
     return partial.replace(folder / ONNX_MODEL)
 
 
-def export_again(folder: Path) -> Path:
-    """`export`, and the checksum of what it wrote in the card, where there is one."""
-    path = export(folder)
-    if (folder / CARD).exists():
-        card = read_card(folder)
-        files = {**card.files, ONNX_MODEL: checksums(folder)[ONNX_MODEL]}
-        write_card(folder, dataclasses.replace(card, files=files))
-    return path
-
-
 def keras_logits(folder: Path, images: Images) -> Logits:
     """What `model.keras` answers for uint8 images: float32 (N, classes)."""
     model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
@@ -104,18 +93,18 @@ def keras_logits(folder: Path, images: Images) -> Logits:
     return logits
 
 
-def onnx_logits(folder: Path, images: Images) -> Logits:
-    """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
-    return onnx_answers(folder, scaled(images))
+def onnx_logits(folder: Path, images: Images, file: str = ONNX_MODEL) -> Logits:
+    """What `model.onnx`, or another `file`, answers for uint8 images: float32 (N, classes)."""
+    return onnx_answers(folder, scaled(images), file)
 
 
-def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
-    """What `model.onnx` answers for images in 0..1: float32 (N, classes)."""
+def onnx_answers(folder: Path, images: npt.NDArray[np.float32], file: str = ONNX_MODEL) -> Logits:
+    """What `model.onnx`, or another `file`, answers for images in 0..1: float32 (N, classes)."""
     # ONNX Runtime reports the use of it to its makers, from its import on, unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
         session.run(None, {name: images[start : start + _BATCH]})[0]
@@ -158,9 +147,18 @@ class _KernelsAsInputs(keras.Model):
             return self._network(images, training=False)
 
 
+_EXPORT = """
+import pathlib, sys
+from models.quiet import import_keras
+import_keras()
+from models.packaging.export import export
+export(pathlib.Path(sys.argv[1]))
+"""
+
+
 def _export_in_tensorflow(folder: Path) -> Path:
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    command = [sys.executable, "-m", "models", "export", str(folder)]
+    command = [sys.executable, "-c", _EXPORT, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]

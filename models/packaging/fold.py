@@ -155,7 +155,8 @@ class _Graph:
                 yield from self._trace(part, first, between | {"Concat"})
                 first += self._channels.get(part, 0)
         elif node.op_type in _NO_NEGATIVE_SCALE | _MEAN_POOLS and not _attribute(
-            node, "count_include_pad"  # a mean over a margin of zeros takes no offset
+            node,
+            "count_include_pad",  # a mean over a margin of zeros takes no offset
         ):
             yield from self._trace(node.input[0], first, between | {node.op_type})
         else:
@@ -189,7 +190,7 @@ class _Graph:
 
     def _data(self, node: onnx.NodeProto) -> str:
         """The input of a Mul or Add that is no constant."""
-        return next(name for name in node.input if name not in self._constants)
+        return next(str(name) for name in node.input if name not in self._constants)
 
     def _producer(self, tensor: str) -> onnx.NodeProto | None:
         return next((node for node in self._nodes if tensor in node.output), None)

@@ -19,7 +19,9 @@ from models.errors import MetaplasticError
 from models.packaging.export import agreement, export, keras_logits, onnx_logits
 from models.packaging.plots import draw_confusion
 from models.packaging.scoring import score
+from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
+from models.publishing.int8 import LARGE, add_int8
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -42,8 +44,9 @@ def publish(
     The ONNX model must agree with the Keras model on the whole test set, which is read here to
     score the model. `control` is the folder of its plain twin (a run or a published model), whose
     scores the card then carries; `without` is that of the same training without its teachers;
-    `default` makes it its endpoint's default (None: every rule but `backprop` is). The folder
-    appears on the shelf complete, by one rename. Below `docs`, `runs` gets its teachers' cards.
+    `default` makes it its endpoint's default (None: every rule but `backprop` is). A large
+    network gets `model.int8.onnx`, too, where its test accuracy allows. The folder appears on the
+    shelf complete, by one rename. Below `docs`, `runs` gets its teachers' cards.
 
     Raises PublishError, CardError, DataError or ExportError, and then leaves the shelf as it was.
     """
@@ -69,8 +72,11 @@ def publish(
             control=twin,
             distillation=taught,
             files=checksums(staging),
+            int8=None,
         )
         card = dataclasses.replace(card, corrupted=measure_corrupted(staging, card))
+        if card.multiply_adds >= LARGE and multiplies_int8():
+            card, _ = add_int8(staging, card, arrays)
         if docs is not None:
             _keep_teachers_cards(card, docs / "runs")
         write_card(staging, card)

@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from models.cards import Card, read_card, write_card
+from models.cards import INT8_MODEL, Card, read_card, write_card
 from models.data.datasets import load, split
-from models.packaging.export import keras_logits
+from models.packaging.export import keras_logits, onnx_logits
 from models.packaging.scoring import calibrate
 
 
@@ -20,5 +20,9 @@ def calibrate_again(folder: Path) -> Card:
     logits = keras_logits(folder, validation[0])
     fitted = calibrate(logits, validation, card.calibration.outputs)
     card = dataclasses.replace(card, calibration=fitted)
+    if card.int8 is not None:
+        logits = onnx_logits(folder, validation[0], INT8_MODEL)
+        fitted = calibrate(logits, validation, card.calibration.outputs)
+        card = dataclasses.replace(card, int8=dataclasses.replace(card.int8, calibration=fitted))
     write_card(folder, card)
     return card
