@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from models.processor import multiplies_int8
+
 PREFIX = "METAPLASTIC_"
 # Variables with our prefix that are not the service's: `python -m models` reads them.
 _NOT_OURS = frozenset({"METAPLASTIC_DATA"})
@@ -115,6 +117,13 @@ class Settings:
         _matching(r"[^/\s]+/[^/\s]+", "<dataset>/<architecture>, such as mnist/lenet"),
         "endpoint",
         "what POST /predict asks; where it is not on the shelf, the shelf's first endpoint",
+    )
+    int8: str = _setting(
+        "auto",
+        _choice("auto", "off"),
+        "choice",
+        "auto: run a model's `model.int8.onnx`, if it has one and the processor multiplies 8-bit "
+        "integers (VNNI, or asimddp on ARM); off: always `model.onnx`",
     )
     workers: int = _setting(
         2, _whole(1, 256), "processes", "requests answered at the same time; one for each core"
@@ -223,6 +232,11 @@ class Settings:
         if takes_cloud_port(given):
             values.setdefault("host", EVERYWHERE)
         return cls(**values)
+
+    @property
+    def runs_int8(self) -> bool:
+        """Whether models that have 8-bit files are run by them here."""
+        return self.int8 == "auto" and multiplies_int8()
 
     @property
     def max_request_bytes(self) -> int:

@@ -9,7 +9,7 @@ from app.catalogue.network import Network
 from app.catalogue.session import ModelBytes, Session
 from app.errors import RequestError
 from app.settings import StartError
-from models.cards import ONNX_MODEL, Card
+from models.cards import INT8_MODEL, Calibration, Card
 
 COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
 ALL_RULES = "all"  # and ?rule=all every rule of them
@@ -30,22 +30,39 @@ class ShelfError(StartError):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A published model: its card, the folder that it lies in, and `model.onnx` as it was read."""
+    """A published model: its card, the folder that it lies in, and the file of it that runs."""
 
     card: Card
     folder: Path
-    content: ModelBytes
+    runs: str  # the file's name: `model.onnx` or `model.int8.onnx`
+    content: ModelBytes  # as it was read
 
     @property
     def vouched_for(self) -> bool:
-        """Whether `model.onnx` is known to be the file that was published: it ran then."""
-        return ONNX_MODEL in self.card.files
+        """Whether what runs is known to be the file that was published: it ran then."""
+        return self.runs in self.card.files
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the file that runs."""
+        int8 = self.card.int8
+        return int8.calibration if int8 and self.runs == INT8_MODEL else self.card.calibration
+
+    @property
+    def accuracy(self) -> tuple[float, tuple[float, float]] | None:
+        """The test accuracy of the file that runs and its 95 % interval; None if not measured."""
+        int8, test = self.card.int8, self.card.test
+        if int8 and self.runs == INT8_MODEL:
+            if int8.test_accuracy is None or int8.test_interval is None:
+                return None
+            return int8.test_accuracy, int8.test_interval
+        return (test.accuracy, test.interval) if test else None
 
     @property
     def network(self) -> Network:
         """Opened when first asked for: in a worker, not in its parent, and only where it is used.
 
-        Raises RequestError 503 where `model.onnx` is not a model that fits its card, or cannot be
+        Raises RequestError 503 where its file is not a model that fits its card, or cannot be
         run for the moment.
         """
         network = self._session.open()
@@ -74,7 +91,7 @@ class Model:
     def _session(self) -> Session:
         target = self.card.input
         image = (target.height, target.width, target.channels)
-        path = self.folder / ONNX_MODEL
+        path = self.folder / self.runs
         return Session(self.content, image, len(self.card.labels), str(path))
 
 

@@ -1,5 +1,6 @@
 """Reading the model repository: which models can be served, and what is wrong with the others."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import MappingProxyType
 from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, ShelfError
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
-from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
+from models.cards import INT8_MODEL, ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
 from models.files import read_regular
 
 SAMPLES = Path(__file__).parent.parent / "static" / "samples"
@@ -23,7 +24,7 @@ def load_catalogue(
 ) -> Catalogue:
     """The models at or below `settings.weights`, checked but for their sessions.
 
-    A model with a broken card, a missing or changed `model.onnx`, or the name and version of
+    A model with a broken card, a missing or changed file to run, or the name and version of
     another is left out; so is one in a folder that `broken` knows to hold one that cannot be run,
     with what is wrong. Where one of the `served` came from that folder, it stays in its place; it
     is the same object as before where nothing has changed. Those to `skip` are not looked for.
@@ -40,7 +41,7 @@ def load_catalogue(
         try:
             if folder in broken:
                 raise ShelfError(broken[folder], passing=True)
-            model = load_model(folder, former.get(folder))
+            model = load_model(folder, settings.runs_int8, former.get(folder))
         except ShelfError as error:
             errors[folder] = error
             if folder not in former:
@@ -95,9 +96,10 @@ def _below(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def load_model(folder: Path, former: Model | None = None) -> Model:
+def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
     """The model in `folder`, checked but for its session; `former` again if it is still that one.
 
+    It runs `model.int8.onnx` if `int8`, where there is one that the card knows, else `model.onnx`.
     Raises ShelfError.
     """
     try:
@@ -106,7 +108,9 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
         message = f"{error}. Publish the model again, or remove its folder."
         raise ShelfError(message, passing=True) from error
     _check(card, folder)
-    path = folder / ONNX_MODEL
+    # A link that leads nowhere is a broken file, not an absent one.
+    runs = INT8_MODEL if int8 and card.int8 and os.path.lexists(folder / INT8_MODEL) else ONNX_MODEL
+    path = folder / runs
     try:
         content = ModelBytes(path)
     except OSError as error:
@@ -115,8 +119,8 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
             passing=True,
             endpoint=card.endpoint,
         ) from error
-    model = Model(card, folder, content)
-    if model.vouched_for and card.files[ONNX_MODEL] != content.sha256:
+    model = Model(card, folder, runs, content)
+    if model.vouched_for and card.files[runs] != content.sha256:
         raise ShelfError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
             "Publish the model again.",

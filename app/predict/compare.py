@@ -51,9 +51,9 @@ def compare(
     for model in models:
         card, picture = model.card, pictures[model.card.input]
         network = model.network  # opened, if need be, before the clock starts
-        (seen,) = recognise(network, card.calibration, [picture])
+        (seen,) = recognise(network, model.calibration, [picture])
         started = time.perf_counter()
-        infer(network, seen.reading.pixels[None], card.calibration)
+        infer(network, seen.reading.pixels[None], model.calibration)
         seconds = time.perf_counter() - started
         note_answer(model, seen.outcome)
         result: Result = {
@@ -64,8 +64,8 @@ def compare(
             "prediction": prediction_of(model, seen, upload, top),
             "milliseconds": round(1000 * seconds, 3),
         }
-        if card.test:
-            result["test_accuracy"] = card.test.accuracy
+        if model.accuracy:
+            result["test_accuracy"], _ = model.accuracy
         results.append(result)
     labels = {result["prediction"]["label"] for result in results}
     return {"dataset": models[0].card.dataset, "agree": len(labels) == 1, "results": results}

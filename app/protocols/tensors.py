@@ -79,7 +79,7 @@ def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArr
 
 def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
     """What `model` makes of `pixels`, float32 (N, height, width, channels) in 0..1."""
-    outcome = infer(model.network, pixels, model.card.calibration)
+    outcome = infer(model.network, pixels, model.calibration)
     note_answer(model, outcome)
     return outcome
 
