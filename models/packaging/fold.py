@@ -94,9 +94,9 @@ class _Graph:
         taken = np.zeros_like(offset) if rectified else offset
         for source in sources:
             self._scale(source.convolution, source.part(scale), source.part(taken))
-        self._drop(multiply, self._data(multiply))
+        self._drop(multiply)
         if not rectified:
-            self._drop(add, self._data(add))
+            self._drop(add)
 
     def add_behind(self, pool: onnx.NodeProto) -> None:
         """Have what is added for each channel before the max-pool `pool` added behind it."""
@@ -119,7 +119,7 @@ class _Graph:
         between = frozenset[str]().union(*(source.between for source in sources))
         if not between or between & (_MEAN_POOLS | {"Relu"}):
             return
-        self._drop(relu, tensor)
+        self._drop(relu)
         for source in sources:
             (maps,) = source.convolution.output
             source.convolution.output[0] = signed = f"{maps}_signed"
@@ -189,7 +189,7 @@ class _Graph:
         return values
 
     def _data(self, node: onnx.NodeProto) -> str:
-        """The input of a Mul or Add that is no constant."""
+        """The input of a node that is no constant."""
         return next(str(name) for name in node.input if name not in self._constants)
 
     def _producer(self, tensor: str) -> onnx.NodeProto | None:
@@ -199,13 +199,12 @@ class _Graph:
         readers = [node for node in self._nodes if tensor in node.input]
         return readers[0] if len(readers) == 1 and tensor not in self._outputs else None
 
-    def _drop(self, node: onnx.NodeProto, instead: str) -> None:
-        """Have every reader of what `node` answers read the tensor `instead`."""
+    def _drop(self, node: onnx.NodeProto) -> None:
+        """Have what comes before `node`, and is read by nothing else, answer in its place."""
+        before = self._producer(self._data(node))
+        assert before is not None
+        before.output[0] = node.output[0]
         self._nodes.remove(node)
-        for reader in self._nodes:
-            for place, name in enumerate(reader.input):
-                if name == node.output[0]:
-                    reader.input[place] = instead
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:
