@@ -64,7 +64,9 @@ def folded(network):
     fold_batch_normalisation(network)
     onnx.checker.check_model(network, full_check=True)
     np.testing.assert_allclose(answers(network), before, atol=1e-5)
-    made = {name for node in network.graph.node if "_kernel" in node.output[0] for name in node.output}
+    made = {
+        name for node in network.graph.node if "_kernel" in node.output[0] for name in node.output
+    }
     return [node.op_type for node in network.graph.node if node.output[0] not in made]
 
 
