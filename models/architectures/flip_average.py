@@ -28,10 +28,14 @@ def network_of(model: keras.Model) -> keras.Model | None:
     operations = getattr(model, "operations", [])  # a Sequential has none
     if len(operations) != 4 or not isinstance(operations[2], keras.Model):
         return None
-    _, mirror, network, average = operations
-    if type(mirror).__name__ != "Take" or not isinstance(average, layers.Average):
+    image, mirror, network, average = operations
+    if not isinstance(average, layers.Average):
         return None
-    return network
+    saved = next(each for each in model.get_config()["layers"] if each["name"] == mirror.name)
+    (called,) = saved["inbound_nodes"]
+    backwards = list(range(image.output.shape[2]))[::-1]
+    turns = saved["class_name"] == "Take" and saved["config"]["axis"] == 2
+    return network if turns and called["args"][1] == backwards else None
 
 
 def in_one_pass(network: keras.Model, images: Any) -> Any:
