@@ -38,11 +38,7 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
     the accuracy there changes by at most 0.1 points. Raises Int8Error where the processor cannot
     run it as it is served.
     """
-    if not multiplies_int8():
-        raise Int8Error(
-            f"{folder}: this processor has no instructions for 8-bit integers (VNNI, or asimddp "
-            f"on ARM), with which {INT8_MODEL} is to be measured; export it on one that has"
-        )
+    need_int8(folder)
     share = card.training.recipe["validation"]
     (training, _), validation = split(arrays.x_train, arrays.y_train, share)
     quantise(folder, scaled(calibration_images(training)))
@@ -61,6 +57,15 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
         (folder / INT8_MODEL).unlink()
     card = dataclasses.replace(card, int8=found if kept else None, files=checksums(folder))
     return card, found
+
+
+def need_int8(folder: Path) -> None:
+    """Raise Int8Error unless the processor runs the 8-bit file in `folder` as it is served."""
+    if not multiplies_int8():
+        raise Int8Error(
+            f"{folder}: this processor has no instructions for 8-bit integers (VNNI, or asimddp "
+            f"on ARM), with which {INT8_MODEL} is to be measured; use one that has"
+        )
 
 
 def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels]) -> Int8Scores:
