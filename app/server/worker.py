@@ -73,9 +73,9 @@ class PatientWorker(Worker):
                 listener.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
-        from app.telemetry.metrics import refuse_outside  # not before the fork: see app/__init__.py
+        from app.telemetry.metrics import count_refusal  # not before the fork: see app/__init__.py
 
-        self.count_refusal = refuse_outside
+        self.count_refusal = count_refusal
         self.settings: Settings = self.app.settings
         (self.listener,) = self.sockets
         self.listener.setblocking(False)
@@ -290,7 +290,7 @@ class PatientWorker(Worker):
             self._watch(connection, select.EPOLLIN)
 
     def _linger(self, connection: Connection) -> None:
-        """A system that still sends when the other closes reports a reset, and no answer."""
+        """Half-close and drain, so that a client that still uploads gets its answer."""
         connection.enter(State.LINGERING, LINGER)
         connection.forget_all()
         try:

@@ -1,4 +1,4 @@
-"""Each request leaves a log line, counts in the metrics, and is a span where traces are wanted."""
+"""The observation of every request: its log line, its metrics, and its span."""
 
 import os
 import re
@@ -12,21 +12,22 @@ from flask import Flask, Request, Response
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.telemetry import inference_counts, logs, metrics, tracing
-from app.telemetry.record import begin_record, end_record, this_request
+from app.telemetry.current_request import this_request
+from app.telemetry.record import begin_record, end_record
 
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_RANDOM = 16  # bytes of an id of our own
-_DRAWN = 256  # ids at once: to ask the system takes longer than the rest
-_QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
+_RANDOM = 16  # random bytes of a new id
+_DRAWN = 256  # ids made at once, since the call of the system takes longer than the rest
+_QUIET = ("/health/", "/v2/health/", "/metrics")  # machines ask these every few seconds
 _counting = threading.Lock()  # some servers have several threads
-_LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
+_LAST_DATA_RECEIVED = 52  # offset in Linux' struct tcp_info: milliseconds, 32 bits
 
 
 def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
-    """Have every request of `app` observed; to be called before anything else that looks at them.
+    """Observe every request of `app`. Call this before other functions are registered.
 
-    Raises StartError where traces are asked for and cannot be had.
+    Raises StartError if traces are asked for and cannot be exported.
     """
     export_span = tracing.span_exporter()
     write_line = logs.request_writer(settings)
@@ -60,7 +61,7 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
 
 
 _ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # each process has its own
+os.register_at_fork(after_in_child=_ids.clear)  # processes must not use the same ids
 
 
 def _new_id() -> str:
@@ -75,9 +76,10 @@ def _new_id() -> str:
 
 
 def _seconds_waited(request: Request) -> float:
-    """How long the request lay in the system's queue: since its last bytes came.
+    """Return how long the request waited in the system's queue: the time since its last bytes came.
 
-    0 where only a part has come, where another server than gunicorn asks, or not on Linux.
+    It is 0 if the request is incomplete, under another server than gunicorn, and on other systems
+    than Linux.
     """
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
