@@ -63,6 +63,10 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(text: str) -> bool:
+    return _choice("on", "off")(text) == "on"
+
+
 def _matching(pattern: str, description: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -214,6 +218,13 @@ class Settings:
     )
     proxies: int = _setting(
         0, _whole(0, 9), "proxies", "the number of trusted proxies, which set `X-Forwarded-*`"
+    )
+    direct: bool = _setting(
+        True,
+        _switch,
+        "on or off",
+        "whether the worker answers classifications directly, without Flask and its parser",
+        shown="`on`",
     )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "level", "the lowest level logged"

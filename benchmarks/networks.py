@@ -26,7 +26,7 @@ WARM_UP = 10  # rounds that are not counted
 
 
 def networks(model: Model, before: Path | None, root: Path) -> dict[str, Network]:
-    """The networks to measure by the column that they stand in."""
+    """Return the networks to measure by the column that they stand in."""
     image = model.card.input
     shape, classes = (image.height, image.width, image.channels), len(model.card.labels)
     files = {"now": model.folder / ONNX_MODEL}

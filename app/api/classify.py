@@ -9,9 +9,9 @@ from app.catalogue.catalogue import Endpoint
 from app.errors import RequestError
 from app.predict.classify import classify
 from app.settings import Settings
-from app.telemetry.current_request import this_request
 from app.web import schemas
-from app.web.answers import Resource, answer
+from app.web.answers import Content, Resource, answer, content_of, respond
+from app.web.body import AnyRequest
 from app.web.options import (
     CHOICE,
     CLASSIFICATION,
@@ -34,23 +34,28 @@ class Classifier(Resource):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
-        request = this_request()
-        refuse_unknown(request.args, CLASSIFICATION)
-        model = read_model(request.args, self.endpoint)
-        options = read_options(request.args, [model])
-        uploads = read_uploads(request, self.endpoint.samples, self.settings.max_images)
-        return answer(
-            classify(
-                model,
-                uploads,
-                self.settings,
-                top=options.top,
-                raw=options.raw,
-                prepared=options.prepared,
-                partial=options.partial,
-                several=options.several,
-            )
+        return respond(classification(request, self.endpoint, self.settings))
+
+
+def classification(request: AnyRequest, endpoint: Endpoint, settings: Settings) -> Content:
+    """Return the answer of `endpoint` to `request`. Raises RequestError."""
+    query = request.args
+    refuse_unknown(query, CLASSIFICATION)
+    model = read_model(query, endpoint)
+    options = read_options(query, [model])
+    uploads = read_uploads(request, endpoint.samples, settings.max_images)
+    return content_of(
+        classify(
+            model,
+            uploads,
+            settings,
+            top=options.top,
+            raw=options.raw,
+            prepared=options.prepared,
+            partial=options.partial,
+            several=options.several,
         )
+    )
 
 
 class Architecture(Classifier):

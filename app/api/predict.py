@@ -3,12 +3,14 @@
 from typing import Any
 
 import flask_restx
-from flask import Response
+from flask import Response, request
 
-from app.api.classify import Classifier, classification_doc
+from app.api.classify import Classifier, classification, classification_doc
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.settings import Settings
+from app.web.answers import Content, respond
+from app.web.body import AnyRequest
 
 
 class Predict(Classifier):
@@ -20,11 +22,16 @@ class Predict(Classifier):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
-        # The endpoint that was asked for is left out: another model's answer would be misleading.
-        if self.catalogue.default_left_out:
-            message = f"{self.settings.model} cannot be run here. The log says why."
-            raise RequestError(503, "model_unavailable", message)
-        return super().post()
+        return respond(prediction(request, self.catalogue, self.settings))
+
+
+def prediction(request: AnyRequest, catalogue: Catalogue, settings: Settings) -> Content:
+    """Return the answer of the default endpoint to `request`. Raises RequestError."""
+    # The endpoint that was asked for is left out: another model's answer would be misleading.
+    if catalogue.default_left_out:
+        message = f"{settings.model} cannot be run here. The log says why."
+        raise RequestError(503, "model_unavailable", message)
+    return classification(request, catalogue.default, settings)
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:

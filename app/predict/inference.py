@@ -1,6 +1,5 @@
 """The `infer` stage: from arrays to probabilities, with ONNX Runtime."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from app.catalogue.catalogue import Model
 from app.catalogue.network import BATCH, Network
 from app.telemetry.record import Inference, note_inference, timed
-from models.calibration import contrasts
+from models.calibration import contrasts, probabilities_and_energy
 from models.cards import Calibration
 
 
@@ -68,37 +67,11 @@ def _shows_much(image: NDArray[np.float32], least: float) -> bool:
 
 
 def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
-    """Return the outcome of `logits` (N, C), without overflow for any finite logits."""
-    if len(logits) == 1:  # most requests
-        return _interpret_one(logits[0].tolist(), calibration)
-    exact = logits.astype(np.float64)
-    most = np.maximum.reduce(exact, axis=1, keepdims=True)
-    exact -= most
-    temperature, scale = calibration.temperature, calibration.energy_temperature
-    weights = np.exp(exact / temperature)
-    total = np.add.reduce(weights, axis=1, keepdims=True)
-    partition = total
-    if scale != temperature:
-        partition = np.add.reduce(np.exp(exact / scale), axis=1, keepdims=True)
-    energy = (scale * np.log(partition) + most)[:, 0]
-    return Outcome(weights / total, energy, energy >= calibration.energy_threshold)
-
-
-def _interpret_one(row: list[float], calibration: Calibration) -> Outcome:
-    """Return the outcome of one image's logits. For so few numbers Python is faster than numpy."""
-    most = max(row)
-    temperature, scale = calibration.temperature, calibration.energy_temperature
-    weights = [math.exp((logit - most) / temperature) for logit in row]
-    total = sum(weights)
-    partition = total
-    if scale != temperature:
-        partition = sum([math.exp((logit - most) / scale) for logit in row])
-    energy = scale * math.log(partition) + most
-    return Outcome(
-        np.array([[weight / total for weight in weights]]),
-        np.array([energy]),
-        np.array([energy >= calibration.energy_threshold]),
+    """Return calibrated probabilities and energy for `logits` (N, C)."""
+    probabilities, energy = probabilities_and_energy(
+        logits, calibration.temperature, calibration.energy_temperature
     )
+    return Outcome(probabilities, energy, energy >= calibration.energy_threshold)
 
 
 def record_outcome(model: Model, outcome: Outcome) -> None:

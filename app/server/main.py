@@ -23,9 +23,10 @@ from app.errors import RequestError, http_bytes
 from app.images import sandbox
 from app.runtime import Progress, memory_folder, runtime_folder
 from app.server.arbiter import GracefulArbiter, heed_sigterm
+from app.server.balance import Balance
 from app.server.reload import mended, reread
 from app.server.threaded import THREADS, ThreadedWorker
-from app.server.worker import PatientWorker
+from app.server.worker import PollingWorker
 from app.settings import EVERYWHERE, Settings, StartError, takes_cloud_port
 from app.telemetry.logs import escape_commands
 from models.terminal import say
@@ -73,6 +74,7 @@ class Server(BaseApplication):
         self.settings = settings
         self.application = self.former = application
         self.progress = Progress()
+        self.balance = Balance()
         self.answered: set[str] = set()  # models that have run: see app/server/reload.py
         self.served = False  # whether a worker has ever accepted requests
         self.must_answer = False  # whether new workers end if the default model cannot run
@@ -140,8 +142,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
-        "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
-        # PatientWorker has one thread; only the threaded worker uses this setting.
+        "worker_class": PollingWorker if HAS_EPOLL else ThreadedWorker,
+        # PollingWorker has one thread; only the threaded worker uses this setting.
         "threads": 1 if HAS_EPOLL else THREADS,
         "keepalive": settings.keep_alive,
         "worker_connections": settings.max_connections,
@@ -210,10 +212,11 @@ def _make_ready(worker: Any) -> None:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
-def _keep_counts(_: Arbiter, worker: Any) -> None:
+def _keep_counts(arbiter: Arbiter, worker: Any) -> None:
     """Keep the counts of a worker that has ended."""
     from app.telemetry.metrics import keep_counts_of
 
+    arbiter.app.balance.note(worker.age, idle=False, held=0)
     keep_counts_of(worker.pid)
 
 

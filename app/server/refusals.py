@@ -1,7 +1,5 @@
 """Errors that a worker answers itself, without the application."""
 
-from app.errors import TOO_BUSY as TOO_BUSY
-from app.errors import TOO_SLOW as TOO_SLOW
 from app.errors import RequestError
 from app.server.connection import MOST_CHUNKS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from app.server.worker import PatientWorker
+from app.server.worker import PollingWorker
 
 THREADS = 4  # requests at the same time, slow ones included
 
@@ -18,7 +18,7 @@ class ThreadedWorker(ThreadWorker):
     """A worker of one process and THREADS threads."""
 
     replaced = False
-    answers = PatientWorker.answers
+    answers = PollingWorker.answers
     waiting = ()  # gunicorn does not tell how many requests wait for a thread
 
     def __init__(self, *arguments: Any) -> None:

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response
+from werkzeug.sansio.request import Request
 
 from app.settings import Settings
-from app.telemetry.current_request import this_request
 from app.telemetry.record import Record
 from models.terminal import one_line, printable
 
-Writer = Callable[[Record, Response, float, str], None]
+Writer = Callable[[Record, Request, int, int, float, str], None]
 
 
 def escape_commands() -> None:
@@ -42,15 +41,18 @@ class _Entry(logging.LogRecord):
 def request_writer(settings: Settings) -> Writer:
     """Return a function that writes a request's line.
 
-    It takes the record, the response, the seconds, and the trace id or "".
+    It takes the record, the request, the status and the bytes of the answer, the seconds, and the
+    trace id or "".
     """
     # The lowest status that each level logs.
     least = {"debug": 0, "info": 0, "warning": 400, "error": 500}[settings.log_level]
     form = _plain if sys.stdout.isatty() else _json
 
-    def write(record: Record, response: Response, seconds: float, trace: str) -> None:
-        if response.status_code >= least:
-            line = form(_content(record, response, seconds, trace)) + "\n"
+    def write(
+        record: Record, request: Request, status: int, size: int, seconds: float, trace: str
+    ) -> None:
+        if status >= least:
+            line = form(_content(record, request, status, size, seconds, trace)) + "\n"
             # One call, so that the lines of several workers do not mix.
             with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
                 os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
@@ -58,8 +60,9 @@ def request_writer(settings: Settings) -> Writer:
     return write
 
 
-def _content(record: Record, response: Response, seconds: float, trace: str) -> dict[str, Any]:
-    status, request = response.status_code, this_request()
+def _content(
+    record: Record, request: Request, status: int, size: int, seconds: float, trace: str
+) -> dict[str, Any]:
     content: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": "error" if status >= 500 else "warning" if status >= 400 else "info",
@@ -69,7 +72,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
         "status": status,
         "milliseconds": round(1000 * seconds, 3),
         "bytes_in": request.content_length or 0,
-        "bytes_out": response.content_length or 0,
+        "bytes_out": size,
         "address": request.remote_addr,
     }
     if record.caller:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flask import request
+from werkzeug.sansio.request import Request
 
 from app.settings import StartError
 from app.telemetry.record import Record
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-Export = Callable[[Record, str, int, float], str]
+Export = Callable[[Record, Request, str, int, float], str]
 
 
 def wanted() -> bool:
@@ -55,8 +55,8 @@ def span_exporter() -> Export | None:
     if not wanted():
         return None
 
-    def export(record: Record, route: str, status: int, seconds: float) -> str:
-        return _exporter()(record, route, status, seconds)
+    def export(record: Record, request: Request, route: str, status: int, seconds: float) -> str:
+        return _exporter()(record, request, route, status, seconds)
 
     return export
 
@@ -77,7 +77,7 @@ def _exporter() -> Export:
     tracer = provider.get_tracer("metaplastic")
 
     # The span is made after the request has ended, with the times of the record.
-    def send(record: Record, route: str, status: int, seconds: float) -> str:
+    def send(record: Record, request: Request, route: str, status: int, seconds: float) -> str:
         # Spans have times of day in nanoseconds.
         offset = time.time_ns() - int(1e9 * (record.started + seconds))
 
@@ -89,7 +89,7 @@ def _exporter() -> Export:
             context=propagate.extract({name.lower(): value for name, value in request.headers}),
             kind=trace.SpanKind.SERVER,
             start_time=at(record.started - record.waited),
-            attributes=_attributes(record, route, status),
+            attributes=_attributes(record, request.method, route, status),
         )
         if status >= 500:
             span.set_status(trace.StatusCode.ERROR)
@@ -104,10 +104,10 @@ def _exporter() -> Export:
     return send
 
 
-def _attributes(record: Record, route: str, status: int) -> dict[str, Any]:
+def _attributes(record: Record, method: str, route: str, status: int) -> dict[str, Any]:
     """Return the span's attributes, named by OpenTelemetry's conventions for HTTP if possible."""
     attributes: dict[str, Any] = {
-        "http.request.method": request.method,
+        "http.request.method": method,
         "http.route": route,
         "http.response.status_code": status,
         "metaplastic.request_id": record.request_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
@@ -26,16 +26,9 @@ _REFUSED_PREFIX = "metaplastic.refused_prefix"
 
 def register_access(app: Flask, settings: Settings) -> None:
     """Apply the access rules of `settings` to `app`. Raises StartError if that is impossible."""
-    if count := settings.proxies:
-        # Each proxy appends its value to the headers, so the last `count` values are from trusted
-        # proxies.
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            _hold_to_this_host(app.wsgi_app),
-            x_for=count,
-            x_proto=count,
-            x_host=count,
-            x_port=count,
-            x_prefix=count,
+    if settings.proxies:
+        app.wsgi_app = _behind_proxies(  # type: ignore[method-assign]
+            _hold_to_this_host(app.wsgi_app), settings.proxies
         )
         app.before_request(_refuse_prefix)
     # Headers are added to all answers, also to refusals. Keys are checked before rates are counted,
@@ -48,6 +41,27 @@ def register_access(app: Flask, settings: Settings) -> None:
         from app.web.rate_limits import limit_rates
 
         limit_rates(app, settings, refuse)
+
+
+def _behind_proxies(application: WSGIApplication, count: int) -> ProxyFix:
+    """Return `application` with the callers' addresses and URLs that `count` proxies report."""
+    # Each proxy appends its value to the headers, so the last `count` values are from trusted
+    # proxies.
+    return ProxyFix(
+        application, x_for=count, x_proto=count, x_host=count, x_port=count, x_prefix=count
+    )
+
+
+def believer(settings: Settings) -> Callable[[WSGIEnvironment], None]:
+    """Return a function that writes what the trusted proxies report into a WSGI environment."""
+    if not settings.proxies:
+        return lambda environment: None
+    fix = _behind_proxies(lambda environment, start_response: [], settings.proxies)
+
+    def believe(environment: WSGIEnvironment) -> None:
+        fix(environment, None)  # type: ignore[arg-type]  # the application above ignores it
+
+    return believe
 
 
 def _hold_to_this_host(application: WSGIApplication) -> WSGIApplication:

@@ -3,17 +3,19 @@
 The standard protocols (/v1, /v2) are the exception. Their clients read {"error": message}.
 """
 
+import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
+from werkzeug.sansio.request import Request
 
 from app.catalogue.catalogue import Catalogue
 from app.errors import RETRY_AFTER, RequestError, body_for, is_standard, too_large
 from app.settings import Settings
 from app.telemetry.record import note_error
-from app.web.answers import answer
+from app.web.answers import Content, content_of, respond
 
 
 def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
@@ -35,19 +37,23 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(MemoryError, _out_of_memory)
     app.register_error_handler(Exception, _unforeseen)
 
 
 def refuse(error: RequestError) -> Response:
-    """Return the response for `error`, in the shape of the caller's protocol."""
+    """Return the response for `error` to the current request."""
+    return respond(refusal(error, request.path))
+
+
+def refusal(error: RequestError, path: str) -> Content:
+    """Return the answer for `error`, in the shape of the protocol of `path`."""
     note_error(error.code)
-    response = answer(body_for(request.path, error), error.status)
+    headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503):
-        response.headers["Retry-After"] = RETRY_AFTER
-    return response
+        headers["Retry-After"] = RETRY_AFTER
+    return content_of(body_for(path, error), error.status)._replace(headers=headers)
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
@@ -77,17 +83,21 @@ def _how_to_post() -> str:
     return f"For example: curl {what} {request.base_url}"
 
 
-def _out_of_memory(error: MemoryError) -> Response:
-    """Return 503. The memory of this request is freed, so the next request may succeed."""
-    current_app.logger.error("%s %s: no memory: %s", request.method, request.path, error)
-    message = "There is not enough memory for this request now. Send fewer images, or try again."
-    return refuse(RequestError(503, "out_of_memory", message))
-
-
 def _unforeseen(error: Exception) -> Response:
-    """Return 500 for a fault of the service. The details go to the log only."""
-    current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
-    return refuse(internal_error())
+    return refuse(unforeseen(error, request, current_app.logger))
+
+
+def unforeseen(error: Exception, request: Request, log: logging.Logger) -> RequestError:
+    """Return the error for an unforeseen exception. The details go to the log only."""
+    # The memory of this request is freed, so the next request may succeed.
+    if isinstance(error, MemoryError):
+        log.error("%s %s: no memory: %s", request.method, request.path, error)
+        message = (
+            "There is not enough memory for this request now. Send fewer images, or try again."
+        )
+        return RequestError(503, "out_of_memory", message)
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    return internal_error()
 
 
 def internal_error() -> RequestError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask, current_app, request
+from werkzeug.sansio.request import Request
 
 from app.errors import RequestError
 from app.settings import StartError
@@ -98,8 +99,12 @@ def require_keys(app: Flask, path: Path) -> None:
 
     Raises KeyFileError.
     """
-    app.extensions["keys"] = KeyFile(path)
-    app.before_request(_check)
+    keys = app.extensions["keys"] = KeyFile(path)
+
+    def check() -> None:
+        check_key(keys, request)
+
+    app.before_request(check)
 
 
 def require_admin() -> None:
@@ -107,7 +112,7 @@ def require_admin() -> None:
     if "keys" not in current_app.extensions:
         message = "This needs an admin's key, and METAPLASTIC_KEYS names no file of keys."
         raise RequestError(403, "admin_key_needed", message)
-    key = _shown()
+    key = _shown(current_app.extensions["keys"], request)
     if key.role != ADMIN:
         message = f"This needs an admin's key; the key {key.name} has the role {key.role}."
         raise RequestError(403, "admin_key_needed", message)
@@ -118,20 +123,20 @@ def is_open(path: str, method: str) -> bool:
     return method == "OPTIONS" or path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
-def _check() -> None:
+def check_key(keys: KeyFile, request: Request) -> None:
+    """Raise RequestError 401 unless `request` has one of `keys`, or its path needs none."""
     if not is_open(request.path, request.method):
-        key = _shown()
+        key = _shown(keys, request)
         if record := current_record():
             record.caller = key.name
 
 
-def _shown() -> Key:
+def _shown(keys: KeyFile, request: Request) -> Key:
     """Return the key that the request has. Raises RequestError 401."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get(HEADER) or (token.strip() if kind.lower() == "bearer" else "")
     if not given:
         raise missing_key()
-    keys: KeyFile = current_app.extensions["keys"]
     key = keys.find(given)
     if key is None:
         raise RequestError(401, "unknown_key", "This key is unknown, or it was revoked.")

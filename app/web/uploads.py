@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import flask
-
 from app.errors import RequestError, check_number
 from app.images.upload import Upload, quote
 from app.telemetry.record import timed
-from app.web.body import read_base64, read_json, values_of_files, whole_body
+from app.web.body import AnyRequest, read_base64, read_json, values_of_files, whole_body
 from app.web.multipart import Part, read_form
 
 FILE = "file"
@@ -23,7 +21,7 @@ _LOOKS_LIKE_FORM = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Disposition: *form-
 
 @timed("read")
 def read_uploads(
-    request: flask.Request, samples: Mapping[str, bytes], max_images: int
+    request: AnyRequest, samples: Mapping[str, bytes], max_images: int
 ) -> list[Upload]:
     """Return the request's images, or the sample that it names if it has no image.
 
@@ -41,7 +39,7 @@ def read_uploads(
     return uploads
 
 
-def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
+def _read_body(request: AnyRequest, max_images: int) -> tuple[list[Upload], str]:
     """Return the images in the body and the name of the sample in it, or ""."""
     # Like request.mimetype, which would also parse the boundary that read_form parses.
     kind = (request.content_type or "").partition(";")[0].strip(" \t").lower()
@@ -58,12 +56,12 @@ def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], s
         if _LOOKS_LIKE_JSON.match(body):  # `curl -d` sends JSON under a form's content type
             return _read_json(body, max_images), ""
         return _read_fields(request, _read_urlencoded(request, body))
-    if kind or request.stream.read(1):
+    if kind or whole_body(request):
         raise _unsupported(request)
     return [], ""
 
 
-def _no_form(request: flask.Request) -> bytes:
+def _no_form(request: AnyRequest) -> bytes:
     """Return the whole body. Raises RequestError if it is a form in spite of its Content-Type."""
     body = whole_body(request)
     if _LOOKS_LIKE_FORM.match(body):
@@ -76,7 +74,7 @@ def _no_form(request: flask.Request) -> bytes:
     return body
 
 
-def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Upload], str]:
+def _read_fields(request: AnyRequest, fields: list[Part]) -> tuple[list[Upload], str]:
     """Return the images in a form's fields and the name of the sample, or ""."""
     if wrong := [field.name for field in fields if field.name not in (FILE, SAMPLE)]:
         wrong = [name[:_MOST_NAME] for name in dict.fromkeys(wrong)][:5]
@@ -106,7 +104,7 @@ def _read_fields(request: flask.Request, fields: list[Part]) -> tuple[list[Uploa
     return files, samples[0].decode(errors="replace") if samples else ""
 
 
-def _read_urlencoded(request: flask.Request, body: bytes) -> list[Part]:
+def _read_urlencoded(request: AnyRequest, body: bytes) -> list[Part]:
     """Return the fields of a URL-encoded form, which cannot carry a file."""
     try:
         pairs = parse_qsl(body.decode() if len(body) <= _FORM_BYTES else "")
@@ -154,7 +152,7 @@ def _sample(name: str, samples: Mapping[str, bytes]) -> Upload:
     return Upload(samples[name], f"{name}.png")
 
 
-def _unsupported(request: flask.Request) -> RequestError:
+def _unsupported(request: AnyRequest) -> RequestError:
     kind = quote(request.mimetype) if request.mimetype else "no content type"
     return RequestError(
         415,
@@ -172,7 +170,7 @@ def missing_image(url: str) -> RequestError:
     return RequestError(400, "missing_image", f"There is no image in the request. {_example(url)}")
 
 
-def _how(request: flask.Request) -> str:
+def _how(request: AnyRequest) -> str:
     return _example(request.base_url)
 
 

@@ -1,8 +1,8 @@
-"""A network's answer averaged with that to the mirror image.
+"""Average a network's logits over an image and its mirror image.
 
-Where a picture's meaning does not depend on left and right, the two answers' errors differ, and
-their mean is more often right. It costs nothing in training, and in service a batch of two images
-for each.
+Where left and right do not change what a picture shows, the errors of the two outputs differ, and
+their mean is right more often. Training costs the same. Inference is a
+batch of two for each image.
 """
 
 from typing import Any
@@ -11,10 +11,11 @@ import keras
 from keras import layers, ops
 
 
-def mirrored(network: keras.Model) -> keras.Model:
-    """A network with the weights of `network`, whose logits are the mean over image and mirror.
+def flip_average(network: keras.Model) -> keras.Model:
+    """Return a network with the weights of `network` whose logits are the mean of two passes.
 
-    Takes the same images (N, height, width, channels) in 0..1 and answers float32 logits.
+    One pass sees the image, the other one its mirror image. The input is that of `network`: images
+    (N, height, width, channels) in 0..1. The output is float32 logits (N, classes).
     """
     image = keras.Input(network.input_shape[1:], name="image")
     both = [network(image), network(_mirror(image))]
@@ -24,7 +25,7 @@ def mirrored(network: keras.Model) -> keras.Model:
 
 
 def network_of(model: keras.Model) -> keras.Model | None:
-    """Return the network that `mirrored` made `model` of; None for another model."""
+    """Return the network that `flip_average` made `model` of; None for another model."""
     operations = getattr(model, "operations", [])  # a Sequential has none
     if len(operations) != 4 or not isinstance(operations[2], keras.Model):
         return None
@@ -39,7 +40,7 @@ def network_of(model: keras.Model) -> keras.Model | None:
 
 
 def in_one_pass(network: keras.Model, images: Any) -> Any:
-    """What `mirrored(network)` answers for `images`, from one pass over them and their mirrors.
+    """Return what `flip_average(network)` answers for `images`, from a single pass.
 
     Kernels are read once, and a batch of two takes a sixth less time than two passes.
     """

@@ -33,7 +33,7 @@ class _Source:
     between: frozenset[str]  # the kinds of nodes that lie between
 
     def part(self, values: Values) -> Values:
-        """What belongs to its maps, of `values` for each channel of the later tensor."""
+        """Return what belongs to its maps, of `values` for each channel of the later tensor."""
         return values[self.first : self.last]
 
 
@@ -135,7 +135,7 @@ class _Graph:
         self._graph.initializer.extend(kept)
 
     def _sources(self, tensor: str, channels: int) -> list[_Source]:
-        """The convolutions that `tensor` is made from, in the order of its channels.
+        """Return the convolutions that `tensor` is made from, in the order of its channels.
 
         Empty where it comes from anything else too, or anything else reads what lies between.
         """
@@ -181,7 +181,7 @@ class _Graph:
         return name
 
     def _by_channel(self, node: onnx.NodeProto) -> Values | None:
-        """The constant of a Mul or Add that has a value for each channel: (C,)."""
+        """Return the constant of a Mul or Add that has a value for each channel: (C,)."""
         found = [self._constants[name] for name in node.input if name in self._constants]
         if len(found) != 1 or found[0].ndim != 4 or found[0].size != found[0].shape[1]:
             return None
@@ -189,7 +189,7 @@ class _Graph:
         return values
 
     def _data(self, node: onnx.NodeProto) -> str:
-        """The input of a node that is no constant."""
+        """Return the input of a node that is no constant."""
         return next(str(name) for name in node.input if name not in self._constants)
 
     def _producer(self, tensor: str) -> onnx.NodeProto | None:

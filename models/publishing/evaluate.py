@@ -4,20 +4,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.calibration import softmax
 from models.cards import Card, Scores
 from models.data.datasets import load, split
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
-from models.packaging.scoring import expected_calibration_error, score, softmax
+from models.packaging.scoring import expected_calibration_error, score
 from models.processor import multiplies_int8
 from models.publishing.int8 import Int8Scores, measure_int8
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches now, beside its card."""
+    """The results of a model now, beside its card."""
 
     card: Card
-    split: str  # "test", or "validation" for a model that is not published yet
+    split: str  # "test", or "validation" for a model that is not published
     scores: Scores
     calibration_error: float  # expected calibration error of the calibrated probabilities
     agreement: Agreement
@@ -27,12 +28,12 @@ class Evaluation:
 
     @property
     def claimed(self) -> Scores:
-        """The card's scores for the same split."""
+        """Return the scores on the card for the same split."""
         return self.card.test or self.card.validation
 
     @property
     def float_holds(self) -> bool:
-        """Whether the card is right: each image of the confusion matrix where it says."""
+        """Return whether the scores are exactly those on the card and both model files agree."""
         return self.scores == self.claimed and not self.agreement.different_answers
 
     @property
@@ -57,7 +58,10 @@ class Evaluation:
 
 
 def evaluate(folder: Path, card: Card) -> Evaluation:
-    """Classify the test set (before publication: the validation split) with all model files."""
+    """Classify the test set with all model files. Before publication: the validation split.
+
+    Raises DataError if the data is missing.
+    """
     started = time.monotonic()
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test
@@ -69,7 +73,7 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
     int8 = None
     if card.int8 is not None and multiplies_int8():
         int8 = measure_int8(folder, card.int8.calibration.temperature, (images, labels))
-    calibrated = softmax(logits / card.calibration.temperature)
+    calibrated = softmax(logits, card.calibration.temperature)
     return Evaluation(
         card=card,
         split="validation" if card.test is None else "test",

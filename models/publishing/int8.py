@@ -3,12 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+from models.calibration import softmax
 from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
 from models.data.datasets import Arrays, Images, Labels, scaled, split
 from models.errors import MetaplasticError
 from models.packaging.export import onnx_logits
 from models.packaging.quantise import calibration_images, quantise
-from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score, softmax
+from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score
 from models.processor import multiplies_int8
 
 LARGE = 10_000_000  # multiply-adds of one image: below, the rest of a request costs more
@@ -77,7 +78,7 @@ def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels])
         images=len(images),
         accuracy=scores.accuracy,
         interval=scores.interval,
-        calibration_error=expected_calibration_error(softmax(logits / temperature), labels),
+        calibration_error=expected_calibration_error(softmax(logits, temperature), labels),
         changed=_changed(logits, onnx_logits(folder, images, ONNX_MODEL)),
     )
 

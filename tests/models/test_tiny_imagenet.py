@@ -169,6 +169,7 @@ def test_other_data_sets_are_looked_at_in_the_same_way(capsys):
     assert row[:5] == ["mnist", "300", "100", "28x28x1", "10"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_deep_is_trained_on_it_from_reward(archive, tmp_path):
     assert main(["data", "tiny-imagenet", "--archive", str(archive)]) == 0

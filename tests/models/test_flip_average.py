@@ -5,13 +5,13 @@ import numpy as np
 import onnx
 
 from models.architectures import build
-from models.architectures.flip_average import mirrored, network_of
+from models.architectures.flip_average import flip_average, network_of
 from models.packaging.export import agreement, export, keras_logits, onnx_logits
 
 
 def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_path):
     network = build("lenet", (28, 28, 1), 10, (0.3,), (0.2,), kernels=(4, 6), dense=(12,))
-    both = mirrored(network)
+    both = flip_average(network)
     images = np.random.default_rng(3).random((5, 28, 28, 1), np.float32)
     expected = (
         network.predict(images, verbose=0) + network.predict(images[:, :, ::-1], verbose=0)
@@ -28,7 +28,7 @@ def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_
 
 def test_an_export_passes_an_image_and_its_mirror_image_through_the_network_at_once(tmp_path):
     network = build("lenet", (28, 28, 1), 10, (0.3,), (0.2,), kernels=(4, 6), dense=(12,))
-    mirrored(network).save(tmp_path / "model.keras")
+    flip_average(network).save(tmp_path / "model.keras")
     export(tmp_path)
     images = np.random.default_rng(3).integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)
     agreement(keras_logits(tmp_path, images), onnx_logits(tmp_path, images)).check()
@@ -41,7 +41,7 @@ def test_an_export_passes_an_image_and_its_mirror_image_through_the_network_at_o
 
 def test_only_what_averages_over_mirror_images_is_taken_for_it():
     network = build("lenet", (28, 28, 1), 10, (0.3,), (0.2,), kernels=(4, 6), dense=(12,))
-    assert network_of(mirrored(network)) is network
+    assert network_of(flip_average(network)) is network
     assert network_of(network) is None
     image = keras.Input((28, 28, 1))
     shifted = keras.ops.take(image, [*range(1, 28), 0], axis=2)
