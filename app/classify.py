@@ -211,7 +211,7 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
     if not pictures:
         return
     prepared = [each.prepared for each in pictures]
-    found = recognise(model.network, model.card.calibration, prepared)
+    found = recognise(model.network, model.calibration, prepared)
     for picture, seen in zip(pictures, found, strict=True):
         probabilities = seen.outcome.probabilities[0]
         best = int(probabilities.argmax())

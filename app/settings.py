@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from models.processor import multiplies_int8
+
 PREFIX = "METAPLASTIC_"
 # Variables with the prefix that `python -m models` reads, and not the service.
 _OTHER_VARIABLES = frozenset({"METAPLASTIC_DATA"})
@@ -122,6 +124,13 @@ class Settings:
         _matching(r"[^/\s]+/[^/\s]+", "<dataset>/<architecture>, such as mnist/lenet"),
         "endpoint",
         "the endpoint of POST /predict; if the model repository lacks it, the first endpoint",
+    )
+    int8: str = _setting(
+        "auto",
+        _choice("auto", "off"),
+        "choice",
+        "auto: run a model's `model.int8.onnx`, if it has one and the processor multiplies 8-bit "
+        "integers (VNNI, or asimddp on ARM); off: always `model.onnx`",
     )
     workers: int = _setting(
         2,
@@ -249,6 +258,11 @@ class Settings:
         if takes_cloud_port(given):
             values.setdefault("host", EVERYWHERE)
         return cls(**values)
+
+    @property
+    def runs_int8(self) -> bool:
+        """Whether models that have 8-bit files are run by them here."""
+        return self.int8 == "auto" and multiplies_int8()
 
     @property
     def max_request_bytes(self) -> int:

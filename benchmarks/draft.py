@@ -66,7 +66,7 @@ def main() -> None:
             )
             seconds[name].append(time.thread_time() - started)
             pixels = images.prepare(picture, target).first.pixels[None]
-            outcome = infer(model.network, pixels, model.card.calibration)
+            outcome = infer(model.network, pixels, model.calibration)
             said[name].append(int(outcome.probabilities[0].argmax()))
     for name in oversizes:
         right = np.mean(np.array(said[name]) == labels)

@@ -318,7 +318,7 @@ def usual_only(model: Model, upload: Upload, settings: Settings) -> str:
     (picture,) = prepare_each([upload], model.card.input, settings, raw=False)
     if isinstance(picture, RequestError) or picture.usual is None:
         return ""
-    outcome = infer(model.network, picture.usual.pixels[None], model.card.calibration)
+    outcome = infer(model.network, picture.usual.pixels[None], model.calibration)
     return model.card.labels[int(outcome.probabilities[0].argmax())]
 
 

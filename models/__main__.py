@@ -12,7 +12,15 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from models.arguments import command_line
-from models.cards import Card, ImageInput, find_models, read_card, write_card
+from models.cards import (
+    INT8_MODEL,
+    Card,
+    ImageInput,
+    Int8,
+    find_models,
+    read_card,
+    write_card,
+)
 from models.errors import MetaplasticError
 from models.quiet import import_keras
 from models.terminal import one_line, say
@@ -213,22 +221,43 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     for folder, card in found:
         result = evaluate(folder, card)
         holds &= result.holds
-        low, high = result.scores.interval
+        scores, name = result.scores, f"{card.name} v{card.version}"
         rows.append(
             (
-                f"{card.name} v{card.version}",
-                f"{result.scores.images} {result.split}",
-                f"{result.scores.accuracy:.2%}",
-                f"{low:.2%} - {high:.2%}",
-                f"{result.claimed.accuracy:.2%}" + ("" if result.holds else "  DIFFERS"),
+                *(
+                    name,
+                    f"{scores.images} {result.split}",
+                    *_accuracy(scores.accuracy, scores.interval),
+                ),
+                f"{result.claimed.accuracy:.2%}" + ("" if result.float_holds else "  DIFFERS"),
                 f"{result.calibration_error:.4f}",
                 f"{result.agreement.max_difference:.1e}",
                 f"{result.seconds:.1f}",
             )
         )
+        if (int8 := result.int8) is not None:
+            rows.append(
+                (
+                    *(
+                        f"{name} int8",
+                        f"{int8.images} {result.split}",
+                        *_accuracy(int8.accuracy, int8.interval),
+                    ),
+                    f"{result.int8_claimed:.2%}" + ("" if result.int8_holds else "  DIFFERS"),
+                    f"{int8.calibration_error:.4f}",
+                    *(f"{int8.changed:.2%} changed", ""),
+                )
+            )
+        elif card.int8 is not None:
+            say(f"{name}: {INT8_MODEL} is not measured; this processor lacks what it needs")
     header = ("model", "images", "accuracy", "95 % interval", "card", "ECE", "Keras-ONNX", "s")
     _print_table(header, rows)
     return 0 if holds else 1
+
+
+def _accuracy(accuracy: float, interval: tuple[float, float]) -> tuple[str, str]:
+    low, high = interval
+    return f"{accuracy:.2%}", f"{low:.2%} - {high:.2%}"
 
 
 def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
@@ -269,10 +298,26 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
 
 def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.packaging.export import export_again
+    from models.publishing.exporting import export_again
 
-    say(export_again(wanted.folder))
-    return 0
+    status = 0
+    for folder in wanted.folder:
+        done = export_again(folder, wanted.int8)
+        say(done.path)
+        if done.int8 is not None and done.card is not None:
+            kept = done.card.int8 is not None
+            status |= not kept
+            say(f"{INT8_MODEL}: {_in_8_bits(done.card, done.int8)}{'' if kept else '; left out'}")
+    return status
+
+
+def _in_8_bits(card: Card, found: Int8) -> str:
+    """Return the accuracy of both files, and how many answers are others."""
+    if card.test is None or found.test_accuracy is None:
+        split, before, after = "validation", card.validation.accuracy, found.validation_accuracy
+    else:
+        split, before, after = "test", card.test.accuracy, found.test_accuracy
+    return f"{after:.2%} of {split} images ({before:.2%} before), {found.changed:.2%} changed"
 
 
 def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -286,10 +331,13 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         default=wanted.default,
         docs=wanted.docs,
     )
-    test = read_card(folder).test
+    card = read_card(folder)
+    test = card.test
     assert test is not None
     low, high = test.interval
     say(f"{folder}: {test.accuracy:.2%} of {test.images} test images ({low:.2%} - {high:.2%})")
+    if card.int8 is not None:
+        say(f"{INT8_MODEL}: {_in_8_bits(card, card.int8)}")
     return 0
 
 

@@ -141,7 +141,13 @@ def command_line() -> ArgumentParser:
     )
 
     export = commands.add_parser("export", help="write model.onnx from model.keras")
-    export.add_argument("folder", type=Path)
+    export.add_argument("folder", type=Path, nargs="+", help="of a run or a published model")
+    export.add_argument(
+        "--int8",
+        action="store_true",
+        help="also write model.int8.onnx; of a published model it is measured on the test set, and "
+        "kept where the accuracy changes by at most 0.1 points",
+    )
 
     publish = commands.add_parser(
         "publish", parents=[repository], help="publish a run in the model repository"

@@ -1,7 +1,8 @@
 """The model card, the description of a model that `models` and `app` share.
 
-A model is a folder with `card.json`, `model.keras` and `model.onnx`. This module reads and writes
-the card. It is pure Python, so that the service can import it without Keras or numpy.
+A model is a folder with `card.json`, `model.keras` and `model.onnx`, and with `model.int8.onnx` if
+it is published in 8-bit integers too. This module reads and writes the card. It is pure Python, so
+that the service can import it without Keras or numpy.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from models.parsing import ParseError, parse
 CARD = "card.json"
 KERAS_MODEL = "model.keras"
 ONNX_MODEL = "model.onnx"
+INT8_MODEL = "model.int8.onnx"  # the same network in 8-bit integers
 
 Style = Literal["digit", "garment", "photo"]
 
@@ -70,6 +72,17 @@ class Scores:
     interval: tuple[float, float]  # 95 %, Wilson
     per_class: tuple[float, ...]  # accuracy of each true class
     confusion: tuple[tuple[int, ...], ...]  # [true class][predicted class]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What `model.int8.onnx` reaches, and its own calibration. Accuracies are in 0..1."""
+
+    calibration: Calibration
+    validation_accuracy: float
+    test_accuracy: float | None  # None until the model is published
+    test_interval: tuple[float, float] | None  # 95 %, Wilson
+    changed: float  # share of the test (else validation) images that `model.onnx` answers otherwise
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,7 @@ class Card:
     files: Mapping[str, str]  # name in the model's folder -> SHA-256 of its bytes
     distillation: Distillation | None = None  # None: it learned from labels alone
     corrupted: Corrupted | None = None  # None: not measured
+    int8: Int8 | None = None  # None: there is no `model.int8.onnx`
 
     @property
     def endpoint(self) -> str:
@@ -223,9 +237,7 @@ def _impossible(card: Card) -> Iterator[str]:
     for name, values in ("mean", image.mean), ("std", image.std):
         if len(values) != image.channels:
             yield f"input: {name}: expected {image.channels} entries, found {len(values)}"
-    for name in ("temperature", "energy_temperature"):
-        if getattr(card.calibration, name) <= 0:
-            yield f"calibration: {name}: expected a number above 0"
+    yield from (f"calibration: {problem}" for problem in _no_calibration(card.calibration))
     for name, scores in ("validation", card.validation), ("test", card.test):
         if scores:
             yield from (f"{name}: {problem}" for problem in _no_scores(scores, len(card.labels)))
@@ -241,15 +253,28 @@ def _no_measures(card: Card) -> Iterator[str]:
         shares = (other.validation_accuracy, other.test_accuracy, *other.test_interval)
         if not all(0 <= share <= 1 for share in shares):
             yield f"{name}: expected shares from 0 to 1"
-    least = card.calibration.least_contrast
-    if not 0 <= least <= 1:
-        yield f"calibration: least_contrast: expected 0 to 1, found {least}"
+    if card.int8:
+        problems = _no_calibration(card.int8.calibration)
+        yield from (f"int8: calibration: {problem}" for problem in problems)
+        tested = (card.int8.test_accuracy, *(card.int8.test_interval or ()))
+        measured = (card.int8.validation_accuracy, card.int8.changed, *tested)
+        if not all(0 <= share <= 1 for share in measured if share is not None):
+            yield "int8: expected shares from 0 to 1"
     if found := card.corrupted:
         told = 0.0 if found.wrong_auroc is None else found.wrong_auroc
         by_name = found.by_corruption.values()
         numbers = all(type(share) in (int, float) for share in by_name)
         if not numbers or not all(0 <= share <= 1 for share in (found.accuracy, told, *by_name)):
             yield "corrupted: expected shares from 0 to 1"
+
+
+def _no_calibration(calibration: Calibration) -> Iterator[str]:
+    for name in ("temperature", "energy_temperature"):
+        if getattr(calibration, name) <= 0:
+            yield f"{name}: expected a number above 0"
+    least = calibration.least_contrast
+    if not 0 <= least <= 1:
+        yield f"least_contrast: expected 0 to 1, found {least}"
 
 
 def _no_scores(scores: Scores, classes: int) -> Iterator[str]:
@@ -273,8 +298,11 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of both model files in `folder`."""
-    return {name: checksum(folder / name) for name in (KERAS_MODEL, ONNX_MODEL)}
+    """SHA-256 of the model files in `folder`: of both, and of the 8-bit one where there is one."""
+    names = [KERAS_MODEL, ONNX_MODEL]
+    if (folder / INT8_MODEL).exists():
+        names.append(INT8_MODEL)
+    return {name: checksum(folder / name) for name in names}
 
 
 def checksum(path: Path) -> str:

@@ -50,10 +50,11 @@ def _row(endpoint: Endpoint, model: Model) -> dict[str, Any]:
         },
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,
+        "runs": model.runs,
     }
-    if card.test:
-        row["accuracy"] = card.test.accuracy
-        row["accuracy_interval"] = list(card.test.interval)
+    if model.accuracy:
+        row["accuracy"], interval = model.accuracy
+        row["accuracy_interval"] = list(interval)
     return row
 
 

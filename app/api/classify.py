@@ -74,6 +74,7 @@ class Architecture(Classifier):
                     for rule, versions in self.endpoint.models.items()
                 ],
                 "samples": list(self.endpoint.samples),
+                "runs": model.runs,
                 "card": _without_gaps(asdict(model.card)),
             }
         )
@@ -184,4 +185,7 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
 
 def _without_gaps(card: dict[str, Any]) -> dict[str, Any]:
     """Return `card` without empty fields, such as the test scores before it is published."""
-    return {name: value for name, value in card.items() if value is not None}
+    known = {name: value for name, value in card.items() if value is not None}
+    if "int8" in known:
+        known["int8"] = _without_gaps(known["int8"])
+    return known

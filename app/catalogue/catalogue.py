@@ -9,7 +9,7 @@ from app.catalogue.network import Network
 from app.catalogue.session import ModelBytes, Session
 from app.errors import RequestError
 from app.settings import StartError
-from models.cards import ONNX_MODEL, Card
+from models.cards import INT8_MODEL, Calibration, Card
 
 # Reserved names: /api/<dataset>/compare asks every architecture, and ?rule=all asks every rule.
 COMPARE = "compare"
@@ -31,25 +31,42 @@ class RepositoryError(StartError):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A published model: its card, its folder, and the bytes of `model.onnx`."""
+    """A published model: its card, its folder, and the bytes of the file of it that runs."""
 
     card: Card
     folder: Path
-    content: ModelBytes
+    runs: str  # the file's name: `model.onnx` or `model.int8.onnx`
+    content: ModelBytes  # as it was read
 
     @property
     def has_checksum(self) -> bool:
-        """Return whether the card has a checksum of `model.onnx`.
+        """Return whether the card has a checksum of the file that runs.
 
         Such a file was run when it was published.
         """
-        return ONNX_MODEL in self.card.files
+        return self.runs in self.card.files
+
+    @property
+    def calibration(self) -> Calibration:
+        """Return the calibration of the file that runs."""
+        int8 = self.card.int8
+        return int8.calibration if int8 and self.runs == INT8_MODEL else self.card.calibration
+
+    @property
+    def accuracy(self) -> tuple[float, tuple[float, float]] | None:
+        """Return the test accuracy of the file that runs and its 95 % interval, if measured."""
+        int8, test = self.card.int8, self.card.test
+        if int8 and self.runs == INT8_MODEL:
+            if int8.test_accuracy is None or int8.test_interval is None:
+                return None
+            return int8.test_accuracy, int8.test_interval
+        return (test.accuracy, test.interval) if test else None
 
     @property
     def network(self) -> Network:
         """Return the network of this process; its session is opened by the first call.
 
-        Raises RequestError 503 if `model.onnx` cannot be run, or does not fit its card.
+        Raises RequestError 503 if its file cannot be run, or does not fit its card.
         """
         network = self._session.open()
         if network is None:
@@ -77,7 +94,7 @@ class Model:
     def _session(self) -> Session:
         target = self.card.input
         image = (target.height, target.width, target.channels)
-        path = self.folder / ONNX_MODEL
+        path = self.folder / self.runs
         return Session(self.content, image, len(self.card.labels), str(path))
 
 

@@ -1,5 +1,6 @@
 """Reading the model repository: which models can be served, and the problems of the others."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import MappingProxyType
 from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
-from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
+from models.cards import INT8_MODEL, ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
 from models.files import read_regular
 
 SAMPLES = Path(__file__).parent.parent / "static" / "samples"
@@ -23,7 +24,7 @@ def load_catalogue(
 ) -> Catalogue:
     """Return the models in or below `settings.weights`. Their sessions are not tried.
 
-    A model is left out if its card is broken, if its `model.onnx` is missing or changed, or if
+    A model is left out if its card is broken, if the file to run is missing or changed, or if
     another model has its name and version. `broken` gives the problems of folders whose model
     cannot be run, which are left out too. If a model that is left out is among the `served`, that
     one stays. An unchanged model is the same object as in `served`. Models for which `skip` is true
@@ -41,7 +42,7 @@ def load_catalogue(
         try:
             if folder in broken:
                 raise RepositoryError(broken[folder], passing=True)
-            model = load_model(folder, former.get(folder))
+            model = load_model(folder, settings.runs_int8, former.get(folder))
         except RepositoryError as error:
             errors[folder] = error
             if folder not in former:
@@ -98,9 +99,10 @@ def _below(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def load_model(folder: Path, former: Model | None = None) -> Model:
+def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
     """Return the model in `folder`, or `former` if it has not changed. Its session is not tried.
 
+    It runs `model.int8.onnx` if `int8` and there is one that the card knows, else `model.onnx`.
     Raises RepositoryError.
     """
     try:
@@ -109,7 +111,9 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
         message = f"{error}. Publish the model again, or remove its folder."
         raise RepositoryError(message, passing=True) from error
     _check(card, folder)
-    path = folder / ONNX_MODEL
+    # A link that leads nowhere is a broken file, not an absent one.
+    runs = INT8_MODEL if int8 and card.int8 and os.path.lexists(folder / INT8_MODEL) else ONNX_MODEL
+    path = folder / runs
     # The bytes that are hashed here are the bytes that are run, even if the file changes later.
     try:
         content = ModelBytes(path)
@@ -119,8 +123,8 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
             passing=True,
             endpoint=card.endpoint,
         ) from error
-    model = Model(card, folder, content)
-    if model.has_checksum and card.files[ONNX_MODEL] != content.sha256:
+    model = Model(card, folder, runs, content)
+    if model.has_checksum and card.files[runs] != content.sha256:
         raise RepositoryError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
             "Publish the model again.",

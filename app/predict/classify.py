@@ -137,7 +137,7 @@ def _in_batches(
     """
     while some := list(islice(pictures, BATCH)):
         good = [one for one in some if isinstance(one, Prepared)]
-        seen = iter(recognise(model.network, model.card.calibration, good) if good else [])
+        seen = iter(recognise(model.network, model.calibration, good) if good else [])
         for one in some:
             yield next(seen) if isinstance(one, Prepared) else one
 
@@ -244,7 +244,7 @@ def _read_digits(model: Model, seen: Seen) -> Digits:
     outcome = seen.outcome
     if seen.marks:
         pixels = np.stack([mark.pixels for mark in seen.marks])
-        outcome = infer(model.network, pixels, model.card.calibration)
+        outcome = infer(model.network, pixels, model.calibration)
     best = outcome.probabilities.argmax(axis=1)
     return {
         "text": "".join(model.card.labels[index] for index in best),

@@ -50,10 +50,10 @@ def compare(
     for model in models:
         card, picture = model.card, pictures[model.card.input]
         network = model.network  # opened before the time is measured
-        (seen,) = recognise(network, card.calibration, [picture])
+        (seen,) = recognise(network, model.calibration, [picture])
         # A second run of the network, since the first one may be a batch of several readings.
         started = time.perf_counter()
-        infer(network, seen.reading.pixels[None], card.calibration)
+        infer(network, seen.reading.pixels[None], model.calibration)
         seconds = time.perf_counter() - started
         record_outcome(model, seen.outcome)
         result: ComparisonRow = {
@@ -64,8 +64,8 @@ def compare(
             "prediction": prediction_of(model, seen, upload, top),
             "milliseconds": round(1000 * seconds, 3),
         }
-        if card.test:
-            result["test_accuracy"] = card.test.accuracy
+        if model.accuracy:
+            result["test_accuracy"], _ = model.accuracy
         results.append(result)
     labels = {result["prediction"]["label"] for result in results}
     return {"dataset": models[0].card.dataset, "agree": len(labels) == 1, "results": results}

@@ -81,12 +81,12 @@ def explain(
     (seen,) = recognise_each(model, [upload], settings, raw=raw)
     pixels, steps = seen.reading.pixels, seen.reading.steps
     logits = model.network(pixels[None])
-    probabilities = interpret(logits, card.calibration).probabilities[0]
+    probabilities = interpret(logits, model.calibration).probabilities[0]
     index = int(probabilities.argmax()) if label is None else _index(label, card.labels)
     deadline = time.monotonic() + settings.max_seconds
-    whole = evidence(logits, index, card.calibration)[0]
+    whole = evidence(logits, index, model.calibration)[0]
     heat, hidden = heat_map(
-        *(model.network, pixels, whole, index), card.input, card.calibration, deadline
+        *(model.network, pixels, whole, index), card.input, model.calibration, deadline
     )
     answer: Explanation = {
         "model": card.name,

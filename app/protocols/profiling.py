@@ -16,7 +16,6 @@ from app.settings import Settings
 from app.telemetry import inference_counts
 from app.web import schemas
 from app.web.answers import Resource, answer
-from models.cards import ONNX_MODEL
 
 # The names of the tensors of every model, and of the software that runs it.
 INPUT = "images"
@@ -88,7 +87,7 @@ def configuration(model: Model, settings: Settings) -> dict[str, Any]:
             },
         ],
         "instance_group": [{"name": card.name, "kind": "KIND_CPU", "count": settings.workers}],
-        "default_model_filename": ONNX_MODEL,
+        "default_model_filename": model.runs,
     }
 
 

@@ -80,7 +80,7 @@ def network_input(values: NDArray[Any], target: ImageInput, limit: int) -> NDArr
 
 def ask(model: Model, pixels: NDArray[np.float32]) -> Outcome:
     """Return the outcome of `model` for `pixels`, float32 (N, height, width, channels) in 0..1."""
-    outcome = infer(model.network, pixels, model.card.calibration)
+    outcome = infer(model.network, pixels, model.calibration)
     record_outcome(model, outcome)
     return outcome
 

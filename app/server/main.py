@@ -127,7 +127,7 @@ class Server(BaseApplication):
             return False
         self.pause = min(2 * self.pause, _LONGEST_PAUSE) or 1.0
         self.next_look = time.monotonic() + self.pause
-        return mended(self.catalogue, self.answered)
+        return mended(self.settings, self.catalogue, self.answered)
 
     def run(self) -> None:
         try:

@@ -47,11 +47,11 @@ def reread(settings: Settings, served: Catalogue, answered: set[str]) -> Flask:
         former = [model for model in former if model not in failed]
 
 
-def mended(catalogue: Catalogue, answered: set[str]) -> bool:
+def mended(settings: Settings, catalogue: Catalogue, answered: set[str]) -> bool:
     """Return whether a model that was left out can be served now."""
     for folder in catalogue.passing:
         with contextlib.suppress(RepositoryError):
-            if not try_each([load_model(folder)], answered):
+            if not try_each([load_model(folder, settings.runs_int8)], answered):
                 return True
     return False
 

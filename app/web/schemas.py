@@ -251,6 +251,13 @@ image_input = Model(
     },
 )
 
+_RUNS = _text(
+    "The file that runs: model.int8.onnx (8-bit integers) if the model has one and this processor "
+    "has the instructions; else model.onnx.",
+    "model.onnx",
+    enum=["model.onnx", "model.int8.onnx"],
+)
+
 model_row = Model(
     "ModelRow",
     {
@@ -269,7 +276,10 @@ model_row = Model(
         "input": _object(image_input, "The image that the network takes."),
         "parameters": _whole("The number of weights of the network.", 194654),
         "multiply_adds": _whole("The multiply-adds of the network for one image.", 4622120),
-        "accuracy": fields.Float(description="Accuracy on the test set, 0..1.", example=0.9957),
+        "runs": _RUNS,
+        "accuracy": fields.Float(
+            description="Accuracy of the file that runs, on the test set, 0..1.", example=0.9957
+        ),
         "accuracy_interval": fields.List(
             fields.Float,
             description="The 95 % interval of the accuracy (Wilson).",
@@ -341,6 +351,22 @@ scores = Model(
         "confusion": _list(
             fields.List(fields.Integer), "Numbers of images: [true class][predicted class]."
         ),
+    },
+)
+
+int8 = Model(
+    "Int8",
+    {
+        "calibration": _object(calibration, "The calibration of model.int8.onnx."),
+        "validation_accuracy": _share("Accuracy on the validation split.", 0.9372),
+        "test_accuracy": fields.Float(description="Accuracy on the test set.", example=0.9365),
+        "test_interval": fields.List(
+            fields.Float,
+            description="The 95 % interval of the test accuracy (Wilson).",
+            example=[0.9316, 0.9411],
+            **_INTERVAL,
+        ),
+        "changed": _share("The share of images that model.onnx answers otherwise.", 0.0043),
     },
 )
 
@@ -457,6 +483,7 @@ card = Model(
             distillation, description="The teachers whose soft labels were used."
         ),
         "corrupted": fields.Nested(corrupted, description="Scores on corrupted test images."),
+        "int8": fields.Nested(int8, description="Scores of model.int8.onnx, if there is one."),
     },
 )
 
@@ -475,6 +502,7 @@ description = Model(
         "model": _text("<dataset>-<architecture>-<rule>.", "mnist-lenet-metaplastic"),
         "rules": _list(fields.Nested(rule), "The rules and versions of the endpoint."),
         "samples": _list(fields.String, "Values of `sample`.", ["eight", "five"]),
+        "runs": _RUNS,
         "card": _object(card, "The model's card."),
     },
 )
@@ -516,7 +544,7 @@ configuration = Model(
         "input": _list(fields.Nested(tensor), "The tensor that the model takes."),
         "output": _list(fields.Nested(tensor), "The tensors that the model answers with."),
         "instance_group": _list(fields.Nested(instances), "The workers."),
-        "default_model_filename": _text("The name of the model's file.", "model.onnx"),
+        "default_model_filename": _text("The name of the file that runs.", "model.onnx"),
     },
 )
 
@@ -596,6 +624,7 @@ _MODELS = (
     card_input,
     calibration,
     scores,
+    int8,
     baseline,
     teacher,
     distillation,

@@ -1,6 +1,5 @@
 """Export Keras models to ONNX, and check that both give the same results."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from models.architectures.flip_average import in_one_pass, network_of
 from models.calibration import softmax
-from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
+from models.cards import KERAS_MODEL, ONNX_MODEL
 from models.data.datasets import Images, scaled
 from models.errors import MetaplasticError
+from models.packaging.fold import fold_batch_normalisation
 from models.packaging.half_precision import kernels, store_in_onnx
 from models.packaging.scoring import Logits
 
@@ -74,24 +75,18 @@ def export(folder: Path) -> Path:
         # tf2onnx and Keras still use names of numpy that will change their meaning.
         warnings.simplefilter("ignore", FutureWarning)
         opened.export(partial, format="onnx", verbose=False, input_signature=[signature])
+    network = onnx.load(partial)
+    store_in_onnx(network, values)
+    fold_batch_normalisation(network)
     try:
-        store_in_onnx(partial, values)
+        onnx.checker.check_model(network, full_check=True)
     except onnx.checker.ValidationError as error:
         raise ExportError(
             f"{folder / KERAS_MODEL} uses what cannot be exported to ONNX: "
             f"{str(error).partition(chr(10))[0]}"
         ) from error
+    onnx.save(network, partial)
     return partial.replace(folder / ONNX_MODEL)
-
-
-def export_again(folder: Path) -> Path:
-    """Export the model in `folder` and, if it has a card, update the checksum there."""
-    path = export(folder)
-    if (folder / CARD).exists():
-        card = read_card(folder)
-        files = {**card.files, ONNX_MODEL: checksums(folder)[ONNX_MODEL]}
-        write_card(folder, dataclasses.replace(card, files=files))
-    return path
 
 
 def keras_logits(folder: Path, images: Images) -> Logits:
@@ -101,18 +96,18 @@ def keras_logits(folder: Path, images: Images) -> Logits:
     return logits
 
 
-def onnx_logits(folder: Path, images: Images) -> Logits:
-    """Return the outputs of `model.onnx` for uint8 images: float32 (N, classes)."""
-    return onnx_answers(folder, scaled(images))
+def onnx_logits(folder: Path, images: Images, file: str = ONNX_MODEL) -> Logits:
+    """Return the outputs of an ONNX `file` for uint8 images: float32 (N, classes)."""
+    return onnx_answers(folder, scaled(images), file)
 
 
-def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
-    """Return the outputs of `model.onnx` for images in 0..1: float32 (N, classes)."""
+def onnx_answers(folder: Path, images: npt.NDArray[np.float32], file: str = ONNX_MODEL) -> Logits:
+    """Return the outputs of an ONNX `file` for images in 0..1: float32 (N, classes)."""
     # By default, ONNX Runtime sends usage data to its makers. This must be set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts = [
         session.run(None, {name: images[start : start + _BATCH]})[0]
@@ -150,12 +145,23 @@ class _KernelsAsInputs(keras.Model):
         images, *values = inputs
         mapping = list(zip(kernels(self._network), values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
+            if (half := network_of(self._network)) is not None:
+                return in_one_pass(half, images)
             return self._network(images, training=False)
+
+
+_EXPORT = """
+import pathlib, sys
+from models.quiet import import_keras
+import_keras()
+from models.packaging.export import export
+export(pathlib.Path(sys.argv[1]))
+"""
 
 
 def _export_in_tensorflow(folder: Path) -> Path:
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    command = [sys.executable, "-m", "models", "export", str(folder)]
+    command = [sys.executable, "-c", _EXPORT, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]

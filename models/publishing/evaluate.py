@@ -1,4 +1,4 @@
-"""Measure published models again, in Keras and in ONNX, and compare with their cards."""
+"""Measure published models again, in Keras, ONNX and 8-bit integers, against their cards."""
 
 import time
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from models.cards import Card, Scores
 from models.data.datasets import load, split
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
 from models.packaging.scoring import expected_calibration_error, score
+from models.processor import multiplies_int8
+from models.publishing.int8 import Int8Scores, measure_int8
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Evaluation:
     calibration_error: float  # expected calibration error of the calibrated probabilities
     agreement: Agreement
     seconds: float
+    # Of `model.int8.onnx`; None where there is none, or the processor cannot run it as served.
+    int8: Int8Scores | None
 
     @property
     def claimed(self) -> Scores:
@@ -28,13 +32,33 @@ class Evaluation:
         return self.card.test or self.card.validation
 
     @property
-    def holds(self) -> bool:
+    def float_holds(self) -> bool:
         """Return whether the scores are exactly those on the card and both model files agree."""
         return self.scores == self.claimed and not self.agreement.different_answers
 
+    @property
+    def int8_claimed(self) -> float:
+        """The card's accuracy of `model.int8.onnx` for the same split."""
+        claimed = self.card.int8
+        assert claimed is not None
+        tested = claimed.test_accuracy
+        return claimed.validation_accuracy if tested is None else tested
+
+    @property
+    def int8_holds(self) -> bool:
+        """Whether the card is right about `model.int8.onnx`, where that was measured."""
+        if self.int8 is None or self.card.int8 is None:
+            return True
+        measured = self.int8.accuracy, self.int8.changed
+        return measured == (self.int8_claimed, self.card.int8.changed)
+
+    @property
+    def holds(self) -> bool:
+        return self.float_holds and self.int8_holds
+
 
 def evaluate(folder: Path, card: Card) -> Evaluation:
-    """Classify the test set with both model files. Before publication: the validation split.
+    """Classify the test set with all model files. Before publication: the validation split.
 
     Raises DataError if the data is missing.
     """
@@ -46,6 +70,9 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
             arrays.x_train, arrays.y_train, card.training.recipe["validation"]
         )
     logits = keras_logits(folder, images)
+    int8 = None
+    if card.int8 is not None and multiplies_int8():
+        int8 = measure_int8(folder, card.int8.calibration.temperature, (images, labels))
     calibrated = softmax(logits, card.calibration.temperature)
     return Evaluation(
         card=card,
@@ -54,4 +81,5 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
         calibration_error=expected_calibration_error(calibrated, labels),
         agreement=agreement(logits, onnx_logits(folder, images), card.calibration.temperature),
         seconds=time.monotonic() - started,
+        int8=int8,
     )

@@ -19,7 +19,9 @@ from models.errors import MetaplasticError
 from models.packaging.export import agreement, export, keras_logits, onnx_logits
 from models.packaging.plots import draw_confusion
 from models.packaging.scoring import score
+from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
+from models.publishing.int8 import LARGE, add_int8
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -43,8 +45,9 @@ def publish(
     model. `baseline` is the folder of the same training by backprop (a run or a published model).
     The card gets its scores. `without` is the folder of the same training without teachers.
     `default` says whether the endpoint uses this model when no rule is asked for. By default, it
-    does for every rule but `backprop`. The folder appears complete, by one rename. `docs`/runs gets
-    the cards of the teachers.
+    does for every rule but `backprop`. A large network gets `model.int8.onnx` too, if its test
+    accuracy allows. The folder appears complete, by one rename. `docs`/runs gets the cards of the
+    teachers.
 
     Raises PublishError, CardError, DataError or ExportError, and then leaves the repository
     unchanged.
@@ -71,8 +74,11 @@ def publish(
             control=compared,
             distillation=taught,
             files=checksums(staging),
+            int8=None,
         )
         card = dataclasses.replace(card, corrupted=measure_corrupted(staging, card))
+        if card.multiply_adds >= LARGE and multiplies_int8():
+            card, _ = add_int8(staging, card, arrays)
         if docs is not None:
             _keep_teachers_cards(card, docs / "runs")
         write_card(staging, card)

@@ -3,16 +3,18 @@
 import dataclasses
 from pathlib import Path
 
-from models.cards import Card, read_card, write_card
+from models.cards import INT8_MODEL, Card, read_card, write_card
 from models.data.datasets import load, split
-from models.packaging.export import keras_logits
+from models.packaging.export import keras_logits, onnx_logits
 from models.packaging.scoring import calibrate
+from models.publishing.int8 import need_int8
 
 
 def calibrate_again(folder: Path) -> Card:
     """Fit the calibration of the model in `folder` on its validation split.
 
-    Write the result to the card and return the new card. Raises CardError or DataError.
+    Write the result to the card and return the new card. Raises CardError or DataError, and
+    Int8Error if the processor cannot run its 8-bit file.
     """
     card = read_card(folder)
     arrays = load(card.dataset)
@@ -20,5 +22,10 @@ def calibrate_again(folder: Path) -> Card:
     logits = keras_logits(folder, validation[0])
     fitted = calibrate(logits, validation, card.calibration.outputs)
     card = dataclasses.replace(card, calibration=fitted)
+    if card.int8 is not None:
+        need_int8(folder)
+        logits = onnx_logits(folder, validation[0], INT8_MODEL)
+        fitted = calibrate(logits, validation, card.calibration.outputs)
+        card = dataclasses.replace(card, int8=dataclasses.replace(card.int8, calibration=fitted))
     write_card(folder, card)
     return card

@@ -21,7 +21,14 @@ from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
 
 SAMPLES = ROOT / "app" / "static" / "samples" / "mnist"
 LEARNING = {"tensorflow", "keras", "jax", "torch", "onnx", "tf2onnx", "h5py", "matplotlib", "pip"}
-MODEL_FILES = {"model.onnx", "history.csv", "card.json", "curves.png", "confusion.png"}
+MODEL_FILES = {
+    "model.onnx",
+    "model.int8.onnx",
+    "history.csv",
+    "card.json",
+    "curves.png",
+    "confusion.png",
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,16 @@ def service(image: container.Image) -> Iterator[Service]:
 def test_the_container_is_given_the_service_and_its_models_and_nothing_else() -> None:
     names = container.build_context(ROOT)
     elsewhere = [name for name in names if not name.startswith(("app/", "weights/"))]
-    shared = ("__init__", "calibration", "cards", "errors", "files", "parsing", "terminal")
+    shared = (
+        "__init__",
+        "calibration",
+        "cards",
+        "errors",
+        "files",
+        "parsing",
+        "processor",
+        "terminal",
+    )
     assert elsewhere == [
         "constraints.txt",
         *(f"models/{name}.py" for name in shared),

@@ -290,8 +290,9 @@ def test_what_was_hashed_is_what_answers(start: Start, repository: Path) -> None
     with start(workers=1, weights=repository) as service:
         right = requests.post(f"{service.url}{url}", timeout=PATIENCE).json()
     with start(workers=1, weights=repository) as service:
-        path = onnx(repository, "cifar10/lenet/metaplastic")
-        path.write_bytes(onnx(repository, "mnist/lenet/metaplastic").read_bytes())
+        other = onnx(repository, "mnist/lenet/metaplastic").read_bytes()
+        for path in onnx(repository, "cifar10/lenet/metaplastic").parent.glob("*.onnx"):
+            path.write_bytes(other)  # whichever of them runs
         answer = requests.post(f"{service.url}{url}", timeout=PATIENCE)  # opened now
         assert (answer.status_code, answer.json()) == (200, right)
 

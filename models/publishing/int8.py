@@ -1,0 +1,87 @@
+"""A model's 8-bit file: made, calibrated, measured, and kept where it is as good as the other."""
+
+import dataclasses
+from pathlib import Path
+
+from models.calibration import softmax
+from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
+from models.data.datasets import Arrays, Images, Labels, scaled, split
+from models.errors import MetaplasticError
+from models.packaging.export import onnx_logits
+from models.packaging.quantise import calibration_images, quantise
+from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score
+from models.processor import multiplies_int8
+
+LARGE = 10_000_000  # multiply-adds of one image: below, the rest of a request costs more
+MOST_CHANGE = 0.001  # of the test accuracy
+
+
+class Int8Error(MetaplasticError):
+    """An 8-bit file that cannot be made or measured: says why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Scores:
+    """What `model.int8.onnx` reaches on one split."""
+
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    calibration_error: float  # expected calibration error of the calibrated probabilities
+    changed: float  # share of the images that `model.onnx` answers otherwise
+
+
+def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
+    """Write `model.int8.onnx` into `folder`; return the card for it, and what the file reaches.
+
+    Its ranges come from training images, its calibration from the validation split. The file of
+    a published model is measured on the test set, too, and is kept, and in the card, only where
+    the accuracy there changes by at most 0.1 points. Raises Int8Error where the processor cannot
+    run it as it is served.
+    """
+    need_int8(folder)
+    share = card.training.recipe["validation"]
+    (training, _), validation = split(arrays.x_train, arrays.y_train, share)
+    quantise(folder, scaled(calibration_images(training)))
+    logits = onnx_logits(folder, validation[0], INT8_MODEL)
+    fitted = calibrate(logits, validation, card.calibration.outputs)
+    reached = score(logits, validation[1]).accuracy
+    if card.test is None:
+        changed = _changed(logits, onnx_logits(folder, validation[0]))
+        found = Int8(fitted, reached, None, None, changed)
+        kept = True
+    else:
+        tested = measure_int8(folder, fitted.temperature, (arrays.x_test, arrays.y_test))
+        found = Int8(fitted, reached, tested.accuracy, tested.interval, tested.changed)
+        kept = abs(tested.accuracy - card.test.accuracy) <= MOST_CHANGE + 1e-9
+    if not kept:
+        (folder / INT8_MODEL).unlink()
+    card = dataclasses.replace(card, int8=found if kept else None, files=checksums(folder))
+    return card, found
+
+
+def need_int8(folder: Path) -> None:
+    """Raise Int8Error unless the processor runs the 8-bit file in `folder` as it is served."""
+    if not multiplies_int8():
+        raise Int8Error(
+            f"{folder}: this processor has no instructions for 8-bit integers (VNNI, or asimddp "
+            f"on ARM), with which {INT8_MODEL} is to be measured; use one that has"
+        )
+
+
+def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels]) -> Int8Scores:
+    """Classify a split of the data with both ONNX files of the model in `folder`."""
+    images, labels = split
+    logits = onnx_logits(folder, images, INT8_MODEL)
+    scores = score(logits, labels)
+    return Int8Scores(
+        images=len(images),
+        accuracy=scores.accuracy,
+        interval=scores.interval,
+        calibration_error=expected_calibration_error(softmax(logits, temperature), labels),
+        changed=_changed(logits, onnx_logits(folder, images, ONNX_MODEL)),
+    )
+
+
+def _changed(answers: Logits, others: Logits) -> float:
+    return float((answers.argmax(axis=1) != others.argmax(axis=1)).mean())
