@@ -22,6 +22,8 @@ KERAS_MODEL = "model.keras"
 ONNX_MODEL = "model.onnx"
 
 Style = Literal["digit", "garment", "photo"]
+# How a photograph gets the network's proportions: see `photo` in models/pictures.py.
+Resize = Literal["fit", "crop", "pad", "stretch"]
 
 # The first of these that an endpoint has is its default where no card claims to be.
 RULES = ("metaplastic", "brainprop", "backprop")
@@ -46,6 +48,7 @@ class ImageInput:
     style: Style  # how pictures of this kind are prepared: see app/images/decode.py
     mean: tuple[float, ...]  # per channel; the normalisation is a layer inside the model
     std: tuple[float, ...]
+    resize: Resize = "fit"  # how a photograph gets these proportions
 
 
 @dataclass(frozen=True)

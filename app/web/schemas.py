@@ -278,6 +278,9 @@ card_input = image_input.clone(
     "CardInput",
     {
         "style": _text("How images are prepared.", "digit", enum=["digit", "garment", "photo"]),
+        "resize": _text(
+            "How a photo gets the proportions.", "fit", enum=["fit", "crop", "pad", "stretch"]
+        ),
         "mean": _list(fields.Float, "Per channel; subtracted inside the model.", [0.1307]),
         "std": _list(fields.Float, "Per channel; divided by inside the model.", [0.3081]),
     },
