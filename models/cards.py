@@ -20,6 +20,7 @@ from models.parsing import ParseError, parse
 CARD = "card.json"
 KERAS_MODEL = "model.keras"
 ONNX_MODEL = "model.onnx"
+SAMPLE_IMAGES = "samples"  # a folder of PNG files, where the model shows what it is asked about
 
 Style = Literal["digit", "garment", "photo"]
 # How a photograph gets the network's proportions: see `photo` in models/pictures.py.

@@ -24,6 +24,7 @@ from studies.statistics import MOST_RUNS, Difference, paired_difference
 from models.training.train import fit
 
 BASELINE = "backprop"
+USUAL_IMAGES = 6000  # to train with
 
 # Name -> (rule, what it sets differently: the rule's constants, or `rate`, by which the recipe's
 # learning rate is multiplied).
@@ -73,10 +74,12 @@ def compare_rules(
     *,
     seeds: int,
     epochs: int,
-    images: int,
+    images: int | None,
     root: Path,
 ) -> list[Result]:
     """Train each of `variants`, BASELINE among them, with `seeds` seeds on `images` images.
+
+    Without `images` that is USUAL_IMAGES, or half of the training images where there are fewer.
 
     Runs that `root` has already are not trained again, and an interrupted one goes on. Raises
     CompareError for a number of seeds or images that cannot be had.
@@ -84,6 +87,8 @@ def compare_rules(
     if not 2 <= seeds <= MOST_RUNS:
         raise CompareError(f"seeds: expected 2 to {MOST_RUNS}, found {seeds}")
     arrays = load(dataset)
+    if images is None:
+        images = min(USUAL_IMAGES, len(arrays.x_train) // 2)
     if not 0 < images <= len(arrays.x_train) / 2:
         raise CompareError(
             f"images: expected up to half of the {len(arrays.x_train)} there are, found {images}"
@@ -100,7 +105,7 @@ def compare_rules(
             same = [run for run in started if run.rule == rule and run.recipe == recipe]
             run = same[0] if same else _start(folder, dataset, architecture, rule, recipe)
             if len(read_history(run.folder)) < epochs:
-                training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
+                training, validation = arrays.split(recipe.validation)
                 _, part = split(*training, images / len(training[0]))
                 with claimed(run.folder):
                     fit(run, part, validation)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from models.training.build import build_network
-from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled, split
+from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled
 from models.errors import MetaplasticError
 from models.training.recipes import Recipe, recipe_from
 from models.training.runs import Run, checkpoint_path, read_history, trained_on
@@ -79,7 +79,7 @@ def _recipe(trial: Trial, **settings: Any) -> Recipe:
 def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
     """Train in `folder` from where it was left, then measure; the test set only for a report."""
     arrays = arrays_of(trial.dataset)
-    training, validation = split(arrays.x_train, arrays.y_train, VALIDATION)
+    training, validation = arrays.split(VALIDATION)
     rule = "backprop" if trial.rule == PLAIN else "metaplastic"
     run = Run(folder, trial.dataset, trial.architecture, rule, recipe, command="")
     classes = len(dataset(trial.dataset).labels)

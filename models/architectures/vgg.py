@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from models.architectures.blocks import logits, whitening
+from models.architectures.blocks import logits, to_about_32, whitening
 from models.architectures.registry import normalised_input, register
 
 
@@ -35,6 +35,10 @@ def vgg(
 
         28x28x1   1,159,468 parameters   47,044,552 multiply-adds for one image
         32x32x3   1,163,050 parameters   65,431,840
+        64x64x3   1,174,698 parameters    98,160,160
+        128x128x3 1,184,042 parameters   222,290,464
+
+    Pictures from 56 pixels on are halved first, to about 32.
     """
     if blocks < 1:
         raise ValueError(f"blocks: expected 1 or more, found {blocks!r}")
@@ -42,6 +46,7 @@ def vgg(
     inputs, x = normalised_input(input_shape, mean, std)
     if whiten:
         x = whitening(x)
+    x = to_about_32(x, width // 2)
     for block in range(blocks):
         for pool in (early_pool, False):
             x = layers.Conv2D(

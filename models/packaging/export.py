@@ -16,6 +16,7 @@ import onnx
 
 from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
 from models.data.datasets import Images, scaled
+from models.data.storage import parts
 from models.errors import MetaplasticError
 from models.packaging.half_precision import kernels, store_in_onnx
 from models.packaging.scoring import Logits, softmax
@@ -94,22 +95,31 @@ def export_again(folder: Path) -> Path:
 def keras_logits(folder: Path, images: Images) -> Logits:
     """What `model.keras` answers for uint8 images: float32 (N, classes)."""
     model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
-    logits: Logits = model.predict(scaled(images), batch_size=_BATCH, verbose=0)
+    answers = [model.predict_on_batch(scaled(part)) for part in parts(images)]
+    logits: Logits = np.concatenate(answers)
     return logits
 
 
 def onnx_logits(folder: Path, images: Images) -> Logits:
     """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
-    return onnx_answers(folder, scaled(images))
+    session = _session(folder)
+    return np.concatenate([_answers(session, scaled(part)) for part in parts(images)])
 
 
 def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
     """What `model.onnx` answers for images in 0..1: float32 (N, classes)."""
+    return _answers(_session(folder), images)
+
+
+def _session(folder: Path) -> Any:
     # ONNX Runtime reports the use of it to its makers, from its import on, unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(folder / ONNX_MODEL, providers=["CPUExecutionProvider"])
+
+
+def _answers(session: Any, images: npt.NDArray[np.float32]) -> Logits:
     name = session.get_inputs()[0].name
     parts = [
         session.run(None, {name: images[start : start + _BATCH]})[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.cards import Card, Scores
-from models.data.datasets import load, split
+from models.data.datasets import load
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
 from models.packaging.scoring import expected_calibration_error, score, softmax
 
@@ -38,9 +38,7 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test
     if card.test is None:
-        _, (images, labels) = split(
-            arrays.x_train, arrays.y_train, card.training.recipe["validation"]
-        )
+        _, (images, labels) = arrays.split(card.training.recipe["validation"])
     logits = keras_logits(folder, images)
     calibrated = softmax(logits / card.calibration.temperature)
     return Evaluation(

@@ -20,6 +20,7 @@ from models.packaging.export import agreement, export, keras_logits, onnx_logits
 from models.packaging.plots import draw_confusion
 from models.packaging.scoring import score
 from models.publishing.corrupted import measure_corrupted
+from models.publishing.samples import write_samples
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -36,6 +37,7 @@ def publish(
     without: Path | None = None,
     default: bool | None = None,
     docs: Path | None = None,
+    samples: bool = False,
 ) -> Path:
     """Put the model in `run` on the shelf as its newest version, and return its folder there.
 
@@ -44,6 +46,7 @@ def publish(
     scores the card then carries; `without` is that of the same training without its teachers;
     `default` makes it its endpoint's default (None: every rule but `backprop` is). The folder
     appears on the shelf complete, by one rename. Below `docs`, `runs` gets its teachers' cards.
+    With `samples` a few of the data set's validation pictures are published beside the model.
 
     Raises PublishError, CardError, DataError or ExportError, and then leaves the shelf as it was.
     """
@@ -71,6 +74,8 @@ def publish(
             files=checksums(staging),
         )
         card = dataclasses.replace(card, corrupted=measure_corrupted(staging, card))
+        if samples:
+            write_samples(staging, card, arrays)
         if docs is not None:
             _keep_teachers_cards(card, docs / "runs")
         write_card(staging, card)
