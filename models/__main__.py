@@ -71,6 +71,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         arrays = load(wanted.dataset)  # without data or teachers there is nothing to start
         if arrays.validation is not None and wanted.validation is not None:
             parser.error(f"{wanted.dataset} has validation pictures of its own: no --validation")
+        arrays.split(recipe.validation)
         teachers_of(recipe, wanted.dataset)
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command

@@ -136,4 +136,4 @@ def _image(size: ImageInput) -> str:
 
 
 def _count(known: DataSet, split: str) -> str:
-    return f"{known.splits[split]:,}" if split in known.splits else "?"
+    return f"{known.splits[split]:,}" if split in known.splits else "-"

@@ -125,6 +125,7 @@ DATASETS = {
         ),
         DataSet(
             name="tiny-imagenet",
+            splits={"train": 100_000, "test": 10_000},
             labels=tuple(tiny_imagenet.classes().values()),
             input=ImageInput(
                 *(tiny_imagenet.SIDE, tiny_imagenet.SIDE, 3, "photo"),

@@ -41,7 +41,7 @@ class Report:
         for title, examples in self._kinds():
             if examples:
                 yield ""
-                yield f"{len(examples)} {title}"
+                yield f"{title}: {len(examples)}"
                 yield from (f"    {line}" for line in examples[:most])
                 if most is not None and len(examples) > most:
                     yield f"    ... and {len(examples) - most} more"
@@ -65,27 +65,27 @@ class Report:
 
     def _kinds(self) -> Iterator[tuple[str, list[str]]]:
         yield (
-            "files left out, which cannot be read as pictures:",
+            "Left out, since they cannot be read as pictures",
             [f"{file}: {reason}" for file, reason in sorted(self.unreadable.items())],
         )
-        yield "pictures equal to another:", self._pairs(self.equal)
-        yield "pairs of pictures that are nearly equal:", self._pairs(self.near)
+        yield "Pictures equal to another", self._pairs(self.equal)
+        yield "Pairs of pictures that are nearly equal", self._pairs(self.near)
         both = [*self.equal, *self.near]
         yield (
-            "pairs of equal or nearly equal pictures with two labels: one of each is wrong",
+            "Pairs of equal or nearly equal pictures with two labels, one of which is wrong",
             self._pairs(both, lambda a, b: a.label != b.label),
         )
         yield (
-            "pairs of equal or nearly equal pictures on two sides of the given split: the test "
-            "will be too easy",
+            "Pairs of equal or nearly equal pictures on two sides of the given split, which makes "
+            "the test too easy",
             self._pairs(both, lambda a, b: a.split != b.split),
         )
         counts = Counter(one.label for one in self.used)
         yield (
-            f"classes with fewer than {FEW} pictures: too few to learn from, or to tell",
+            f"Classes with fewer than {FEW} pictures, too few to learn from",
             [f"{label}: {counts[label]}" for label in self.labels if counts[label] < FEW],
         )
-        yield "pictures much smaller than the size, and blurred now:", list(self.enlarged)
+        yield "Pictures much smaller than the size, and blurred now", list(self.enlarged)
 
     def _pairs(
         self,

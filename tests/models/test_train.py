@@ -354,8 +354,8 @@ def test_the_pattern_rule_weights_each_image(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["letters", "lenet"], "recipes.toml has no [letters.lenet]"),
-        (["mnist", "resnet"], "recipes.toml has no [mnist.resnet]"),
+        (["letters", "lenet"], "no data set is called 'letters'"),
+        (["mnist", "resnet"], "no architecture is called 'resnet'"),
         (["mnist", "lenet", "--validation", "1.5"], "validation: expected between 0 and 1"),
         (["mnist", "lenet", "--epochs", "0"], "epochs: expected 1 or more, found 0"),
         (["mnist", "lenet", "--set", "speed=3"], "unknown settings speed"),
