@@ -25,7 +25,7 @@ from models.data.storage import SPLITS, DataError, DataSet, StoredImages, parts
 
 _AHEAD = 256  # pictures read, at most, before they are written
 _SMALL = 2  # times that a picture may be enlarged before it is reported
-_NO_LABEL = "is in no class' folder"
+_NO_LABEL = "has no label: it is in no class' folder, or in no row of the table"
 LEAST_STD = 0.01  # of values in 0..1: what is constant cannot be normalised
 
 
@@ -114,7 +114,7 @@ def _read_all(
         try:
             picture = read_picture(source.read(file.file), target)
         except (UnreadableError, OSError) as error:
-            reason = str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             return lambda _: found.unreadable.update({file.file: reason})
         pixels, (width, height) = np.ascontiguousarray(picture.pixels), picture.size
         own = features(pixels)

@@ -27,7 +27,7 @@ class Labelled:
     """A file that is said to show something."""
 
     file: str  # its name in the source
-    label: str
+    label: str  # "" where the source has none: the file will be reported
     split: str = ""  # one of SPLITS; "" where the source has none
 
 
@@ -126,7 +126,11 @@ def labelled(source: Source, path: Path) -> list[Labelled]:
     tables = [name for name in names if "/" not in name and name.lower().endswith(".csv")]
     if len(tables) > 1:
         raise DataError(f"{path} has {len(tables)} tables ({', '.join(tables)}): keep one")
-    return _table(source, tables[0], path / tables[0]) if tables else _by_folders(names, path)
+    if not tables:
+        return _by_folders(names, path)
+    rows = _table(source, tables[0], path / tables[0])
+    in_rows = {row.file for row in rows} | {tables[0]}
+    return [*rows, *(Labelled(name, "") for name in names if name not in in_rows)]
 
 
 def _by_folders(names: Sequence[str], path: Path) -> list[Labelled]:
@@ -143,7 +147,7 @@ def _by_folders(names: Sequence[str], path: Path) -> list[Labelled]:
     found = []
     for name, part in parts.items():
         if len(part) < deep:
-            found.append(Labelled(name, ""))  # in no class' folder: it will be reported
+            found.append(Labelled(name, ""))
         elif has_splits:
             found.append(Labelled(name, part[1], _SPLIT_NAMES[part[0].lower()]))
         else:

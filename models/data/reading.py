@@ -26,6 +26,7 @@ with contextlib.suppress(ImportError):  # HEIC, which phones send, where its rea
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF", "TIFF", "PPM", "BMP")
 _WORKING = 12  # digits and garments are looked for at so many times the network's side
 _DIGIT_SHARE = 20 / 28  # of the side, as MNIST has it
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _FAINTEST = 0.04  # of full ink
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, channels)
@@ -109,7 +110,7 @@ def _prepared(image: Image.Image, target: ImageInput) -> Pixels:
 def _ink(image: Image.Image, target: ImageInput) -> npt.NDArray[np.float32]:
     """What stands on the paper, which is what most of the edge shows: (height, width), 0 to 1."""
     pixels, _ = on_paper(image, _WORKING * max(target.width, target.height))
-    grey = pixels.mean(axis=2)
+    grey = pixels @ _LUMA if pixels.shape[2] == 3 else pixels[..., 0]
     paper = float(np.median(_edge(grey)))
     ink = (paper - grey) if paper > 0.5 else (grey - paper)
     most = max(float(np.quantile(ink, 0.999)), float(ink.max()) / 2)

@@ -65,7 +65,7 @@ class Report:
 
     def _kinds(self) -> Iterator[tuple[str, list[str]]]:
         yield (
-            "Left out, since they cannot be read as pictures",
+            "Left out, since they have no label or cannot be read as pictures",
             [f"{file}: {reason}" for file, reason in sorted(self.unreadable.items())],
         )
         yield "Pictures equal to another", self._pairs(self.equal)

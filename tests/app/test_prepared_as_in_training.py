@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from app.images.decode import SIGNATURES, decode, prepare
-from models.cards import ImageInput, Resize
+from models.cards import ImageInput, Resize, Style
 from models.data.reading import FORMATS, UnreadableError, read_picture
 
 ORIENTATION = 0x0112
@@ -67,6 +67,23 @@ def test_a_photo_that_was_turned_stands_upright_in_both(turn: int) -> None:
 def test_cmyk_and_a_large_jpeg_that_is_read_at_a_part_are_the_same() -> None:
     compare(saved(picture("CMYK"), "JPEG"), target("crop"))
     compare(saved(picture("RGB", (3000, 2000)), "JPEG"), target("crop"))
+
+
+@pytest.mark.parametrize("style", ["digit", "garment"])
+@pytest.mark.parametrize(
+    ("paper", "ink"), [("white", "black"), ("#f2ecdd", "navy"), ("black", "white")]
+)
+def test_a_mark_on_even_paper_is_found_and_placed_alike(style: Style, paper: str, ink: str) -> None:
+    given = ImageInput(28, 28, 1, style, (0.1,), (0.3,))
+    for mark in "0123456789AZ":
+        image = Image.new("RGB", (200, 220), paper)
+        draw = ImageDraw.Draw(image)
+        draw.text((40, 20), mark, fill=ink, font=ImageFont.load_default(100))
+        content = saved(image, "PNG")
+        ours = read_picture(content, given).pixels / 255
+        served = prepare(decode(content, max_pixels=10**7, smallest=(28, 28)), given).first.pixels
+        assert np.corrcoef(ours.ravel(), served.ravel())[0, 1] > 0.98
+        assert np.abs(ours - served).mean() < 0.02
 
 
 def test_both_read_the_same_formats() -> None:

@@ -124,6 +124,18 @@ def test_a_table_may_say_the_split(tmp_path, data):
     assert dataset("colours").splits == {"train": 9, "val": 0, "test": 3}
 
 
+def test_what_a_table_does_not_name_or_names_in_vain_is_reported(tmp_path, data, capsys):
+    folder = write_colours(tmp_path / "in", 4)
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
+    rows[0] = f"red/missing.png,{rows[0].partition(',')[2]}"
+    (folder / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    assert add("colours", folder, "--size", "28") == 0
+    told = capsys.readouterr().out
+    assert "Left out, since they have no label or cannot be read as pictures: 2" in told
+    assert "red/missing.png: No such file or directory" in told
+    assert "has no label" in told
+
+
 FORMATS = {
     "a.png": {},
     "b.jpg": {"quality": 95},
@@ -161,9 +173,9 @@ def test_what_is_no_picture_is_listed_and_left_out(tmp_path, data, capsys):
     os.mkfifo(folder / "red" / "pipe.png")
     assert add("colours", folder, "--size", "28") == 0
     told = capsys.readouterr().out
-    assert "Left out, since they cannot be read as pictures: 4" in told
+    assert "Left out, since they have no label or cannot be read as pictures: 4" in told
     for line in (
-        "readme.md: is in no class' folder",
+        "readme.md: has no label: it is in no class' folder",
         "red/half.png: damaged: ",
         "red/notes.txt: no picture of a known format",
         "red/pipe.png: ",
