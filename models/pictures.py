@@ -85,6 +85,8 @@ def _kept(side: float, square: float) -> float:
 
 def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.Image:
     """`image` on white, as plain "L" or "RGB"."""
+    if image.mode == mode and not has_alpha(image):  # most are so
+        return image
     image = plain(image, white)
     if image.mode == "RGBA":
         flat = Image.new("RGB", image.size, "white")
@@ -180,13 +182,19 @@ def _upright_strip(
 
 def to_array(image: Image.Image) -> Floats:
     """(height, width, channels) in 0..1 from "L" or "RGB"."""
-    return unit(np.asarray(image))
+    return unit(_bytes_of(image))
 
 
 def unit(array: NDArray[np.uint8]) -> Floats:
     """(height, width) or (height, width, channels) in 0..255 -> (height, width, channels), 0..1."""
     values = np.divide(array, np.float32(255), dtype=np.float32)
     return values if values.ndim == 3 else values[..., None]
+
+
+def _bytes_of(image: Image.Image) -> NDArray[np.uint8]:
+    """(height, width) or (height, width, 3) from "L" or "RGB"; np.asarray takes longer."""
+    channels = (3,) if image.mode == "RGB" else ()
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, *channels)
 
 
 def grey_bytes(image: Image.Image) -> NDArray[np.uint8] | None:
@@ -200,7 +208,7 @@ def grey_bytes(image: Image.Image) -> NDArray[np.uint8] | None:
             same = (colours[..., 0] == colours[..., 1]) & (colours[..., 0] == colours[..., 2])
             return colours[..., 0] if same.all() else None
         image = image.convert("L")
-    return np.asarray(image)
+    return _bytes_of(image)
 
 
 def has_alpha(image: Image.Image) -> bool:

@@ -85,6 +85,18 @@ def run(project, *command):
     )
 
 
+def test_the_map_has_a_line_for_each_folder():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"^\| `([a-z/]+)/` \|", guide, re.M)
+    assert [name for name in named if not (ROOT / name).is_dir()] == []
+    packages = [
+        path.parent.relative_to(ROOT)
+        for pattern in ("*/__init__.py", "app/*/__init__.py", "models/*/__init__.py")
+        for path in ROOT.glob(pattern)
+    ]
+    assert [str(package) for package in packages if str(package) not in named] == []
+
+
 def test_what_the_guide_adds_passes_the_linters(project):
     for command in (["ruff", "check", "."], ["mypy"]):
         done = subprocess.run(

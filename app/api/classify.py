@@ -9,6 +9,7 @@ from app.catalogue.catalogue import Endpoint
 from app.errors import RequestError
 from app.predict.classify import classify
 from app.settings import Settings
+from app.telemetry.record import this_request
 from app.web import schemas
 from app.web.answers import Resource, answer
 from app.web.options import (
@@ -33,6 +34,7 @@ class Classifier(Resource):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
+        request = this_request()
         refuse_unknown(request.args, CLASSIFICATION)
         model = read_model(request.args, self.endpoint)
         options = read_options(request.args, [model])

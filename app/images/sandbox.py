@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -67,8 +67,7 @@ _NOTE = struct.Struct("<Qd")
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # bytes a pixel
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What one picture may cost."""
 
     pixels: int  # that the file claims

@@ -9,7 +9,7 @@ they hold. Both only walk from one length field to the next.
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.errors import RequestError
 
@@ -98,8 +98,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-@dataclass(frozen=True)
-class _JpegHead:
+class _JpegHead(NamedTuple):
     """A JPEG up to its first scan."""
 
     segments: int
@@ -107,17 +106,24 @@ class _JpegHead:
     bits: int  # a sample
     width: int
     height: int
-    samples: float  # for each pixel: 1 for grey, 3 for colour of full resolution
+    components: bytes  # three each: number, factors of its resolution, table
     scan: int  # where the first scan begins
+
+    @property
+    def samples(self) -> float:
+        """For each pixel: 1 for grey, 3 for colour of full resolution."""
+        factors = [(byte >> 4, byte & 15) for byte in self.components[1::3]]
+        most = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
+        return sum(h * v for h, v in factors) / max(1, most)
 
 
 def _read_jpeg_head(data: bytes) -> _JpegHead | None:
     """None where too many segments come, or too much between them."""
     position, junk, segments = 2, 0, 0
-    frame, bits, width, height, samples = 0, 0, 0, 0, 0.0
-    while found := _MARKER.match(data, position):
-        junk += found.end() - position - 2
-        position, marker = found.end(), found[1][0]
+    frame, bits, width, height, components = 0, 0, 0, 0, b""
+    while found := _next_marker(data, position):
+        junk += found[0] - position - 2
+        position, marker = found
         if marker == _SCAN:
             break
         segments += 1
@@ -128,20 +134,22 @@ def _read_jpeg_head(data: bytes) -> _JpegHead | None:
         if marker in _FRAMES and position + 8 <= len(data):
             frame = marker
             bits, height, width, count = struct.unpack_from(">xxBHHB", data, position)
-            samples = _samples(data[position + 8 : position + 8 + 3 * count])
+            components = data[position + 8 : position + 8 + 3 * count]
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
     if not found:  # the file ends here, or goes on with what is no segment
         if len(data) - position > MOST_JUNK:
             return None
         position = len(data)
-    return _JpegHead(segments, frame, bits, width, height, samples, position)
+    return _JpegHead(segments, frame, bits, width, height, components, position)
 
 
-def _samples(components: bytes) -> float:
-    """Samples for each pixel, from the factors of each component of a JPEG."""
-    factors = [(byte >> 4, byte & 15) for byte in components[1::3]]
-    most = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
-    return sum(h * v for h, v in factors) / max(1, most)
+def _next_marker(data: bytes, position: int) -> tuple[int, int] | None:
+    """Where the next marker of a JPEG ends, and its number; None where none comes."""
+    two = data[position : position + 2]
+    if len(two) == 2 and two[0] == 0xFF != two[1]:  # at once, as nearly always
+        return position + 2, two[1]
+    found = _MARKER.match(data, position)
+    return (found.end(), found[1][0]) if found else None
 
 
 def _is_simple_jpeg(data: bytes) -> bool:

@@ -6,7 +6,7 @@ of Fashion-MNIST (2017). app/images/unchanged.py knows the pictures that are so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +47,11 @@ class Reading:
     doubtful: bool = False  # what was taken for content may be something else
     marks: tuple[Reading, ...] = ()  # of several digits side by side each, from left to right
 
-    def after(self, steps: Iterable[str]) -> Reading:
+    def after(self, steps: Sequence[str]) -> Reading:
         """The same, where `steps` were done before."""
-        before = tuple(steps)
-        return Reading(self.pixels, before + self.steps, self.doubtful, self.marks)
+        if not steps:
+            return self
+        return Reading(self.pixels, (*steps, *self.steps), self.doubtful, self.marks)
 
 
 def raw(image: Image.Image, target: ImageInput) -> Reading:

@@ -214,13 +214,9 @@ def _locate(error: RequestError, index: int, upload: Upload, count: int) -> Requ
 
 def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Prediction:
     """What `model` says about an image, with the `top` most probable classes."""
-    labels, probabilities = model.card.labels, seen.outcome.probabilities[0]
+    labels, probabilities = model.card.labels, seen.outcome.probabilities[0].tolist()
     candidates: list[Candidate] = [
-        {
-            "label": labels[best],
-            "index": int(best),
-            "probability": round(float(probabilities[best]), 6),
-        }
+        {"label": labels[best], "index": best, "probability": round(probabilities[best], 6)}
         for best in most_probable(probabilities, top)
     ]
     prediction: Prediction = {

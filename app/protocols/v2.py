@@ -116,6 +116,6 @@ def _output(model: Model, wanted: v2_codec.Wanted, outcome: Outcome) -> v2_codec
             f"{row[best]:.6f}:{best}:{model.card.labels[best]}"
             for best in most_probable(row, wanted.classes)
         ]
-        for row in outcome.probabilities
+        for row in outcome.probabilities.tolist()
     ]
     return v2_codec.Output(wanted.name, "BYTES", np.array(texts, object), wanted.binary)

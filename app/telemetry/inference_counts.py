@@ -13,10 +13,10 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from app.catalogue.network import BATCH
-from app.telemetry.metrics import REGISTRY, collect
+from app.telemetry.metrics import REGISTRY, Counter, collect
 from app.telemetry.record import Record
 
 _MODEL = ("model", "version")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from app.settings import Settings
-from app.telemetry.record import Record
+from app.telemetry.record import Record, this_request
 from models.terminal import one_line, printable
 
 Writer = Callable[[Record, Response, float, str], None]
@@ -51,7 +51,7 @@ def request_writer(settings: Settings) -> Writer:
 
 
 def _content(record: Record, response: Response, seconds: float, trace: str) -> dict[str, Any]:
-    status = response.status_code
+    status, request = response.status_code, this_request()
     content: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": "error" if status >= 500 else "warning" if status >= 400 else "info",
@@ -81,7 +81,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     return content
 
 
-_json = json.JSONEncoder(separators=(",", ":")).encode  # made once
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once
 
 
 def _plain(content: dict[str, Any]) -> str:

@@ -1,8 +1,14 @@
-"""prometheus-client's files of values, allocated before they are mapped.
+"""The values of prometheus-client's metrics, in files that are allocated before they are mapped.
 
-It grows its files by truncate, which allocates nothing, and maps them: where the file system is
-full, the next value that is written ends the process with SIGBUS.
+prometheus-client grows its files by truncate, which allocates nothing, and maps them: where the
+file system is full, the next value that is written ends the process with SIGBUS.
+
+Its values are copies that are written to the file, with a lock and a look at the process id each
+time. Here a value is its place in the mapped file: to count is one addition there, every other
+process sees it at once, and a process that is killed loses nothing.
 """
+
+from __future__ import annotations
 
 import logging
 import os
@@ -10,11 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from app.runtime import VARIABLE
 
 _FIRST_SIZE = 64 * 1024  # bytes; prometheus-client doubles it as often as it has to
 _TRY_AGAIN = 10.0  # seconds between two tries to find room
 _SAY_AGAIN = 60.0  # and between two log lines on it
+_FLOAT = 8  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -48,74 +57,88 @@ class AllocatedFile(MmapedDict):
             _allocate(self._f.fileno(), capacity)
         self._init_value(key)  # type: ignore[no-untyped-call]
 
+    def place_of(self, key: str) -> memoryview[float]:
+        """Return the place of the value of `key`: one float64. Raises OSError."""
+        self.make_room_for(key)
+        start = self._positions[key]
+        return memoryview(self._m)[start : start + _FLOAT].cast("d")
 
-class Values:
-    """What prometheus-client asks of a file of values.
 
-    Those for which the file has no room are kept in this process alone, until there is room.
+class Value:
+    """What prometheus-client asks of a value. To be made in the process that counts.
+
+    One for which the file has no room is kept in this process alone, until there is room. Threads
+    must not change a value at the same time.
     """
 
-    def __init__(self, filename: str) -> None:
-        self._filename = filename
-        self._file: Any = None  # an AllocatedFile, once there is room for one
-        self._placed: set[str] = set()  # keys in the file
-        self._kept: dict[str, tuple[float, float]] = {}  # the others' values, and their times
-        self._next_try = self._next_word = 0.0
-        _open.append(self)
+    def __init__(
+        self,
+        kind: str,
+        *key: Any,  # the metric's name, the value's, names and values of the labels, the help text
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        self.file = f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind
+        self.key = mmap_key(*key)
+        self.place = memoryview(bytearray(_FLOAT)).cast("d")
+        if os.environ.get(VARIABLE):
+            _without_room.append(self)
+            find_room()
 
-    def read_value(self, key: str) -> tuple[float, float]:
-        """The value of `key` and its time; a new one is 0."""
-        file = self._file_for(key)
-        return file.read_value(key) if file else self._kept.setdefault(key, (0.0, 0.0))
+    def inc(self, amount: float) -> None:
+        """Add `amount`."""
+        self.place[0] += amount
 
-    def write_value(self, key: str, value: float, timestamp: float) -> None:
-        """Set the value of `key`."""
-        if file := self._file_for(key):
-            file.write_value(key, value, timestamp)
-        else:
-            self._kept[key] = value, timestamp
+    def set(self, value: float, _: Any = None) -> None:
+        """Make it `value`."""
+        self.place[0] = value
 
-    def close(self) -> None:
-        """Close the file."""
-        _open.remove(self)
-        if self._file:
-            self._file.close()
+    def get(self) -> float:
+        """Return the value."""
+        return self.place[0]
 
-    def _file_for(self, key: str) -> Any:
-        """The file, with a place for the value of `key`; None where there is no room."""
-        if self._kept or key not in self._placed:
-            self._try_to_place(key)
-        return self._file if key in self._placed else None
-
-    def _try_to_place(self, key: str) -> None:
-        """Put the value of `key` into the file, and those that had no room so far."""
-        now = time.monotonic()
-        if now < self._next_try:
-            return
-        try:
-            self._file = self._file or AllocatedFile(self._filename)
-            for one in (key, *self._kept):
-                self._file.make_room_for(one)
-                self._placed.add(one)
-                if one in self._kept:
-                    self._file.write_value(one, *self._kept.pop(one))
-        except OSError as error:
-            self._next_try = now + _TRY_AGAIN
-            if now >= self._next_word:
-                self._next_word = now + _SAY_AGAIN
-                _log.warning(
-                    "%s: %s. New values of /metrics stay in this worker until there is room.",
-                    self._filename,
-                    error.strerror,
-                )
+    def get_exemplar(self) -> None:
+        """Return that there are none."""
 
 
-_open: list[Values] = []
+_files: dict[str, AllocatedFile] = {}
+_without_room: list[Value] = []
+_next_try = _next_word = 0.0
+
+
+def find_room() -> None:
+    """Give a place in the files to the values that have none, if there is room by now."""
+    global _next_try, _next_word
+    if not _without_room or (now := time.monotonic()) < _next_try:
+        return
+    try:
+        while _without_room:
+            value = _without_room[-1]
+            place = _file(value.file).place_of(value.key)
+            place[0] += value.get()
+            value.place = place
+            _without_room.pop()
+    except OSError as error:
+        _next_try = now + _TRY_AGAIN
+        if now >= _next_word:
+            _next_word = now + _SAY_AGAIN
+            _log.warning(
+                "%s: %s. New values of /metrics stay in this worker until there is room.",
+                os.environ[VARIABLE],
+                error.strerror,
+            )
 
 
 def values_without_room() -> int:
-    """How many values of this process are in no file."""
-    return sum(len(values._kept) for values in _open)
+    """Return how many values of this process are in no file."""
+    return len(_without_room)
+
+
+def _file(name: str) -> AllocatedFile:
+    """The file of this process for values of one kind. Raises OSError."""
+    if name not in _files:
+        _files[name] = AllocatedFile(f"{os.environ[VARIABLE]}/{name}_{os.getpid()}.db")
+    return _files[name]
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -1,20 +1,23 @@
 """What Prometheus is told, at GET /metrics: one sum over all workers.
 
 Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
-PROMETHEUS_MULTIPROC_DIR names; app/runtime.py makes it before this module is imported. Where the
-folder is full, counting goes on: see app/telemetry/metric_files.py.
+PROMETHEUS_MULTIPROC_DIR names; app/runtime.py makes it before this module is imported. How it
+counts, also where the folder is full, is in metric_files.py.
 """
 
 import contextlib
 import fcntl
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import prometheus_client
 from flask import Flask, Response, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -23,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.runtime import SCRAPES, VARIABLE
-from app.telemetry.metric_files import AllocatedFile, Values, values_without_room
+from app.telemetry.metric_files import AllocatedFile, Value, find_room, values_without_room
 from app.telemetry.record import Record
 
 REFUSALS = (
@@ -34,9 +37,27 @@ REFUSALS = (
     429,
     503,
 )  # answers that a bound gave, and not the request's content
-vars(values)["MmapedDict"] = Values  # prometheus-client has no setting for this
+vars(values)["ValueClass"] = Value  # prometheus-client has no setting for this
 REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
+
+
+class Counter(prometheus_client.Counter):
+    """One that takes no exemplars, and little time."""
+
+    def inc(self, amount: float = 1, _: Any = None) -> None:
+        """Count `amount`, which is not negative."""
+        self._value.place[0] += amount
+
+
+class Histogram(prometheus_client.Histogram):
+    """One that takes no exemplars, and little time."""
+
+    def observe(self, amount: float, _: Any = None) -> None:
+        """Count `amount`."""
+        self._sum.place[0] += amount
+        self._buckets[bisect_left(self._upper_bounds, amount)].place[0] += 1
+
 
 REQUESTS = Counter(
     "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=REGISTRY
@@ -89,6 +110,7 @@ _NOT_TOGETHER = RequestError(
 
 def observe(record: Record, route: str, status: int, seconds: float) -> None:
     """Count a request that has been answered."""
+    find_room()
     model, version = _name(record.model)
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
@@ -106,7 +128,7 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
         for row, index in enumerate(best.tolist()):
             _of_label(*name, answered.card.labels[index]).inc()
             confidence.observe(float(outcome.probabilities[row, index]))
-        if strange := len(best) - int(outcome.in_distribution.sum()):
+        if strange := len(best) - np.count_nonzero(outcome.in_distribution):
             unfamiliar.inc(strange)
 
 

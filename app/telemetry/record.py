@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+import flask
+
 if TYPE_CHECKING:
     from app.catalogue.catalogue import Model
     from app.predict.inference import Outcome
@@ -55,6 +57,11 @@ def end_record() -> Record | None:
 def current_record() -> Record | None:
     """The record of the request in hand; None where there is none."""
     return _current.get()
+
+
+def this_request() -> flask.Request:
+    """The request in hand itself: Flask's `request` finds out anew at each look which that is."""
+    return flask.request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def timed(stage: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

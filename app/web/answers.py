@@ -24,4 +24,6 @@ def answer(content: Any, status: int = 200) -> Response:
     return Response(_encode(content) + "\n", status, content_type="application/json")
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # made once
+_encode = json.JSONEncoder(  # made once
+    separators=(",", ":"), allow_nan=False, check_circular=False
+).encode

@@ -1,10 +1,11 @@
 """What browsers are told: what pages may do, and which other sites may call."""
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
 
 from app.headers import DATA_POLICY, SECURITY
 from app.settings import Settings
+from app.telemetry.record import this_request
 from app.web.keys import HEADER, is_open
 
 # Swagger UI's page has its settings in a script of its own, and styles.
@@ -26,10 +27,12 @@ def instruct_browsers(app: Flask, settings: Settings) -> None:
     origins = settings.cors_origins
 
     def add_headers(response: Response) -> Response:
-        headers = response.headers
+        request, headers = this_request(), response.headers
+        present = {name.lower() for name, _ in headers}
         for name, value in SECURITY.items():
-            headers.setdefault(name, value)
-        if "Content-Security-Policy" not in headers:  # the demonstration has one of its own
+            if name.lower() not in present:
+                headers.add(name, value)
+        if "content-security-policy" not in present:  # the demonstration has one of its own
             page = response.mimetype == "text/html"
             headers.add("Content-Security-Policy", _PAGE if page else DATA_POLICY)
         if request.is_secure:
@@ -39,13 +42,13 @@ def instruct_browsers(app: Flask, settings: Settings) -> None:
             response.cache_control.public = False
             response.cache_control.private = True
         if origins:
-            _allow(headers, origins)
+            _allow(request, headers, origins)
         return response
 
     app.after_request(add_headers)
 
 
-def _allow(headers: Headers, origins: tuple[str, ...]) -> None:
+def _allow(request: Request, headers: Headers, origins: tuple[str, ...]) -> None:
     origin = request.headers.get("Origin", "")
     headers.add("Vary", "Origin")
     if not origin or not ("*" in origins or origin in origins):

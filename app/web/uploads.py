@@ -47,7 +47,8 @@ def read_uploads(
 
 def _read_body(request: flask.Request, max_images: int) -> tuple[list[Upload], str]:
     """The images in the body, and the sample that it names."""
-    kind = request.mimetype
+    # As request.mimetype has it, which also reads the boundary that read_form reads.
+    kind = (request.content_type or "").partition(";")[0].strip(" \t").lower()
     if kind == "multipart/form-data":
         body = whole_body(request)
         return _read_fields(request, read_form(request.content_type or "", body) if body else [])

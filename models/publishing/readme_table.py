@@ -27,7 +27,7 @@ def models_table(shelf: Path) -> str:
                 f"{card.control.test_accuracy:.2%}" if card.control else "",
             )
         )
-    return table((*header, "95 % interval", "plain twin"), rows)
+    return table((*header, "95 % interval", "baseline"), rows)
 
 
 def _rank(order: tuple[str, ...], name: str) -> tuple[int, str]:

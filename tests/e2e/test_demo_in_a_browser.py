@@ -2,7 +2,6 @@
 
 import csv
 import http.server
-import os
 import shutil
 import threading
 import urllib.error
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.app.made import put_linear
+from tests.e2e import pictures
 from tests.e2e.chromium import Chrome, Page, open_browser
 from tests.e2e.conftest import ROOT, Service, running
 
@@ -445,24 +446,29 @@ def test_the_pages_ask_no_other_host_and_break_no_policy(photos: Page, site: Ser
 
 
 @pytest.mark.skipif(
-    "README_SCREENSHOTS" not in os.environ,
-    reason="README_SCREENSHOTS names no folder for the README's pictures",
+    pictures.folder() is None,
+    reason=f"{pictures.VARIABLE} names no folder for the pictures of README and docs",
 )
-def test_the_pictures_of_the_readme_are_taken(tmp_path: Path) -> None:
-    folder = Path(os.environ["README_SCREENSHOTS"])
+def test_the_pictures_of_the_demo_are_taken(tmp_path: Path) -> None:
+    folder = pictures.folder()
+    assert folder
     with running() as service:
+        shown = requests.post(f"{service.url}/api/mnist/lenet", data={"sample": "seven"}).json()
         for browser in open_browser(tmp_path):
-            for name, dark in (("demo", False), ("demo-dark", True)):
-                page = Page(browser, f"{service.url}/demo").ready()
-                page.emulate(dark=dark, width=1200, height=900)
-                page.click("[data-sample]")  # the first question to a new service takes longer
-                page.wait(lambda page=page: page.text("#sure").endswith("sure"))
-                draw_seven(page)
-                page.click("#explain")
-                page.click("#compare")
-                page.wait(lambda page=page: "What speaks" in page.text("#why-said"))
-                page.wait(lambda page=page: " say" in page.text("#compare-said"))
-                page.picture(folder / f"{name}.png")
+            take_demo(Page(browser, f"{service.url}/demo").ready(), folder / "demo.png")
             page = Page(browser, f"{service.url}/demo/models/mnist/lenet").ready()
-            page.emulate(width=1200, height=900)
             page.picture(folder / "demo-model.png")
+    for name in ("demo.png", "demo-model.png"):
+        pictures.record_model(folder / name, shown)
+
+
+def take_demo(page: Page, path: Path) -> None:
+    """Draw a seven, ask why, and keep the page down to the reason."""
+    page.emulate(width=1200, height=900)
+    page.click("[data-sample]")  # the first question to a new service takes longer
+    page.wait(lambda: page.text("#sure").endswith("sure"))
+    draw_seven(page)
+    page.click("#explain")
+    page.wait(lambda: "What speaks" in page.text("#why-said"))
+    end = "return document.querySelector('.why').getBoundingClientRect().bottom + scrollY"
+    page.picture(path, height=int(page.run(end)) + 20)

@@ -1,4 +1,4 @@
-"""The calls of the standard protocols in README and docs answer what stands beside them."""
+"""The calls in README and docs answer what stands beside them."""
 
 import json
 import re
@@ -12,13 +12,13 @@ import pytest
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 
 CALL = re.compile(r"((?:    [^ \n][^\n]*\n)+)\n```json\n([^`]*)\n```")
-FILES = ("README.md", "docs/protocols.md")
+FILES = ("README.md", "docs/api.md", "docs/protocols.md")
 CALLS = [
     (file, *match.groups())
     for file in FILES
     for match in CALL.finditer((ROOT / file).read_text())
     if all(
-        re.match(r" *(curl -s localhost:5000/v[12]/|python -c |IMAGE=)", line)
+        re.match(r" *(curl (-s )?(-F \S+ )?localhost:5000/|python -c |IMAGE=)", line)
         for line in match[1].splitlines()
     )
 ]
@@ -65,16 +65,14 @@ def test_a_call_has_its_real_answer(
 
 
 def test_there_are_calls_of_each_protocol() -> None:
-    readme = "".join(commands for file, commands, _ in CALLS if file == "README.md")
-    assert "/v2/" in readme
-    assert "/v1/" in readme
+    calls = "".join(commands for _, commands, _ in CALLS)
+    assert all(route in calls for route in ("/predict", "/v2/", "/v1/"))
 
 
 def test_the_example_for_tritons_client_prints_what_it_says(
     service: Service, tmp_path: Path
 ) -> None:
-    (code,) = re.findall(
-        r"```python\n(import numpy.*?)\n```", (ROOT / "README.md").read_text(), re.S
-    )
+    page = (ROOT / "docs/protocols.md").read_text()
+    (code,) = re.findall(r"```python\n(import numpy.*?)\n```", page, re.S)
     shown = code.rpartition("# ")[2]
     assert run([sys.executable, "-c", code], service, tmp_path).strip() == shown
