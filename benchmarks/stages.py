@@ -1,28 +1,35 @@
-"""Where the time of one request goes, stage by stage: read, decode, prepare, infer, answer.
+"""Measure the time of one request by stage: read, decode, prepare, infer, answer.
 
     python -m benchmarks.stages [--requests 3000] [--model mnist/lenet] [--image FILE]
 
-One process, no server: the application is called as a WSGI server calls it, with an upload as a
-form, and a clock stands around each stage of the request. (Each stage alone in a loop takes a
-third of the time: caches and branch predictors then know nothing else.) Printed are medians of
-this process's CPU time in microseconds, which other processes on the machine disturb less than
-they do the clock. `dispatch` is what the whole takes beyond its stages: Flask, its routing and the
-caller's options, and what metrics and the log line cost. The last line is an empty route of a Flask
-application without any of it, asked in turns.
+There is one process and no port. An upload as a form comes through a pair of sockets, and the
+functions of a worker (app/server/gateway.py) send the answer back. Each stage of the request is
+timed. (A stage alone in a loop takes a third of the time, because caches and branch predictors then
+serve nothing else.)
+
+The output is the median CPU time of this process in microseconds. Other processes disturb CPU time
+less than wall-clock time. There are two ways: the direct one (app/server/direct.py), and the one
+through gunicorn's parser, Flask and its routing. `dispatch` is the time outside all stages: the
+socket, HTTP, the caller's options, metrics and the log line. The last line is an empty route of a
+Flask application, through gunicorn's parser. The three take turns of 30 requests, of which the
+first 5 do not count.
 """
 
 import argparse
 import io
+import math
+import socket
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from flask import Flask
+from gunicorn.config import Config
 from PIL import Image
-from urllib3.filepost import encode_multipart_formdata
 
 from app import create_app
 from app.api import classify
@@ -31,17 +38,21 @@ from app.images import decode as images
 from app.images import sandbox
 from app.predict import classify as classification
 from app.predict import recognition
+from app.runtime import count_together
+from app.server import gateway
+from app.server.budget import Budget
+from app.server.connection import Connection
 from app.settings import Settings
-from benchmarks.serving import log_lines_thrown_away
+from benchmarks.serving import Body, form_of, log_lines_thrown_away
 
 SAMPLE = Path(__file__).parent.parent / "app/static/samples/mnist/seven.png"
 STAGES = ("read", "decode", "prepare", "infer", "answer")
-WARM_UP = 100  # requests
+TURN, WARM_UP = 30, 5  # requests of a turn; those of them that are not counted
 
 
-def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
-    """A PNG of the size of the endpoint's network: a seven as in MNIST, or noise in colour."""
-    settings = Settings(weights=shelf) if shelf else Settings()
+def like_the_data_set(endpoint: str, weights: Path | None = None) -> bytes:
+    """Return a PNG with the input size of the endpoint: a seven as in MNIST, or coloured noise."""
+    settings = Settings(weights=weights) if weights else Settings()
     target = load_catalogue(settings).endpoints[endpoint].find().card.input
     if target.channels == 3:
         noise = np.random.default_rng(0).integers(0, 256, (target.height, target.width, 3))
@@ -57,7 +68,7 @@ def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
 
 
 def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
-    """What gunicorn hands to the application."""
+    """Return the WSGI environment that gunicorn passes to the application."""
     return {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": path,
@@ -79,10 +90,10 @@ def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
 
 
 class Clock:
-    """Adds up, by stage, the CPU time spent in functions that it was put around."""
+    """Add up the CPU time of the functions that it wraps, by stage."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys((*STAGES, "whole", "empty route"), 0.0)
+        self.seconds = dict.fromkeys((*STAGES, "whole"), 0.0)
 
     def around(self, stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -95,39 +106,88 @@ class Clock:
         return timed
 
     def put_on_the_service(self) -> None:
-        """Each stage is a function that the service looks up in its module for every request."""
+        """Wrap the function of each stage, which the service looks up again for every request."""
         for module, name, stage in (
             (classify, "read_uploads", "read"),
             (sandbox, "decode", "decode"),
-            (images, "prepare", "prepare"),
+            (classification, "prepare", "prepare"),
             (recognition, "_all", "prepare"),
             (recognition, "infer", "infer"),
             (classification, "prediction_of", "answer"),
-            (classify, "answer", "answer"),
+            (classify, "content_of", "answer"),
         ):
             setattr(module, name, self.around(stage, getattr(module, name)))
 
 
-def requests_to_time(
-    name: str, picture: Path | None, clock: Clock, shelf: Path | None = None
-) -> tuple[Callable[[], bytes], Callable[[], bytes]]:
-    """A classification of one upload by the endpoint `name`, and a call of an empty route."""
-    application = create_app(Settings(weights=shelf) if shelf else Settings())
+class Asked:
+    """An application in a worker of ours, without a port: asked through a pair of sockets."""
+
+    def __init__(self, application: Flask, path: str, body: Body, direct: Any = None) -> None:
+        """Ask `path` for an answer to `body`; `direct` makes the short way, if there is to be one.
+
+        Of a worker, here is what app/server/gateway.py reads.
+        """
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nContent-Type: {body.kind}\r\n"
+            f"Content-Length: {len(body.data)}\r\n\r\n"
+        )
+        self.request = head.encode() + body.data
+        self.worker = SimpleNamespace(
+            app=SimpleNamespace(application=application),
+            cfg=Config(),
+            closing=False,
+            server_address=("127.0.0.1", 5000),
+            wsgi=application,
+        )
+        nothing = SimpleNamespace(answer=lambda _: False)
+        self.worker.direct = direct(self.worker) if direct else nothing
+        self.client, ours = socket.socketpair()
+        self.connection = Connection(ours, ("127.0.0.1", 1), 1 << 25, Budget(1 << 27))
+
+    def answer(self) -> None:
+        """Do what a worker does for a request that has come."""
+        self.connection.receive(1 << 18)
+        if not self.connection.complete:
+            raise RuntimeError("the request is not whole")
+        gateway.answer(self.connection, self.worker)
+        self.connection.forget_request()
+        self.connection.flush()
+
+
+def service_asked(
+    name: str, picture: Path | None = None, weights: Path | None = None, *, short: bool = True
+) -> Asked:
+    """Return a classification of one upload by the endpoint `name`, by the short or long way."""
+    # Not before the folder is named in which prometheus-client counts, as in the service.
+    from app.server.direct import Direct
+
+    application = create_app(Settings(weights=weights) if weights else Settings())
+    data = picture.read_bytes() if picture else like_the_data_set(name, weights)
+    return Asked(application, f"/api/{name}", form_of(data), Direct if short else None)
+
+
+def empty_route() -> Asked:
+    """Return an upload to an empty route."""
     bare = Flask("empty")
     bare.add_url_rule("/empty", "empty", lambda: "ok", methods=["POST"])
+    return Asked(bare, "/empty", form_of(like_the_data_set("mnist/lenet")))
 
-    endpoint = application.extensions["catalogue"].endpoints[name]
-    data = picture.read_bytes() if picture else like_the_data_set(name, shelf)
-    body, kind = encode_multipart_formdata({"file": ("image.png", data)})
 
-    def call(called: Flask, path: str) -> bytes:
-        answered = called(environment(path, body, kind), lambda *_: lambda _: None)
-        content = b"".join(answered)
-        answered.close()
-        return content
-
-    whole = clock.around("whole", lambda: call(application, endpoint.path))
-    return whole, clock.around("empty route", lambda: call(bare, "/empty"))
+def measure(
+    clock: Clock, asked: Asked, took: dict[str, list[float]], *, counted: bool = True
+) -> None:
+    """Send one request, and add to `took` the microseconds of its stages."""
+    clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+    asked.client.sendall(asked.request)
+    with log_lines_thrown_away():
+        clock.around("whole", asked.answer)()
+    answer = asked.client.recv(65536)
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(answer.decode())
+    stages = sum(clock.seconds[stage] for stage in STAGES)
+    found = {"dispatch": clock.seconds["whole"] - stages, **clock.seconds}
+    for stage, seconds in found.items() if counted else ():
+        took.setdefault(stage, []).append(1e6 * seconds)
 
 
 def main() -> None:
@@ -136,24 +196,31 @@ def main() -> None:
     parser.add_argument("--model", default="mnist/lenet")
     parser.add_argument("--image", type=Path, help="classify this file")
     wanted = parser.parse_args()
+    count_together()
     clock = Clock()
     clock.put_on_the_service()
-    whole, empty = requests_to_time(wanted.model, wanted.image, clock)
-    took: dict[str, list[float]] = {stage: [] for stage in ("dispatch", *clock.seconds)}
-    for turn in range(wanted.requests):
-        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
-        with log_lines_thrown_away():
-            assert b'"predictions"' in whole()
-        empty()
-        clock.seconds["dispatch"] = clock.seconds["whole"] - sum(
-            clock.seconds[stage] for stage in STAGES
-        )
-        if turn >= WARM_UP:
-            for stage, seconds in clock.seconds.items():
-                took[stage].append(1e6 * seconds)
-    median = {stage: statistics.median(values) for stage, values in took.items()}
-    for stage, microseconds in median.items():
-        print(f"{stage:12} {microseconds:7.0f} us  {microseconds / median['whole']:5.0%}")
+    ways = {
+        "short": service_asked(wanted.model, wanted.image),
+        "long": service_asked(wanted.model, wanted.image, short=False),
+        "empty": empty_route(),
+    }
+    took: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
+    for turn in range(1 + math.ceil(wanted.requests / (TURN - WARM_UP))):
+        for name, asked in ways.items():
+            for number in range(TURN):
+                measure(clock, asked, took[name], counted=bool(turn and number >= WARM_UP))
+    medians = {
+        name: {stage: statistics.median(values) for stage, values in stages.items()}
+        for name, stages in took.items()
+    }
+    empty = medians["empty"]["whole"]
+    print("| stage, microseconds of CPU | short way | long way |\n| --- | --- | --- |")
+    for stage in ("dispatch", *STAGES, "whole"):
+        print(f"| {stage} | {medians['short'][stage]:.0f} | {medians['long'][stage]:.0f} |")
+    ratios = (medians[name]["whole"] / empty for name in ("short", "long"))
+    print(
+        f"| beside an empty Flask route ({empty:.0f}) | {' | '.join(f'{r:.2f}' for r in ratios)} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""POST /predict: the shorthand for a service that is asked one thing only."""
+"""POST /predict: the default endpoint under a short path."""
 
 from typing import Any
 
 import flask_restx
-from flask import Response
+from flask import Response, request
 
-from app.api.classify import Classifier, classification_doc
+from app.api.classify import Classifier, classification, classification_doc
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.settings import Settings
+from app.web.answers import Content, respond
+from app.web.body import AnyRequest
 
 
 class Predict(Classifier):
-    """The default endpoint."""
+    """A resource that classifies images with the default endpoint."""
 
     def __init__(self, api: Any, catalogue: Catalogue, settings: Settings) -> None:
         super().__init__(api, catalogue.default, settings)
@@ -20,15 +22,21 @@ class Predict(Classifier):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
-        if self.catalogue.default_left_out:
-            message = f"{self.settings.model} cannot be run here. The log says why."
-            raise RequestError(503, "model_unavailable", message)
-        return super().post()
+        return respond(prediction(request, self.catalogue, self.settings))
+
+
+def prediction(request: AnyRequest, catalogue: Catalogue, settings: Settings) -> Content:
+    """Return the answer of the default endpoint to `request`. Raises RequestError."""
+    # The endpoint that was asked for is left out: another model's answer would be misleading.
+    if catalogue.default_left_out:
+        message = f"{settings.model} cannot be run here. The log says why."
+        raise RequestError(503, "model_unavailable", message)
+    return classification(request, catalogue.default, settings)
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
-    """The route /predict for the catalogue's default endpoint."""
-    space = flask_restx.Namespace("predict", "The default model, in one word", path="/")
+    """Return the namespace with the route /predict for the default endpoint."""
+    space = flask_restx.Namespace("predict", "The default model under a short path", path="/")
     space.add_resource(
         Predict,
         "/predict",

@@ -1,6 +1,6 @@
 """/v2/...: the Open Inference Protocol (V2) over REST, with binary tensors and classification.
 
-https://github.com/kserve/open-inference-protocol; the extensions are those of Triton's protocol.
+https://github.com/kserve/open-inference-protocol. The extensions are Triton's.
 """
 
 from typing import Any
@@ -16,10 +16,12 @@ from app.protocols.profiling import INPUT, OUTPUTS, PLATFORM
 from app.protocols.tensors import ask, most_values, network_input
 from app.settings import Settings
 from app.version import VERSION
-from app.web.answers import answer
-from app.web.body import read_body
+from app.web.answers import Content, answer, respond
+from app.web.body import AnyRequest, read_body
 from app.web.readiness import check_ready
 
+INFER = "/v2/models/<name>/infer"  # routes
+INFER_VERSION = "/v2/models/<name>/versions/<version>/infer"
 EXTENSIONS = [
     "classification",
     "binary_tensor_data",
@@ -30,7 +32,7 @@ EXTENSIONS = [
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The routes below /v2 but for the model repository's."""
+    """Return the routes below /v2, except those of the model repository."""
     space = Blueprint("v2", __name__, url_prefix="/v2")
 
     @space.get("")
@@ -56,22 +58,33 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.get("/models/<name>/versions/<version>/ready")
     def model_ready(name: str, version: str | None = None) -> Response:
         model = find_model(catalogue, name, version)
-        _ = model.network  # 503 where it cannot be run
+        _ = model.network  # raises RequestError 503 if it cannot be run
         return answer({"name": name, "ready": True})
 
-    @space.post("/models/<name>/infer")
-    @space.post("/models/<name>/versions/<version>/infer")
+    @space.post(INFER.removeprefix("/v2"))
+    @space.post(INFER_VERSION.removeprefix("/v2"))
     def infer(name: str, version: str | None = None) -> Response:
-        model = find_model(catalogue, name, version)
-        length = request.headers.get(v2_codec.HEADER_LENGTH)
-        target = model.card.input
-        image = (target.height, target.width, target.channels)
-        most = most_values(target, settings.max_images)
-        question = v2_codec.decode(read_body(request), length, INPUT, image, OUTPUTS, most)
-        pixels = network_input(question.images, target, settings.max_images)
-        return _respond(model, question, ask(model, pixels))
+        return respond(inference(request, catalogue, settings, name, version))
 
     return space
+
+
+def inference(
+    request: AnyRequest,
+    catalogue: Catalogue,
+    settings: Settings,
+    name: str,
+    version: str | None = None,
+) -> Content:
+    """Return what the model `name` answers to `request`. Raises RequestError."""
+    model = find_model(catalogue, name, version)
+    length = request.headers.get(v2_codec.HEADER_LENGTH)
+    target = model.card.input
+    image = (target.height, target.width, target.channels)
+    most = most_values(target, settings.max_images)
+    question = v2_codec.decode(read_body(request), length, INPUT, image, OUTPUTS, most)
+    pixels = network_input(question.images, target, settings.max_images)
+    return _answer_to(question, model, ask(model, pixels))
 
 
 def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:
     }
 
 
-def _respond(model: Model, question: v2_codec.Question, outcome: Outcome) -> Response:
+def _answer_to(question: v2_codec.Question, model: Model, outcome: Outcome) -> Content:
     head: dict[str, Any] = {
         "model_name": model.card.name,
         "model_version": str(model.card.version),
@@ -100,9 +113,9 @@ def _respond(model: Model, question: v2_codec.Question, outcome: Outcome) -> Res
     outputs = [_output(model, wanted, outcome) for wanted in question.wanted]
     body, length = v2_codec.encode(head, outputs)
     if length is None:
-        return Response(body + b"\n", content_type="application/json")
+        return Content(body + b"\n")
     headers = {v2_codec.HEADER_LENGTH: str(length)}
-    return Response(body, headers=headers, content_type="application/octet-stream")
+    return Content(body, "application/octet-stream", headers)
 
 
 def _output(model: Model, wanted: v2_codec.Wanted, outcome: Outcome) -> v2_codec.Output:

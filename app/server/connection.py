@@ -1,7 +1,7 @@
-"""One client's connection: what it has sent so far, whether that is a whole request, its answer.
+"""One client's connection: what it has sent, whether that is a complete request, and its answer.
 
-gunicorn's parser, which reads and judges every request, takes a Connection for a socket on which
-all has come already. What is looked for here is only where the request ends.
+gunicorn's parser reads and checks every request. For the parser, a Connection is a socket on which
+everything has arrived. This module only finds the end of the request.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from enum import Enum, auto
 from app.server.budget import Budget
 
 MOST_HEAD = 64 * 1024  # bytes of a request's line and headers, or of a chunked body's trailers
-MOST_CHUNKS = 50_000  # each costs gunicorn some microseconds, however small it is
-_MOST_DIGITS = 15  # of a length; Python takes its time to read thousands
-_MOST_PATH = 256  # bytes; the service's own are shorter
+MOST_CHUNKS = 50_000  # a chunk of any size costs gunicorn some microseconds
+_MOST_DIGITS = 15  # digits of a length; Python converts very long numbers slowly
+_MOST_PATH = 256  # bytes; the service's own paths are shorter
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:", re.IGNORECASE)
-# In HTTP/1.0 the header is to be ignored (RFC 9110 10.1.1).
+# HTTP/1.0 requests must have this header ignored (RFC 9110 10.1.1).
 _EXPECTS = re.compile(
     rb"[^\r]* HTTP/1\.[1-9]\r\n(?:.*\r\n)?Expect:[ \t]*100-continue[ \t]*\r\n",
     re.IGNORECASE | re.DOTALL,
@@ -27,24 +27,23 @@ _EXPECTS = re.compile(
 
 
 class State(Enum):
-    """What is done with a connection."""
+    """The states of a connection."""
 
-    NEW = auto()  # until its first request begins
+    NEW = auto()  # before its first request begins
     IDLE = auto()  # between two requests
-    READING = auto()  # until a whole request has come
-    WAITING = auto()  # for the worker, with a whole request
-    WRITING = auto()  # the rest of an answer
-    LINGERING = auto()  # what the client still sends is thrown away, lest it miss its answer
+    READING = auto()  # a request is incomplete
+    WAITING = auto()  # a complete request waits for the worker
+    WRITING = auto()  # the client has not taken all of the answer
+    LINGERING = auto()  # the rest of an upload is discarded, so that the client gets its answer
 
 
 SILENT = (State.NEW, State.IDLE)
 
 
 class Connection:
-    """A client's socket, which never blocks, and the bytes that came from it or go to it.
+    """A client's socket, which never blocks, and the bytes that are received or to be sent.
 
-    `limit` is the most bytes that a request's body may have. What the connection holds counts
-    in `budget`.
+    `limit` is the largest body of a request in bytes. What the connection holds counts in `budget`.
     """
 
     def __init__(
@@ -55,28 +54,28 @@ class Connection:
         self.limit = limit
         self.budget = budget
         self.state = State.NEW
-        self.since = 0.0  # on the monotonic clock: when the state began, or its last progress
-        self.deadline = 0.0  # for the state, on the same clock
-        self.polled = 0  # for what the worker's poller looks
-        self.discarded = 0  # bytes thrown away
-        self.closing = False  # once the answer is sent
-        self.lingers = True  # before it is closed
+        self.since = 0.0  # time of the last progress in this state, on the monotonic clock
+        self.deadline = 0.0  # end of this state, on the same clock
+        self.polled = 0  # events for which the worker polls it
+        self.discarded = 0  # discarded bytes
+        self.closing = False  # whether it is closed after the answer
+        self.lingers = True  # whether it lingers before it is closed
         self.received = bytearray()
-        self._parts: list[bytes] = []  # of the answer that is being made
+        self._parts: list[bytes] = []  # parts of an unfinished answer
         self._output = b""
-        self._sent = 0  # bytes of the output
+        self._sent = 0  # bytes of the output that are sent
         self._begin()
 
     def enter(self, state: State, seconds: float) -> None:
-        """Begin `state`, which may last so many seconds."""
+        """Begin `state`, which may last for `seconds`."""
         self.state = state
         self.since = time.monotonic()
         self.deadline = self.since + seconds
 
     def receive(self, most: int) -> bool:
-        """Take what has come, at most so many bytes.
+        """Receive at most `most` bytes. Return False at the end of the client's data.
 
-        False: the client has ended. Raises OSError: it is gone.
+        Raises OSError if the client is gone.
         """
         try:
             data = self.sock.recv(most)
@@ -91,7 +90,7 @@ class Connection:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a whole request, or one that cannot become a good one any more."""
+        """Return whether the request is complete, or can no longer become a valid one."""
         if not self.head:
             self._find_head()
         if self.chunked and not self.end:
@@ -100,56 +99,56 @@ class Connection:
 
     @property
     def path(self) -> str:
-        """Return what the request asks for, as far as that has come."""
+        """Return the path of the request, as far as it has arrived."""
         words = self._bytes(0, min(len(self.received), _MOST_PATH)).split(b"\r\n")[0].split(b" ")
         return words[1].decode("latin-1") if len(words) > 1 else ""
 
     @property
     def all_taken(self) -> bool:
-        """Whether a whole request has come, and nothing behind it."""
+        """Return whether a complete request has arrived, and nothing after it."""
         return self.complete and not self.too_large and self.end == len(self.received)
 
     def take_body(self) -> bytes:
-        """The body as it came; the request is forgotten."""
+        """Return the body as it was sent, and free the request."""
         body = self._bytes(self.head, self.end)
         self.forget_request()
         return body
 
     def forget_request(self) -> None:
-        """Free the request that is, or is to be, answered; what came behind it stays."""
+        """Free the request that is answered. What arrived after it stays."""
         self.budget.free(self.end)
         del self.received[: self.end]
         self._begin()
 
     def forget_all(self) -> None:
-        """Free all that has come."""
+        """Free everything that has arrived."""
         self.budget.free(len(self.received))
         self.received.clear()
         self._begin()
 
     def _begin(self) -> None:
-        """Nothing is known of the request that comes now."""
-        self.head = 0  # bytes of its head, once that has come
-        self.end = 0  # bytes of all of it, once they are known
-        self.chunked = False  # its body comes in chunks
-        self.too_large = False  # its body goes on beyond the limit, and is not waited for
-        self.too_chopped = False  # its chunks are too many; it is too large then
-        self._chunks = 0  # that have begun
-        self._searched = 0  # up to here nothing needs to be looked at again
-        self._taken = 0  # by gunicorn
+        """Reset what is known of the request."""
+        self.head = 0  # length of its head; 0 until it is complete
+        self.end = 0  # length of the request; 0 until it is known
+        self.chunked = False  # whether its body is chunked
+        self.too_large = False  # whether its body exceeds the limit; the rest is not awaited
+        self.too_chopped = False  # whether it has too many chunks; it is then also too large
+        self._chunks = 0  # chunks that have begun
+        self._searched = 0  # bytes that need not be searched again
+        self._taken = 0  # bytes that gunicorn has read
 
     def _bytes(self, start: int, end: int) -> bytes:
         with memoryview(self.received) as view:
             return bytes(view[start:end])
 
     def answer(self, *parts: bytes) -> None:
-        """Make `parts` the answer, in place of what there may be of one."""
+        """Make `parts` the answer. They replace an unfinished answer."""
         self._parts = list(parts)
 
     def flush(self) -> bool:
-        """Send the answer, or as much of it as the client takes.
+        """Send the answer, or as much of it as the client takes. Return whether all is sent.
 
-        True: all of it is sent. Raises OSError: the client is gone.
+        Raises OSError if the client is gone.
         """
         if self._parts:
             self._output = b"".join(self._parts)
@@ -171,38 +170,38 @@ class Connection:
         self._output, self._sent = b"", 0
 
     def close(self) -> None:
-        """End the connection, and free what it holds."""
+        """Close the connection and free what it holds."""
         self.forget_all()
         self._forget_answer()
         self.sock.close()
 
-    # What gunicorn does with a socket.
+    # The methods of a socket that gunicorn calls.
 
     def recv(self, size: int) -> bytes:
-        """The next bytes of the request; none at its end."""
+        """Return the next bytes of the request; b"" at its end."""
         part = self._bytes(self._taken, min(self._taken + size, self.end))
         self._taken += len(part)
         return part
 
     def sendall(self, data: bytes) -> None:
-        """Keep a part of the answer, which is sent as a whole."""
+        """Keep a part of the answer. The whole answer is sent later."""
         self._parts.append(data)
 
     def getsockopt(self, *arguments: int) -> int | bytes:
-        """What the system knows of the socket."""
+        """Return an option of the socket."""
         return self.sock.getsockopt(*arguments)
 
     def send(self, data: bytes) -> int:
-        """Pass over "100 Continue", the one thing that gunicorn sends so: it was sent in time."""
+        """Ignore "100 Continue", for which gunicorn calls this: it was sent before."""
         return len(data)
 
     def _find_head(self) -> None:
-        """Look for the end of the head, and in the head for what it says of the body."""
+        """Search for the end of the head, and read from the head how long the body is."""
         data = self.received
         end = data.find(_END, max(0, self._searched - len(_END)))
         self._searched = len(data)
         if end < 0:
-            # After a bare line feed, which gunicorn refuses, the end might never come.
+            # gunicorn refuses a bare line feed, so after one the end of the head might never come.
             if len(data) > MOST_HEAD or data.count(b"\n") != data.count(b"\r\n"):
                 self._give_up()
             return
@@ -218,7 +217,7 @@ class Connection:
             self.end = self.head + int(length or b"0")
         body_follows = len(data) == self.head and (self.chunked or self.end > self.head)
         if body_follows and not self.closing and _EXPECTS.match(head):
-            with contextlib.suppress(OSError):  # the client is gone, as will be seen
+            with contextlib.suppress(OSError):  # a client that is gone is noticed later
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _find_last_chunk(self) -> None:
@@ -236,7 +235,7 @@ class Connection:
             if size < 0:
                 return self._give_up()
             if size == 0:
-                end = data.find(_END, line)  # of the trailers, of which there are mostly none
+                end = data.find(_END, line)  # the end of the trailers, usually empty
                 if end >= 0:
                     self.end = end + len(_END)
                 elif len(data) - line > MOST_HEAD:
@@ -250,6 +249,6 @@ class Connection:
                 return None
 
     def _give_up(self) -> None:
-        """Let gunicorn have what there is, and say what is wrong with it."""
+        """Treat what has arrived as the request. gunicorn then reports what is wrong with it."""
         self.end = len(self.received)
         self.head = self.head or self.end

@@ -1,4 +1,4 @@
-"""Each request leaves a log line, counts in the metrics, and is a span where traces are wanted."""
+"""The observation of every request: its log line, its metrics, and its span."""
 
 import os
 import re
@@ -6,52 +6,40 @@ import socket
 import struct
 import threading
 import time
+from typing import Any
 
-from flask import Flask, Request, Response
+from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request
 
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.telemetry import inference_counts, logs, metrics, tracing
-from app.telemetry.record import begin_record, end_record, this_request
+from app.telemetry.record import begin_record, end_record
 
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_RANDOM = 16  # bytes of an id of our own
-_DRAWN = 256  # ids at once: to ask the system takes longer than the rest
-_QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
+_RANDOM = 16  # random bytes of a new id
+_DRAWN = 256  # ids made at once, since the call of the system takes longer than the rest
+_QUIET = ("/health/", "/v2/health/", "/metrics")  # machines ask these every few seconds
 _counting = threading.Lock()  # some servers have several threads
-_LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
+_LAST_DATA_RECEIVED = 52  # offset in Linux' struct tcp_info: milliseconds, 32 bits
 
 
 def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
-    """Have every request of `app` observed; to be called before anything else that looks at them.
+    """Observe every request of `app`. Call this before other functions are registered.
 
-    Raises StartError where traces are asked for and cannot be had.
+    Raises StartError if traces are asked for and cannot be exported.
     """
-    export_span = tracing.span_exporter()
-    write_line = logs.request_writer(settings)
+    observer = app.extensions["observer"] = Observer(settings)
 
     def begin() -> None:
-        request = this_request()
-        given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        name = given if given and _ID.fullmatch(given) else _new_id()
-        begin_record(name, _seconds_waited(request))
+        observer.begin(request, request.environ.get("gunicorn.socket"))
 
     def finish(response: Response) -> Response:
-        record = end_record()
-        if record is None:
-            return response
-        seconds = time.perf_counter() - record.started
-        request = this_request()
-        status = response.status_code
-        response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
-        with _counting:
-            metrics.observe(record, route, status, seconds)
-            inference_counts.observe(record, status, seconds)
-        trace = export_span(record, route, status, seconds) if export_span else ""
-        if status >= 400 or not request.path.startswith(_QUIET):
-            write_line(record, response, seconds, trace)
+        size = response.content_length or 0
+        observer.finish(request, route, response.status_code, response.headers, size)
         return response
 
     app.before_request(begin)
@@ -59,8 +47,46 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     metrics.register_metrics(app, catalogue)
 
 
+class Observer:
+    """The observation of one request: its record, then its metrics, log line and trace."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raise StartError if traces are asked for and cannot be exported."""
+        self._export_span = tracing.span_exporter()
+        self._write_line = logs.request_writer(settings)
+
+    def begin(self, request: Request, connection: Any) -> None:
+        """Begin the record of `request`, which came on `connection`, a socket or None."""
+        given = request.headers.get(REQUEST_ID, "")
+        name = given if given and _ID.fullmatch(given) else _new_id()
+        begin_record(name, _seconds_waited(connection))
+
+    def finish(
+        self,
+        request: Request,
+        route: str,
+        status: int,
+        headers: Headers | dict[str, str],
+        size: int,
+    ) -> None:
+        """End the record of `request`, whose answer has this `status`, `headers` and `size`."""
+        record = end_record()
+        if record is None:
+            return
+        seconds = time.perf_counter() - record.started
+        headers[REQUEST_ID] = record.request_id
+        with _counting:
+            metrics.observe(record, route, status, seconds)
+            inference_counts.observe(record, status, seconds)
+        trace = ""
+        if self._export_span:
+            trace = self._export_span(record, request, route, status, seconds)
+        if status >= 400 or not request.path.startswith(_QUIET):
+            self._write_line(record, request, status, size, seconds, trace)
+
+
 _ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # each process has its own
+os.register_at_fork(after_in_child=_ids.clear)  # processes must not use the same ids
 
 
 def _new_id() -> str:
@@ -74,12 +100,12 @@ def _new_id() -> str:
         return first
 
 
-def _seconds_waited(request: Request) -> float:
-    """How long the request lay in the system's queue: since its last bytes came.
+def _seconds_waited(connection: Any) -> float:
+    """Return how long the request waited in the system's queue: the time since its last bytes came.
 
-    0 where only a part has come, where another server than gunicorn asks, or not on Linux.
+    It is 0 if the request is incomplete, under another server than gunicorn, and on other systems
+    than Linux.
     """
-    connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return 0.0
     try:

@@ -1,4 +1,7 @@
-"""One line on stdout for each request: JSON, or text on a terminal. Never an image's content."""
+"""The log: one line on stdout for each request, as JSON, or as text on a terminal.
+
+It never has the content of an image.
+"""
 
 import contextlib
 import json
@@ -9,22 +12,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response
+from werkzeug.sansio.request import Request
 
 from app.settings import Settings
-from app.telemetry.record import Record, this_request
+from app.telemetry.record import Record
 from models.terminal import one_line, printable
 
-Writer = Callable[[Record, Response, float, str], None]
+Writer = Callable[[Record, Request, int, int, float, str], None]
 
 
 def escape_commands() -> None:
-    """Have everything that is logged from now on be safe on a terminal."""
+    """Escape control characters in all later log messages: they might command a terminal."""
     logging.setLogRecordFactory(_Entry)
 
 
 class _Entry(logging.LogRecord):
-    """One whose message and trace command no terminal, whatever a caller put into them."""
+    """A log record whose message and traceback have no control characters."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -36,22 +39,30 @@ class _Entry(logging.LogRecord):
 
 
 def request_writer(settings: Settings) -> Writer:
-    """What writes the line of a request, given its record, answer, seconds and trace id or ''."""
+    """Return a function that writes a request's line.
+
+    It takes the record, the request, the status and the bytes of the answer, the seconds, and the
+    trace id or "".
+    """
+    # The lowest status that each level logs.
     least = {"debug": 0, "info": 0, "warning": 400, "error": 500}[settings.log_level]
     form = _plain if sys.stdout.isatty() else _json
 
-    def write(record: Record, response: Response, seconds: float, trace: str) -> None:
-        if response.status_code >= least:
-            line = form(_content(record, response, seconds, trace)) + "\n"
+    def write(
+        record: Record, request: Request, status: int, size: int, seconds: float, trace: str
+    ) -> None:
+        if status >= least:
+            line = form(_content(record, request, status, size, seconds, trace)) + "\n"
             # One call, so that the lines of several workers do not mix.
-            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full
+            with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
                 os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
 
     return write
 
 
-def _content(record: Record, response: Response, seconds: float, trace: str) -> dict[str, Any]:
-    status, request = response.status_code, this_request()
+def _content(
+    record: Record, request: Request, status: int, size: int, seconds: float, trace: str
+) -> dict[str, Any]:
     content: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": "error" if status >= 500 else "warning" if status >= 400 else "info",
@@ -61,7 +72,7 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
         "status": status,
         "milliseconds": round(1000 * seconds, 3),
         "bytes_in": request.content_length or 0,
-        "bytes_out": response.content_length or 0,
+        "bytes_out": size,
         "address": request.remote_addr,
     }
     if record.caller:
@@ -71,10 +82,10 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     if record.code:
         content["code"] = record.code
     if record.model:
-        content["model"] = record.model.card.name
-        content["version"] = record.model.card.version
-    if record.answers:
-        content["images"] = len(record.answers[0][1].probabilities)
+        content["model"] = record.model
+        content["version"] = record.version
+    if record.inferences:
+        content["images"] = len(record.inferences[0].labels)
     stages = {name: round(1000 * took, 3) for name, (_, took) in record.stages.items()}
     if stages:
         content["stages"] = {"wait": round(1000 * record.waited, 3), **stages}
@@ -85,7 +96,7 @@ _json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # 
 
 
 def _plain(content: dict[str, Any]) -> str:
-    """For people: time, status, milliseconds, what was asked, and of which model."""
+    """Return a line for people: time, status, milliseconds, method, path, model and error."""
     shown = [
         content["time"][11:23],
         str(content["status"]),

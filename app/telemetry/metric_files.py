@@ -1,11 +1,11 @@
 """The values of prometheus-client's metrics, in files that are allocated before they are mapped.
 
-prometheus-client grows its files by truncate, which allocates nothing, and maps them: where the
-file system is full, the next value that is written ends the process with SIGBUS.
+prometheus-client grows its files by truncate, which allocates no blocks, and maps them. If the file
+system is full, the next write to a value ends the process with SIGBUS.
 
-Its values are copies that are written to the file, with a lock and a look at the process id each
-time. Here a value is its place in the mapped file: to count is one addition there, every other
-process sees it at once, and a process that is killed loses nothing.
+prometheus-client's values are also copies, and each write takes a lock and compares the process id.
+Here a value is its place in the mapped file. Counting is one addition there, every other process
+sees it at once, and a killed process loses nothing.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from app.runtime import VARIABLE
 
-_FIRST_SIZE = 64 * 1024  # bytes; prometheus-client doubles it as often as it has to
-_TRY_AGAIN = 10.0  # seconds between two tries to find room
-_SAY_AGAIN = 60.0  # and between two log lines on it
+_FIRST_SIZE = 64 * 1024  # bytes; prometheus-client doubles it when it needs more
+_TRY_AGAIN = 10.0  # seconds between two attempts to find space
+_LOG_INTERVAL = 60.0  # seconds between two log lines about missing space
 _FLOAT = 8  # bytes
 _log = logging.getLogger(__name__)
 
 
 class AllocatedFile(MmapedDict):
-    """A file of values that has all its blocks. Raises OSError where there is no room for more."""
+    """A file of values whose blocks are all allocated. Raises OSError if there is no more space."""
 
     def __init__(self, filename: str) -> None:
         path = Path(filename)
         if not path.exists():
-            # Under another name first: who reads all files must not find one without a head.
+            # Made under another name first: readers of all files must not find one without its
+            # head.
             partial = path.with_name(f".{path.name}")
             try:
                 with partial.open("wb") as file:
@@ -45,10 +46,11 @@ class AllocatedFile(MmapedDict):
         super().__init__(filename)  # type: ignore[no-untyped-call]
 
     def make_room_for(self, key: str) -> None:
-        """Have a place in the file for the value of `key`. Raises OSError."""
+        """Reserve a place in the file for the value of `key`. Raises OSError."""
         if key in self._positions:
             return
-        # Length, key, up to 8 bytes of padding, value and time: see MmapedDict._init_value.
+        # The length, the key, up to 8 bytes of padding, the value and its time: see
+        # MmapedDict._init_value.
         needed = self._used + 4 + len(key.encode()) + 8 + 16
         capacity = self._capacity
         while needed > capacity:
@@ -58,17 +60,17 @@ class AllocatedFile(MmapedDict):
         self._init_value(key)  # type: ignore[no-untyped-call]
 
     def place_of(self, key: str) -> memoryview[float]:
-        """Return the place of the value of `key`: one float64. Raises OSError."""
+        """Return the place of the value of `key`, one float64. Raises OSError."""
         self.make_room_for(key)
         start = self._positions[key]
         return memoryview(self._m)[start : start + _FLOAT].cast("d")
 
 
 class Value:
-    """What prometheus-client asks of a value. To be made in the process that counts.
+    """A value as prometheus-client uses it. Make it in the process that counts.
 
-    One for which the file has no room is kept in this process alone, until there is room. Threads
-    must not change a value at the same time.
+    A value for which the file has no space is kept in this process until there is space. Threads
+    must not change values at the same time.
     """
 
     def __init__(
@@ -86,11 +88,11 @@ class Value:
             find_room()
 
     def inc(self, amount: float) -> None:
-        """Add `amount`."""
+        """Add `amount` to the value."""
         self.place[0] += amount
 
     def set(self, value: float, _: Any = None) -> None:
-        """Make it `value`."""
+        """Set the value."""
         self.place[0] = value
 
     def get(self) -> float:
@@ -98,7 +100,7 @@ class Value:
         return self.place[0]
 
     def get_exemplar(self) -> None:
-        """Return that there are none."""
+        """Return None: there are no exemplars."""
 
 
 _files: dict[str, AllocatedFile] = {}
@@ -107,7 +109,7 @@ _next_try = _next_word = 0.0
 
 
 def find_room() -> None:
-    """Give a place in the files to the values that have none, if there is room by now."""
+    """Move the values that are not in a file into their files, if there is space now."""
     global _next_try, _next_word
     if not _without_room or (now := time.monotonic()) < _next_try:
         return
@@ -121,7 +123,7 @@ def find_room() -> None:
     except OSError as error:
         _next_try = now + _TRY_AGAIN
         if now >= _next_word:
-            _next_word = now + _SAY_AGAIN
+            _next_word = now + _LOG_INTERVAL
             _log.warning(
                 "%s: %s. New values of /metrics stay in this worker until there is room.",
                 os.environ[VARIABLE],
@@ -130,20 +132,20 @@ def find_room() -> None:
 
 
 def values_without_room() -> int:
-    """Return how many values of this process are in no file."""
+    """Return the number of values of this process that are in no file."""
     return len(_without_room)
 
 
 def _file(name: str) -> AllocatedFile:
-    """The file of this process for values of one kind. Raises OSError."""
+    """Return this process's file for values of one kind. Raises OSError."""
     if name not in _files:
         _files[name] = AllocatedFile(f"{os.environ[VARIABLE]}/{name}_{os.getpid()}.db")
     return _files[name]
 
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Raise OSError where the file cannot have `size` bytes of its own."""
+    """Allocate `size` bytes for the file. Raises OSError if there is no space."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS, whose shared memory is no file system
+    else:  # macOS has no posix_fallocate, and no file system in memory that could be full
         os.truncate(descriptor, size)

@@ -205,7 +205,7 @@ def _splits(
     test: float,
     seed: int,
 ) -> npt.NDArray[np.uint8]:
-    """The place in SPLITS of each picture: as the source has it, and a test split drawn else."""
+    """Return the place in SPLITS of each picture: the source's, or a drawn test split."""
     splits = np.array([SPLITS.index(file.split or "train") for file in files], np.uint8)
     training = splits == SPLITS.index("train")
     if not training.any():

@@ -36,7 +36,7 @@ def list_data_sets() -> Table:
 
 
 def add(wanted: argparse.Namespace) -> int:
-    """`data add NAME SOURCE`: make a data set of pictures, or have a built-in one at hand."""
+    """Carry out `data add NAME SOURCE`: make or fetch a data set."""
     name, source = wanted.name, wanted.source
     if name in DATASETS and name != "tiny-imagenet":
         if source is not None:
@@ -61,14 +61,14 @@ def add(wanted: argparse.Namespace) -> int:
 
 
 def remove(name: str) -> None:
-    """`data remove NAME`."""
+    """Carry out `data remove NAME`."""
     if name in DATASETS and storage.find_stored(name) is None:
         raise DataError(f"{name} is built in, and its file in METAPLASTIC_DATA is not ours")
     say(f"removed {storage.remove(name)}")
 
 
 def show(name: str, out: Path | None) -> Table:
-    """`data show NAME`: draw a PNG, and say how large the data set is, after a check of it."""
+    """Carry out `data show NAME`: draw a PNG, and say how large it is."""
     from models.data.show import draw
 
     known, arrays = dataset(name), load(name)

@@ -1,4 +1,4 @@
-"""The data sets: what their images look like, and where their arrays come from."""
+"""The data sets: their images and labels, and where their arrays come from."""
 
 import hashlib
 import importlib
@@ -48,7 +48,7 @@ class Arrays:
     groups: Labels | None = None  # of x_train: equal for images that are nearly equal
 
     def sha256(self) -> str:
-        """A checksum over all arrays' shapes and values."""
+        """Return a checksum over all arrays' shapes and values."""
         digest = hashlib.sha256()
         checksum((self.x_train, self.y_train), digest)
         checksum((self.x_test, self.y_test), digest)
@@ -138,13 +138,13 @@ DATASETS = {
 
 
 def known_data_sets() -> list[DataSet]:
-    """The built-in data sets, and those that were added."""
+    """Return the built-in data sets, and those that were added."""
     added = [name for name in stored_names() if name not in DATASETS]
     return [dataset(name) for name in (*DATASETS, *added)]
 
 
 def dataset(name: str) -> DataSet:
-    """The data set called `name`. Raises DataError, with the names there are."""
+    """Return the data set called `name`. Raises DataError, with the names there are."""
     found = find_stored(name) or DATASETS.get(name)
     if found is None:
         names = ", ".join(dict.fromkeys((*DATASETS, *stored_names())))
@@ -156,7 +156,7 @@ def dataset(name: str) -> DataSet:
 
 
 def load(name: str) -> Arrays:
-    """The arrays of the data set `name`.
+    """Return the arrays of the data set `name`.
 
     Of one that was added, from its folder, where the images stay until they are asked for. Of a
     built-in one from `<METAPLASTIC_DATA>/<module>.npz` (arrays x_train, y_train, x_test, y_test;
@@ -192,7 +192,7 @@ def whereabouts(known: DataSet) -> str:
 def split(
     images: Images, labels: Labels, validation: float, groups: Labels | None = None
 ) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
-    """(training, validation): the share `validation` of each class is held out.
+    """Return (training, validation). The share `validation` (0..1) of each class is held out.
 
     The split depends on nothing but the data and the share, so that runs with different seeds,
     rules and recipes are chosen on the same images. Images of one of the `groups` stay on one side.
@@ -214,12 +214,12 @@ def split(
 
 
 def scaled(images: Images) -> npt.NDArray[np.float32]:
-    """What every network here takes: float32 in 0..1."""
+    """Return what every network here takes: float32 in 0..1."""
     return images[:].astype(np.float32) / np.float32(255)
 
 
 def open_arrays(known: DataSet, folder: Path) -> Arrays:
-    """The arrays of a data set that was written into `folder`. Raises DataError."""
+    """Return the arrays of a data set that was written into `folder`. Raises DataError."""
     splits = open_splits(known, folder)
     (x_train, y_train, groups), (x_test, y_test, _) = splits["train"], splits["test"]
     x_val, y_val, _ = splits["val"]
@@ -238,7 +238,7 @@ def _open(wanted: DataSet, folder: Path) -> Arrays:
 
 
 def _file(wanted: DataSet) -> Path | None:
-    """The file of a built-in data set; None where `keras.datasets` keeps it."""
+    """Return the file of a built-in data set; None where `keras.datasets` keeps it."""
     folder = os.environ.get("METAPLASTIC_DATA")
     return Path(folder) / f"{wanted.module}.npz" if folder else None
 
@@ -264,9 +264,9 @@ def _download(wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
         (x_train, y_train), (x_test, y_test) = source.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise DataError(
-            f"{wanted.name} could not be downloaded ({error}). On a machine with no way out, put "
-            f"{wanted.module}.npz (arrays x_train, y_train, x_test, y_test) into a folder and name "
-            "that folder in METAPLASTIC_DATA."
+            f"{wanted.name} could not be downloaded ({error}). Without internet access, put "
+            f"{wanted.module}.npz (arrays x_train, y_train, x_test, y_test) into a folder and set "
+            "METAPLASTIC_DATA to that folder."
         ) from error
     return [x_train, y_train, x_test, y_test]
 

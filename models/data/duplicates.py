@@ -73,7 +73,7 @@ def _close(
     rows: npt.NDArray[np.int64],
     others: npt.NDArray[np.int64],
 ) -> Iterator[tuple[int, int]]:
-    """The pairs of one of `rows` and one of `others`, both in order, whose features are close."""
+    """Yield the pairs of one of `rows` and one of `others`, both in order, that are close."""
     least = 1 - _NEAR**2 / 2  # of the product of two features of that distance
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
@@ -116,7 +116,7 @@ def _of_length_one(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _reduced(values: npt.NDArray[np.float32], most: int) -> npt.NDArray[np.float32]:
-    """The means of `most` x `most` cells, or `values` where a side has no more pixels."""
+    """Return the means of `most` x `most` cells, or `values` where a side has no more pixels."""
     for axis in (0, 1):
         length = values.shape[axis]
         if length > most:

@@ -35,10 +35,10 @@ class Source(Protocol):
     """Where pictures come from: a folder or a zip file."""
 
     def names(self) -> Iterable[str]:
-        """The files' names, in order, with / between their parts."""
+        """Return the files' names, in order, with / between their parts."""
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises OSError where they cannot be had."""
+        """Return the bytes of a file. Raises OSError where they cannot be had."""
 
 
 class Folder:
@@ -93,7 +93,7 @@ class Zip:
 
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """The files of `path`: a folder, a table (.csv) and what lies beside it, or a zip file.
+    """Yield the files of `path`: a folder, a table (.csv) and what lies beside it, or a zip file.
 
     Raises DataError for anything else.
     """
@@ -116,7 +116,7 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def labelled(source: Source, path: Path) -> list[Labelled]:
-    """The labelled files of the source at `path`: by its table, if it has one, or its folders.
+    """Return the labelled files of the source at `path`: by its table, or its folders.
 
     Raises DataError where nothing is labelled.
     """
@@ -156,7 +156,7 @@ def _by_folders(names: Sequence[str], path: Path) -> list[Labelled]:
 
 
 def _table(source: Source, name: str, path: Path) -> list[Labelled]:
-    """The rows of a table with the columns file and label, and perhaps split."""
+    """Return the rows of a table with the columns file and label, and perhaps split."""
     try:
         text = source.read(name).decode("utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text), dialect=_dialect(text), strict=True))

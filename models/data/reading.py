@@ -45,7 +45,7 @@ class Picture:
 
 
 def read_picture(content: bytes, target: ImageInput) -> Picture:
-    """The picture in a file's bytes, upright and prepared by the style of `target`.
+    """Return the picture in a file's bytes, upright and prepared by the style of `target`.
 
     Raises UnreadableError.
     """
@@ -108,7 +108,7 @@ def _prepared(image: Image.Image, target: ImageInput) -> Pixels:
 
 
 def _ink(image: Image.Image, target: ImageInput) -> npt.NDArray[np.float32]:
-    """What stands on the paper, which is what most of the edge shows: (height, width), 0 to 1."""
+    """Return what stands on the paper, most of the edge: (height, width), 0 to 1."""
     pixels, _ = on_paper(image, _WORKING * max(target.width, target.height))
     grey = pixels @ _LUMA if pixels.shape[2] == 3 else pixels[..., 0]
     paper = float(np.median(_edge(grey)))

@@ -36,7 +36,7 @@ class Report:
         return "\n".join(self.lines()) + "\n"
 
     def lines(self, most: int | None = None) -> Iterator[str]:
-        """The report's lines, at most `most` examples of each kind."""
+        """Yield the report's lines, at most `most` examples of each kind."""
         yield from self._counts()
         for title, examples in self._kinds():
             if examples:
@@ -47,7 +47,7 @@ class Report:
                     yield f"    ... and {len(examples) - most} more"
 
     def summary(self) -> Iterator[str]:
-        """The lines for a terminal."""
+        """Return the lines for a terminal."""
         return self.lines(_SHOWN)
 
     def _counts(self) -> Iterator[str]:

@@ -122,12 +122,12 @@ def check_name(name: str) -> None:
 
 
 def stored_names() -> list[str]:
-    """The names of the data sets that were added, in order."""
+    """Return the names of the data sets that were added, in order."""
     return sorted(path.parent.name for path in data_folder().glob(f"[!.]*/{DESCRIPTOR}"))
 
 
 def find_stored(name: str) -> DataSet | None:
-    """The descriptor of the data set that was added as `name`; None where none was.
+    """Return the descriptor of the data set that was added as `name`; None where none was.
 
     Raises DataError where it cannot be read.
     """
@@ -178,7 +178,7 @@ def write_descriptor(folder: Path, known: DataSet) -> None:
 
 @contextlib.contextmanager
 def adding(name: str) -> Iterator[Path]:
-    """A folder to fill, which becomes the data set `name` at once at the end, or is dropped.
+    """Yield a folder to fill, which becomes the data set `name` at once at the end, or is dropped.
 
     Raises DataError where there is one of that name, or another process adds one.
     """

@@ -1,7 +1,7 @@
 """Tiny ImageNet: the archive as Stanford's CS231n publishes it, and what its files show.
 
-100,000 training images and 10,000 others with labels (the published `val`, our test set), 64x64,
-of 200 of ImageNet's classes. Its own `test` has no labels and is left out. Some JPEGs are grey.
+It has 64x64 images of 200 classes of ImageNet: 100,000 for training, and 10,000 in `val`, which is
+the test set here. The published `test` has no labels and is not used. Some JPEGs are grey.
 ImageNet's terms allow non-commercial research and education.
 """
 
@@ -13,7 +13,7 @@ from models.data.folders import Labelled, Source
 from models.errors import MetaplasticError
 
 URL = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
-# Not measured here: nine projects of others agree on the checksum, and one of them on the size.
+# Not verified by a download. Nine other projects state this checksum, and one states the size.
 SHA256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 SIZE = 248_100_043  # bytes
 SIDE = 64  # pixels, of every image
@@ -25,13 +25,13 @@ class ArchiveError(MetaplasticError):
 
 
 def classes() -> dict[str, str]:
-    """ImageNet's number of each of the 200 classes -> the first of its words, in label order."""
+    """Return ImageNet's number of each of the 200 classes and its name, in the order of labels."""
     lines = Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines()
     return dict(tuple(line.split("\t")) for line in lines)  # type: ignore[misc]
 
 
 def fetch(folder: Path) -> Path:
-    """The published archive in `folder`: downloaded, unless it is there. Raises DownloadError."""
+    """Return the published archive in `folder`, downloaded if need be. Raises DownloadError."""
     archive = folder / PurePosixPath(URL).name
     if not archive.exists():
         download(URL, archive, SHA256, SIZE)
@@ -44,7 +44,7 @@ def fetch(folder: Path) -> Path:
 
 
 def labelled(source: Source) -> list[Labelled]:
-    """The images of `source`, a zip file or a folder, with their class and split.
+    """Return the images of `source`, a zip file or a folder, with their class and split.
 
     They are JPEGs in folders `train` and `val`. A training image's class is its file name's
     beginning; a val image's stands in `val_annotations.txt`, or is the name of its folder, as many

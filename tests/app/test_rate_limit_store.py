@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.web.rate_limit_store import SharedCounts, Table
+from app.web.rate_limit_store import RateLimitStore, Table
 from app.web.rate_limits import network_of
 
 
@@ -50,11 +50,11 @@ def test_windows_that_are_over_make_room_first() -> None:
 def test_the_log_says_once_in_a_while_that_the_table_is_full(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    counts = SharedCounts()
+    counts = RateLimitStore()
     counts.table = Table(8)
     assert [counts.incr(f"key {number}", 60) for number in range(100)] == [1] * 100
     assert counts.table.forgotten == 92
-    assert caplog.text.count("callers who asked least are forgotten early") == 1
+    assert caplog.text.count("counts are deleted before their time") == 1
 
 
 def test_processes_share_it_and_none_that_ends_leaves_it_locked() -> None:

@@ -1,0 +1,173 @@
+"""Direct answers to classifications: from the bytes of a request to the bytes of its answer.
+
+A worker tries this first. A request that is answered here does not pass through gunicorn's parser,
+WSGI and Flask. The same functions answer it, so the rules, bodies and headers are the same. Only
+requests in the form that nearly all clients send are answered here. Any other request goes to
+gunicorn unchanged. METAPLASTIC_DIRECT=off turns this off.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from flask import Flask
+from gunicorn import SERVER
+from gunicorn.util import http_date
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.http import HTTP_STATUS_CODES
+
+from app.api.classify import classification
+from app.api.predict import prediction
+from app.catalogue.catalogue import Catalogue
+from app.errors import RequestError
+from app.protocols.v2 import INFER, INFER_VERSION, inference
+from app.server.connection import Connection
+from app.settings import Settings
+from app.web.access import believer
+from app.web.answers import Content, headers_of
+from app.web.body import WholeRequest
+from app.web.browser_headers import add_browser_headers
+from app.web.error_handlers import refusal, unforeseen
+from app.web.keys import check_key
+
+# Printable ASCII with one space after a colon. gunicorn decides about other requests.
+_HEAD = re.compile(
+    rb"POST (/[\w./-]*)(?:\?([!$-;=?-Z_a-z~]*))? HTTP/1\.1\r\n"
+    rb"((?:[A-Za-z0-9-]+: [!-~][ -~]*\r\n)+)\r\n"
+)
+# Longer heads and more headers are left to gunicorn, which refuses some of them.
+_MOST_HEAD, _MOST_HEADERS = 4096, 64
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?", re.ASCII)
+# Headers whose meaning this module does not know.
+_FOREIGN = frozenset(
+    f"HTTP_{name}"
+    for name in (
+        *("CONTENT_ENCODING", "EXPECT", "TRANSFER_ENCODING", "UPGRADE", "TE", "TRAILER"),
+        *("X_FORWARDED_PREFIX", "X_HTTP_METHOD_OVERRIDE"),
+    )
+)
+
+View = Callable[[WholeRequest], Content]  # may raise RequestError
+
+
+class Direct:
+    """The paths that are answered directly, and their functions."""
+
+    def __init__(self, worker: Any) -> None:
+        """Prepare the answers of the application of `worker`."""
+        app: Flask = worker.app.application
+        settings: Settings = app.extensions["settings"]
+        self.worker = worker
+        self.settings = settings
+        self.log = app.logger
+        self.observer = app.extensions["observer"]
+        self.keys = app.extensions.get("keys")
+        # Flask-Limiter counts inside Flask, so with a rate limit nothing is answered directly.
+        off = not settings.direct or settings.rate_limit
+        self.views = {} if off else dict(_views(app.extensions["catalogue"], settings))
+        self.believe_proxies = believer(settings)
+        self._date = 0, ""  # the current second, and its text in HTTP
+
+    def answer(self, connection: Connection) -> bool:
+        """Answer the request on `connection`, and return True. Return False for an unusual request.
+
+        An unusual request is left as it is.
+        """
+        asked = self._read(connection)
+        if asked is None:
+            return False
+        request, route, view = asked
+        lingers = not connection.all_taken
+        request.body = connection.take_body()
+        self.observer.begin(request, connection)
+        content = self._content(request, view)
+        headers = headers_of(content)
+        add_browser_headers(headers, request, self.settings)
+        size = len(content.body)
+        self.observer.finish(request, route, content.status, headers, size)
+        wish = request.headers.get("Connection", "").lower()
+        connection.closing = wish == "close" or self.worker.closing
+        connection.lingers = lingers
+        connection.answer(self._head(content.status, headers, connection.closing), content.body)
+        return True
+
+    def _content(self, request: WholeRequest, view: View) -> Content:
+        try:
+            if self.keys:
+                check_key(self.keys, request)
+            return view(request)
+        except RequestError as error:
+            return refusal(error, request.path)
+        except Exception as error:
+            return refusal(unforeseen(error, request, self.log), request.path)
+
+    def _read(self, connection: Connection) -> tuple[WholeRequest, str, View] | None:
+        """Return the request, its route and its function, or None for an unusual request."""
+        if connection.chunked or connection.head > _MOST_HEAD:
+            return None
+        found = _HEAD.fullmatch(connection.received, 0, connection.head)
+        if not found or not (known := self.views.get(path := found[1].decode())):
+            return None
+        environ = _environ(found[3].decode(), connection.end - connection.head)
+        if environ is None:
+            return None
+        environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = connection.address[0], "http"
+        self.believe_proxies(environ)
+        if not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+            return None
+        request = WholeRequest(
+            *("POST", environ["wsgi.url_scheme"], self.worker.server_address[:2], "", path),
+            *(found[2] or b"", EnvironHeaders(environ), environ["REMOTE_ADDR"]),
+        )
+        return request, *known
+
+    def _head(self, status: int, headers: dict[str, str], closing: bool) -> bytes:
+        """Return the head of an answer in gunicorn's form."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = now, http_date()
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        return (
+            f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status].upper()}\r\nServer: {SERVER}\r\n"
+            f"Date: {self._date[1]}\r\nConnection: {'close' if closing else 'keep-alive'}\r\n"
+            f"{lines}\r\n"
+        ).encode("latin-1")
+
+
+def _views(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tuple[str, View]]]:
+    """Yield each path that is answered directly, with the name of its route and its function."""
+    yield "/predict", ("/predict", partial(prediction, catalogue=catalogue, settings=settings))
+    for endpoint in catalogue.endpoints.values():
+        classify = partial(classification, endpoint=endpoint, settings=settings)
+        yield endpoint.path, (endpoint.path, classify)
+    for model in catalogue:
+        name, version = model.card.name, str(model.card.version)
+        infer = partial(inference, catalogue=catalogue, settings=settings, name=name)
+        yield f"/v2/models/{name}/infer", (INFER, infer)
+        pinned = partial(infer, version=version)
+        yield f"/v2/models/{name}/versions/{version}/infer", (INFER_VERSION, pinned)
+
+
+def _environ(lines: str, length: int) -> dict[str, str] | None:
+    """Return headers under the names of WSGI, or None for an unusual request.
+
+    `length` is the length of the body.
+    """
+    headers = lines.split("\r\n")[:-1]
+    if len(headers) > _MOST_HEADERS:
+        return None
+    environ = {}
+    for line in headers:
+        name, _, value = line.partition(": ")
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value.strip()
+    if len(environ) < len(headers) or not _FOREIGN.isdisjoint(environ):
+        return None
+    if environ.get("HTTP_CONNECTION", "close").lower() not in ("close", "keep-alive"):
+        return None
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if f"HTTP_{name}" in environ:
+            environ[name] = environ.pop(f"HTTP_{name}")
+    said = environ.get("CONTENT_LENGTH", "0")
+    return environ if said.isdigit() and int(said) == length else None

@@ -1,0 +1,73 @@
+"""Clients that stay connected, and the workers that they stay with."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.all_kinds import FORM, USUAL, request
+from tests.e2e.conftest import PATIENCE, Service
+
+Start = Callable[..., AbstractContextManager[Service]]
+ASK = request("/predict", USUAL, FORM)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def connections(pid: int) -> int:
+    """Return how many sockets a process has open."""
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += str(entry.readlink()).startswith("socket:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), PATIENCE)
+
+
+def answer(client: socket.socket) -> bytes:
+    """Return the head of an answer, read with its body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = client.recv(65536)
+        assert part, "no answer"
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    size = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+    while len(body) < size:
+        body += client.recv(65536)
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    return head
+
+
+def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
+    with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
+        _, empty = service.workers
+        before = connections(empty)
+        clients: list[socket.socket] = []
+
+        def ask_all() -> None:
+            for client in clients:
+                client.sendall(ASK)
+            for place, client in enumerate(clients):
+                if b"\r\nConnection: close" in answer(client):
+                    clients[place] = stack.enter_context(connect(service))
+
+        os.kill(empty, signal.SIGSTOP)  # the other alone can take them up
+        clients += [stack.enter_context(connect(service)) for _ in range(6)]
+        ask_all()
+        os.kill(empty, signal.SIGCONT)
+        deadline = time.monotonic() + PATIENCE
+        while connections(empty) < before + 2 and time.monotonic() < deadline:
+            ask_all()
+        assert connections(empty) >= before + 2
