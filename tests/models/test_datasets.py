@@ -87,7 +87,7 @@ def test_where_nothing_can_be_downloaded_the_message_says_what_to_do(tmp_path):
     )
     assert done.returncode == 1
     assert "mnist could not be downloaded" in done.stderr
-    assert "name that folder in METAPLASTIC_DATA" in done.stderr
+    assert "set METAPLASTIC_DATA to that folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
