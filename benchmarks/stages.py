@@ -38,7 +38,7 @@ from app.images import decode as images
 from app.images import sandbox
 from app.predict import classify as classification
 from app.predict import recognition
-from app.runtime import count_together
+from app.runtime import use_runtime_folder
 from app.server import gateway
 from app.server.budget import Budget
 from app.server.connection import Connection
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--model", default="mnist/lenet")
     parser.add_argument("--image", type=Path, help="classify this file")
     wanted = parser.parse_args()
-    count_together()
+    use_runtime_folder()
     clock = Clock()
     clock.put_on_the_service()
     ways = {

@@ -1,12 +1,37 @@
+import importlib.util
 import os
 
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what is marked `data` where no folder with real data sets is named."""
-    if "METAPLASTIC_DATA" not in os.environ:
-        skip = pytest.mark.skip(reason="METAPLASTIC_DATA names no folder with real data sets")
-        for item in items:
-            if item.get_closest_marker("data"):
-                item.add_marker(skip)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the slow tests too")
+
+
+def runs_slow_tests(config: pytest.Config) -> bool:
+    """Return whether slow tests run: all were asked for, or single tests were named."""
+    return bool(config.option.all) or any("::" in argument for argument in config.args)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests, and skip those that need what this machine does not have."""
+    for item in items:
+        if item.get_closest_marker("data") and "METAPLASTIC_DATA" not in os.environ:
+            reason = "METAPLASTIC_DATA names no folder with real data sets"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        for marker in item.iter_markers("needs"):
+            (package,) = marker.args
+            if importlib.util.find_spec(package) is None:
+                reason = f"{package} is not installed: pip install -r requirements-backends.txt"
+                item.add_marker(pytest.mark.skip(reason=reason))
+    if not runs_slow_tests(config):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if not runs_slow_tests(config):
+        terminalreporter.write_line("Without the slow tests: `python -m pytest --all` runs all.")

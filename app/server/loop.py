@@ -58,6 +58,7 @@ class Loop:
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # whether the budget is full of complete requests
         self.balance: Balance = worker.app.balance
+        self.pressed = False  # whether events came while a request was answered
 
     def turn(self) -> None:
         """Poll the connections once, and answer one request."""
@@ -96,8 +97,10 @@ class Loop:
 
     def _poll(self) -> list[tuple[int, int]]:
         """Return the connections with events. If no request waits, wait for an event."""
-        if self.waiting:
-            return self.poller.poll(0)
+        found = self.poller.poll(0)
+        self.pressed = bool(found)
+        if found or self.waiting:
+            return found
         number, held = self.worker.age, len(self.watch.connections)
         self.balance.note(number, idle=self.worker.alive, held=held)
         try:
@@ -108,7 +111,7 @@ class Loop:
     @property
     def overburdened(self) -> bool:
         """Return whether a client should go to an idle worker, which has fewer connections."""
-        if not self.waiting:
+        if not (self.pressed or self.waiting):
             return False
         held = self.balance.idle_one()
         return held is not None and held + 2 <= len(self.watch.connections)

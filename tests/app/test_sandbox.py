@@ -244,7 +244,7 @@ def test_a_stopped_decoder_costs_a_request_its_time_once(
     sent = {"images": [base64.b64encode(small).decode()] * 8}
     began = time.monotonic()
     answer = client.post(f"{LENET}?partial=true", json=sent)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 2 * 4  # each of the images its time would be 8 * 4
     errors = [one["error"] for one in answer.json["predictions"]]
     assert [error["code"] for error in errors] == ["too_much_work"] * 8
     assert all("of work" not in error["message"] for error in errors)

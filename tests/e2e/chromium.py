@@ -27,7 +27,7 @@ from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 Chrome = webdriver.Chrome
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 def open_browser(downloads: Path) -> Iterator[Chrome]:

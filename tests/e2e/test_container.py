@@ -107,6 +107,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+@pytest.mark.slow
 def test_the_container_has_no_machine_learning_installed(image: container.Image) -> None:
     script = (
         "import importlib.metadata as m, json; print(json.dumps(list(m.packages_distributions())))"
@@ -118,6 +119,7 @@ def test_the_container_has_no_machine_learning_installed(image: container.Image)
     assert not installed & LEARNING
 
 
+@pytest.mark.slow
 def test_the_container_carries_what_runs_and_not_what_it_was_made_from(
     image: container.Image,
 ) -> None:
@@ -126,6 +128,7 @@ def test_the_container_carries_what_runs_and_not_what_it_was_made_from(
     assert not image.path("/build").exists()
 
 
+@pytest.mark.slow
 def test_the_container_runs_as_an_ordinary_user_who_can_write_nothing(
     image: container.Image,
 ) -> None:
@@ -136,6 +139,7 @@ def test_the_container_runs_as_an_ordinary_user_who_can_write_nothing(
     assert image.user[0] > 0
 
 
+@pytest.mark.slow
 def test_a_start_compiles_nothing(image: container.Image) -> None:
     script = (
         "import os, sys, app.server.main; app.create_app(); "
@@ -147,11 +151,13 @@ def test_a_start_compiles_nothing(image: container.Image) -> None:
     assert output.endswith(" []\n")
 
 
+@pytest.mark.slow
 def test_the_container_is_reached_from_other_machines(image: container.Image) -> None:
     assert image.variables["METAPLASTIC_HOST"] == "0.0.0.0"
     assert image.port == 5000
 
 
+@pytest.mark.slow
 def test_the_health_check_tells_ready_from_not_there(
     image: container.Image, service: Service
 ) -> None:
@@ -164,6 +170,7 @@ def test_the_health_check_tells_ready_from_not_there(
     assert status == 0, output
 
 
+@pytest.mark.slow
 def test_the_container_classifies_a_sample_and_an_upload(service: Service) -> None:
     print(f"\nready after {service.seconds_to_ready:.2f} s")
     sample = requests.post(f"{service.url}/predict", data={"sample": "seven"}, timeout=PATIENCE)
@@ -173,6 +180,7 @@ def test_the_container_classifies_a_sample_and_an_upload(service: Service) -> No
     assert answer.json()["predictions"][0]["label"] == "3"
 
 
+@pytest.mark.slow
 def test_the_container_takes_uploads_that_others_keep_in_temporary_files(
     service: Service,
 ) -> None:
@@ -185,6 +193,7 @@ def test_the_container_takes_uploads_that_others_keep_in_temporary_files(
     assert answer.status_code in (200, 422), answer.text
 
 
+@pytest.mark.slow
 def test_the_container_stops_when_it_is_told_to(image: container.Image) -> None:
     assert image.stop_signal == signal.SIGTERM.name
     with running(image) as service:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import PATIENCE, ROOT, Service
 
 Start = Callable[..., AbstractContextManager[Service]]
@@ -97,6 +99,7 @@ def ask(service: Service) -> int:
         return client.getresponse().status
 
 
+@pytest.mark.slow
 def test_two_thousand_that_pipeline_or_do_not_read_leave_a_worker_below_400_mib(
     start: Start,
 ) -> None:

@@ -11,6 +11,8 @@ import requests
 from tests.e2e.conftest import PATIENCE, ROOT, Service, environment, free_port, running_command
 from tests.e2e.test_metrics import classified, classify, runtime_folder, scrape, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def gunicorn(*options: str, **settings: object) -> AbstractContextManager[Service]:
     port = free_port()

@@ -145,6 +145,7 @@ def test_counts_go_on_when_there_is_room_again(start: Start, small_memory: list[
         assert line.endswith(" 3.0")
 
 
+@pytest.mark.slow
 def test_many_addresses_fill_no_memory(start: Start, small_memory: list[str]) -> None:
     limits = {"rate_limit": "100/minute;2000/day", "proxies": 1}
     with start(before=small_memory, workers=1, **limits) as service:

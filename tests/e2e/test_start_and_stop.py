@@ -48,7 +48,8 @@ def test_a_start_prints_what_is_served_and_is_quick(start: Start) -> None:
     with start() as service:
         sizes = [memory(pid) for pid in service.workers]
         print(f"\nready after {service.seconds_to_ready:.2f} s; workers (MB): {sizes}")
-        assert service.seconds_to_ready < 10  # generous: the machine may be busy with other tests
+        used = sum(map(cpu_seconds, [service.process.pid, *service.workers]))
+        assert used < 5  # of processor time: the machine may be busy with other tests
         assert all(size["Pss"] < 120 for size in sizes)
         status, output = service.stop()
     assert status == 0

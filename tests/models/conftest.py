@@ -1,3 +1,6 @@
+import fcntl
+import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -36,18 +39,35 @@ def on_made_data(made_data, monkeypatch):
     monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
 
 
+RULES = ("metaplastic", "backprop")
+
+
 @pytest.fixture(scope="session")
 def runs(made_data, tmp_path_factory):
-    """Finished runs on the made data, by rule: LeNet, 8 epochs, same seed."""
-    root = tmp_path_factory.mktemp("runs")
+    """Finished runs on the made data, by rule: LeNet, 8 epochs, same seed.
+
+    The first process that needs them trains them; every process has a copy of its own.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    in_parallel = "PYTEST_XDIST_WORKER" in os.environ
+    shared = folder.parent.parent if in_parallel else folder.parent
+    with (shared / "runs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "trained").exists():
+            train_runs(made_data, folder / "new")
+            (folder / "new").rename(shared / "trained")
+    shutil.copytree(shared / "trained", folder, dirs_exist_ok=True)
+    return {rule: next(folder.glob(f"mnist-lenet-{rule}-*")) for rule in RULES}
+
+
+def train_runs(data, root):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAPLASTIC_DATA", str(made_data))
-        for rule in ("metaplastic", "backprop"):
+        patch.setenv("METAPLASTIC_DATA", str(data))
+        for rule in RULES:
             command = ["train", "mnist", "lenet", "--rule", rule, "--runs", str(root)]
             settings = ["--epochs", "8", "--batch-size", "8", "--validation", "0.2"]
             settings += ["--set", "learning_rate=0.01"]
             assert main([*command, *settings]) == 0
-    return {rule: next(root.glob(f"mnist-lenet-{rule}-*")) for rule in ("metaplastic", "backprop")}
 
 
 class FileServer(ThreadingHTTPServer):

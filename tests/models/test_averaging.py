@@ -45,6 +45,7 @@ def test_batch_normalisation_gets_the_statistics_of_the_training_images():
     assert variance == pytest.approx((images / 255).var(), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_an_averaged_run_is_made_again_from_its_files_and_keeps_none_of_them(tmp_path):
     """As after a crash between the last epoch and the end."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-
+pytestmark = pytest.mark.slow
 
 EVERYWHERE = [
     *("test_metaplastic.py", "test_synaptic_intelligence.py", "test_brainprop.py"),
@@ -21,15 +21,18 @@ UNCOMPILED = {"JAX_DISABLE_JIT": "1"}  # its thousands of single steps would be 
 @pytest.mark.parametrize(
     ("backend", "modules", "settings"),
     [
-        ("jax", EVERYWHERE, {}),
-        ("jax", [CONTRACT], UNCOMPILED),
-        ("torch", [*EVERYWHERE, CONTRACT, "test_fast_clone.py"], {}),
+        pytest.param("jax", EVERYWHERE, {}, marks=pytest.mark.needs("jax")),
+        pytest.param("jax", [CONTRACT], UNCOMPILED, marks=pytest.mark.needs("jax")),
+        pytest.param(
+            *("torch", [*EVERYWHERE, CONTRACT, "test_fast_clone.py"], {}),
+            marks=pytest.mark.needs("torch"),
+        ),
     ],
 )
 def test_the_tests_of_these_modules_pass_on(backend, modules, settings):
-    pytest.importorskip(backend)
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", **settings}
-    command = [sys.executable, "-m", "pytest", "-q", *(str(TESTS / module) for module in modules)]
+    files = [str(TESTS / module) for module in modules]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "--all", *files]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -46,6 +49,7 @@ sys.meta_path.insert(0, Refuser())
 """
 
 
+@pytest.mark.needs("jax")
 def test_training_on_jax_needs_no_tensorflow_until_the_export(made_data, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_TENSORFLOW)
     here = str(TESTS.parent.parent)

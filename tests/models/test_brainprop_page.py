@@ -54,6 +54,7 @@ def test_every_task_has_a_row_for_either_setting_and_says_what_is_not_trained():
         assert epochs[:2] == ["-", "-"]
 
 
+@pytest.mark.slow
 def test_a_published_model_shows_its_test_accuracy_beside_its_control(trained, tmp_path, capsys):
     repository, docs = trained / "repository", tmp_path / "docs"
     shutil.copytree(trained / "runs", docs / "runs")
@@ -72,6 +73,7 @@ def test_a_published_model_shows_its_test_accuracy_beside_its_control(trained, t
     assert found[5] == "63 (18)"
 
 
+@pytest.mark.slow
 def test_an_unfinished_training_stands_beside_its_control_at_the_same_epoch(trained, tmp_path):
     (baseline,) = (trained / "runs").glob("*-backprop-*")
     (ours,) = (trained / "runs").glob("*-brainprop-*")

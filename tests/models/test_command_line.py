@@ -55,6 +55,7 @@ def run(*command, **variables):
     )
 
 
+@pytest.mark.slow
 def test_tensorflow_prints_nothing_of_its_own(folder, tmp_path):
     runs = tmp_path / "runs"
     done = run("train", "mnist", "lenet", "--rule", "backprop", "--epochs", "1", "--runs", runs)

@@ -16,6 +16,7 @@ def test_a_paired_difference_by_hand():
     assert (found.low, found.high) == pytest.approx((0.02 - 0.024843, 0.02 + 0.024843), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_variants_are_paired_and_trained_once(tmp_path):
     variants = {

@@ -52,6 +52,7 @@ def test_several_teachers_answer_with_their_mean(runs):
     np.testing.assert_allclose(together, np.mean(both, axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_averages_over_the_mirror_image_answers_the_image_alone(tmp_path):
     command = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
     assert main([*command, "--set", "mirror=true", "--set", "network.kernels=[4, 6]"]) == 0
@@ -109,6 +110,7 @@ def taught(made_data, runs, tmp_path_factory):
     return {**found, "without": next((root / "alone").iterdir())}
 
 
+@pytest.mark.slow
 def test_a_taught_network_learns_and_its_card_names_its_teacher(taught, runs):
     card = read_card(taught["metaplastic"])
     assert card.validation.accuracy > 0.5
@@ -119,6 +121,7 @@ def test_a_taught_network_learns_and_its_card_names_its_teacher(taught, runs):
     assert told.test_accuracy is None
 
 
+@pytest.mark.slow
 def test_a_published_card_has_the_accuracies_with_and_without_and_the_teachers_card_is_kept(
     taught, runs, tmp_path
 ):
@@ -137,6 +140,7 @@ def test_a_published_card_has_the_accuracies_with_and_without_and_the_teachers_c
     assert (kept / "history.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_twin_without_the_teacher_is_no_twin(taught, tmp_path, capsys):
     command = ["publish", str(taught["metaplastic"]), "--repository", str(tmp_path / "weights")]
     assert main([*command, "--baseline", str(taught["without"])]) == 1

@@ -92,6 +92,7 @@ def test_the_clone_that_is_trained_has_the_same_weights_and_answers(use_bias):
     )
 
 
+@pytest.mark.slow
 def test_a_saved_network_needs_keras_alone(tmp_path):
     network(strides=2).save(tmp_path / "model.keras")
     script = (

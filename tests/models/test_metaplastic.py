@@ -25,6 +25,7 @@ BASES = {
     "adam": lambda: keras.optimizers.Adam(0.01, clipnorm=1.0),
     "adamw": lambda: keras.optimizers.AdamW(0.01),
 }
+STEPS = 5
 
 
 def small_network():
@@ -77,8 +78,8 @@ def one_step(rule, gradient, weights, name="kernel", **constants):
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("rule", RULES)
 def test_strength_0_is_the_base_optimizer_bit_for_bit(rule, base):
-    plain = take_steps(BASES[base](), 20)
-    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=0), 20)
+    plain = take_steps(BASES[base](), STEPS)
+    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=0), STEPS)
     for path, weights in plain.items():
         np.testing.assert_array_equal(metaplastic[path], weights, err_msg=path)
 
@@ -86,8 +87,8 @@ def test_strength_0_is_the_base_optimizer_bit_for_bit(rule, base):
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("rule", ["kernel", "consolidating"])
 def test_a_strength_above_0_changes_the_kernels_and_nothing_else(rule, base):
-    plain = take_steps(BASES[base](), 20)
-    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=1.0), 20)
+    plain = take_steps(BASES[base](), STEPS)
+    metaplastic = take_steps(Metaplastic(BASES[base](), rule, strength=1.0), STEPS)
     for path, weights in plain.items():
         is_plastic = path.endswith("kernel") and (rule == "consolidating" or "conv" in path)
         assert (metaplastic[path] != weights).any() == is_plastic, path
@@ -476,6 +477,7 @@ def test_a_large_weight_is_consolidated_more_than_a_small_one():
     assert (factors > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="PyTorch's compiler takes minutes for these steps"
@@ -510,6 +512,7 @@ def test_a_learning_rate_schedule_reaches_the_base_optimizer():
     assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("base", ["nesterov", "adam"])
 def test_a_saved_network_goes_on_as_if_it_had_not_been_saved(tmp_path, rule, base):
@@ -639,6 +642,7 @@ def fit_with_loss_scale(optimizer):
     return network.get_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["kernel", "consolidating"])
 def test_a_loss_scale_inside_and_outside_trains_alike(mixed_float16, rule):
     def scale(base):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -22,13 +23,22 @@ from models.packaging.export import agreement, keras_logits, onnx_logits
 pytestmark = pytest.mark.usefixtures("on_made_data")
 
 
-@pytest.fixture
-def repository(tmp_path, runs):
+@pytest.fixture(scope="module")
+def published(made_data, runs, tmp_path_factory):
     """A repository with a model and its baseline. The options have their former names here."""
-    repository = tmp_path / "weights"
-    for rule, control in (("backprop", []), ("metaplastic", ["--control", str(runs["backprop"])])):
-        assert main(["publish", str(runs[rule]), "--shelf", str(repository), *control]) == 0
+    repository = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAPLASTIC_DATA", str(made_data))
+        for rule in ("backprop", "metaplastic"):
+            control = ["--control", str(runs["backprop"])] if rule == "metaplastic" else []
+            assert main(["publish", str(runs[rule]), "--shelf", str(repository), *control]) == 0
     return repository
+
+
+@pytest.fixture
+def repository(published, tmp_path):
+    """A copy of it, for each test to change."""
+    return Path(shutil.copytree(published, tmp_path / "weights"))
 
 
 def test_a_published_model_has_its_files_its_test_scores_and_its_baseline(repository):
@@ -56,6 +66,7 @@ def test_publishing_again_adds_a_version(repository, runs):
     assert read_card(versions / "2").default
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_model(tmp_path, runs):
     repository, done, broken = tmp_path / "weights", threading.Event(), []
     repository.mkdir()
@@ -101,7 +112,7 @@ def other_data(card):
         (other_data, "data"),
     ],
 )
-def test_a_twin_that_is_none_is_refused_and_nothing_is_published(
+def test_a_baseline_that_is_none_is_refused_and_nothing_is_published(
     change, different, tmp_path, runs, capsys
 ):
     other = tmp_path / "other"
@@ -116,11 +127,11 @@ def test_a_twin_that_is_none_is_refused_and_nothing_is_published(
     assert not repository.exists()
 
 
-def test_a_model_is_not_its_own_twin(tmp_path, runs, capsys):
+def test_a_model_is_not_its_own_baseline(tmp_path, runs, capsys):
     for rule in ("metaplastic", "backprop"):
         arguments = ["publish", str(runs[rule]), "--repository", str(tmp_path / "weights")]
         assert main([*arguments, "--baseline", str(runs[rule])]) == 1
-        assert f"found {rule} beside {rule}" in capsys.readouterr().err
+        assert f"found {rule} for {rule}" in capsys.readouterr().err
 
 
 def test_a_model_trained_on_other_data_is_refused(tmp_path, runs, capsys):
@@ -167,6 +178,7 @@ def test_a_model_that_does_not_agree_is_not_published(tmp_path, runs):
         agreement(logits, logits * 1.01).check()
 
 
+@pytest.mark.slow
 def test_the_keras_file_loads_without_this_project(runs, tmp_path):
     """`model.keras` is the source of truth: Keras alone must be able to read it."""
     script = (

@@ -159,6 +159,7 @@ def test_epochs_to_a_target_by_hand():
     assert epochs_to(0.95, curve) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_all_made_data")
 def test_a_study_is_trained_once_and_its_figures_are_those_of_the_last_epoch(tmp_path):
     tables = Tables(tmp_path / "results", "study")
@@ -212,6 +213,7 @@ def test_two_processes_share_the_work(tmp_path):
     assert set(carried_out) == set(read_done(tables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "architecture", "rule"),
     [
@@ -274,6 +276,7 @@ def on_all_made_data(all_made_data, monkeypatch):
     arrays_of.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_all_made_data")
 def test_a_killed_study_goes_on_from_its_last_epoch(all_made_data, tmp_path, capfd):
     study = ["compare", "vgg", "--part", "1-block", "--images", "40", "--epochs", "3"]

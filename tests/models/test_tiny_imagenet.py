@@ -181,6 +181,7 @@ def test_other_data_sets_are_looked_at_in_the_same_way(tmp_path, capsys):
     assert (tmp_path / "mnist.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_deep_is_trained_on_it_from_reward(archive, tmp_path):
     read(archive)

@@ -23,6 +23,7 @@ from models.training.recipes import recipe_for, recipe_from
 from models.training.runs import claimed, note_hardware, read_history, start_run
 from models.training.train import train
 
+PATIENCE = 1800.0  # seconds, for a training beside others; a minute is usual
 TRAIN = [sys.executable, "-m", "models", "train"]
 
 
@@ -67,6 +68,7 @@ def test_the_network_learns(runs):
     assert read_card(runs["metaplastic"]).validation.accuracy > 0.9
 
 
+@pytest.mark.slow
 def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_data, tmp_path):
     """With the factor all but off, the first epoch is that of the baseline."""
     losses = {}
@@ -84,6 +86,7 @@ def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_dat
     assert losses["metaplastic"] == pytest.approx(losses["backprop"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_a_model_is_made_again_by_its_own_recipe(runs, tmp_path):
     like = read_card(runs["backprop"])
@@ -113,6 +116,7 @@ def test_a_schedule_that_ends_at_0_keeps_its_last_epoch_and_any_other_its_best(
     assert kept_epoch(history, recipe_for("mnist", "lenet", "backprop", settings)) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_models_weights_are_those_of_the_epoch_that_is_kept(schedule, tmp_path):
@@ -170,6 +174,7 @@ def test_patience_counts_the_epochs_since_the_last_gain(accuracies, patience, ov
     assert patience_is_over(history, patience) == over
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_path, capsys):
     small = "network={maps = 4, hidden = 16, dropout = 0, he = true}"
@@ -189,6 +194,7 @@ def test_reward_learning_stops_when_its_patience_is_over_and_is_done_then(tmp_pa
     assert card.calibration.ece_after <= card.calibration.ece_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["brainprop", "backprop"])
 @pytest.mark.parametrize(
     ("architecture", "network"), [("dense", "widths = [32]"), ("loccon", "maps = 2, hidden = 8")]
@@ -216,7 +222,10 @@ def test_a_training_that_diverges_ends_with_what_to_try(tmp_path, capsys):
     assert not (folder / "card.json").exists()
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", pytest.param("torch", marks=pytest.mark.needs("torch"))]
+)
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     backend, made_data, tmp_path, monkeypatch
 ):
@@ -233,7 +242,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     straight = training_process(
         made_data, [*arguments, "--runs", str(tmp_path / "straight")], stderr=subprocess.PIPE
     )
-    assert straight.wait(timeout=300) == 0, straight.stderr.read()
+    assert straight.wait(timeout=PATIENCE) == 0, straight.stderr.read()
     straight.stderr.close()
 
     stopped = training_process(
@@ -247,7 +256,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
             break
     stopped.send_signal(signal.SIGINT)
     said = stopped.stderr.read()
-    assert stopped.wait(timeout=60) == 130
+    assert stopped.wait(timeout=PATIENCE) == 130
     stopped.stderr.close()
     folder = next((tmp_path / "stopped").iterdir())
     assert f"go on with: python -m models train --resume {folder}" in said
@@ -255,7 +264,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     assert not (folder / "card.json").exists()
 
     resumed = training_process(made_data, ["--resume", str(folder)], stderr=subprocess.PIPE)
-    assert resumed.wait(timeout=300) == 0, resumed.stderr.read()
+    assert resumed.wait(timeout=PATIENCE) == 0, resumed.stderr.read()
     resumed.stderr.close()
     whole = next((tmp_path / "straight").iterdir())
     for expected, found in zip(read_history(whole), read_history(folder), strict=True):
@@ -270,6 +279,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     assert main(["train", "--resume", str(folder)]) == 1  # finished: says so
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_by_one_process_at_a_time(made_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
     arguments = ["mnist", "lenet", "--epochs", "50", "--runs", str(tmp_path)]
@@ -306,6 +316,7 @@ def test_a_card_names_every_backend_and_machine_of_its_training(made_data, tmp_p
     }
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made_data, tmp_path):
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, 160))
@@ -313,7 +324,7 @@ def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made
     process = training_process(made_data, arguments, stderr=terminal, stdout=subprocess.DEVNULL)
     os.close(terminal)
     shown = bytearray()
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             part = os.read(master, 4096)
@@ -323,16 +334,17 @@ def test_a_terminal_shows_a_bar_with_epoch_step_loss_accuracy_and_time_left(made
             break
         shown += part
     os.close(master)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     bars = shown.decode().split("\r")
     bar = r"epoch 2/2: +\d+%.*<\d\d:\d\d.*step \d+/9, loss \d\.\d+, accuracy \d\.\d+"
     assert any(re.search(bar, text) for text in bars), shown.decode()[-2000:]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_there_is_a_plain_line_for_each_epoch(made_data, tmp_path):
     arguments = ["mnist", "lenet", "--epochs", "2", "--runs", str(tmp_path)]
     process = training_process(made_data, arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "\r" not in err
     lines = [line for line in err.splitlines() if line.startswith("epoch ")]

@@ -45,6 +45,7 @@ def trained(folder="runs"):
     return sorted(card.name for _, card in find_models(folder))
 
 
+@pytest.mark.slow
 def test_every_recipe_is_trained_with_its_twin_and_then_there(train_all):
     table = train_all()
     assert trained("runs") == ["mnist-lenet-backprop", "mnist-lenet-metaplastic"]
@@ -56,6 +57,7 @@ def test_every_recipe_is_trained_with_its_twin_and_then_there(train_all):
     assert again.count("runs/mnist-lenet-") == 2
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_is_trained_again_and_only_that(train_all):
     train_all()
     table = train_all("[mnist.lenet.metaplastic]\nrule = 'kernel'\nstrength = 0.1\n")
@@ -64,6 +66,7 @@ def test_a_changed_recipe_is_trained_again_and_only_that(train_all):
     assert trained().count("mnist-lenet-backprop") == 1
 
 
+@pytest.mark.slow
 def test_a_published_model_is_not_trained_again(train_all, tmp_path):
     train_all()
     for folder, card in list(find_models(tmp_path / "runs")):
@@ -75,6 +78,7 @@ def test_a_published_model_is_not_trained_again(train_all, tmp_path):
     assert "weights/mnist/lenet/backprop/1" in table
 
 
+@pytest.mark.slow
 def test_a_preset_is_a_model_of_its_own_and_can_be_trained_alone(train_all, tmp_path, capsys):
     preset = "[mnist.lenet.presets.quick]\nlearning_rate = 0.02\n"
     table = train_all(preset, "--preset", "quick", "--rule", "backprop")
@@ -93,6 +97,7 @@ def test_a_preset_is_a_model_of_its_own_and_can_be_trained_alone(train_all, tmp_
     assert "has no model of this rule and preset" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_gone_on_with(train_all, tmp_path):
     (tmp_path / "recipes.toml").write_text(RECIPES)
     recipe = recipes.recipe_for("mnist", "lenet", "backprop")
