@@ -15,7 +15,6 @@ from models.arguments import command_line
 from models.cards import (
     INT8_MODEL,
     Card,
-    ImageInput,
     Int8,
     find_models,
     read_card,
@@ -79,7 +78,10 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         overrides |= {"teachers": list(map(str, wanted.teacher))} if wanted.teacher else {}
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
-        load(wanted.dataset)  # missing data or teachers must not leave an empty run folder
+        arrays = load(wanted.dataset)  # without data or teachers there is nothing to start
+        if arrays.validation is not None and wanted.validation is not None:
+            parser.error(f"{wanted.dataset} has validation pictures of its own: no --validation")
+        arrays.split(recipe.validation)
         teachers_of(recipe, wanted.dataset)
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
@@ -168,30 +170,16 @@ def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.data.datasets import DATASETS, load, prepare, whereabouts
+    from models.data import commands
 
-    if not wanted.dataset:
-        if wanted.archive:
-            parser.error("data --archive needs the name of the data set: tiny-imagenet")
-        known = [
-            (name, _image(each.input), str(len(each.labels)), whereabouts(name))
-            for name, each in DATASETS.items()
-        ]
-        _print_table(("data set", "image", "classes", "where"), known)
-        return 0
-    rows = []
-    for name in wanted.dataset:
-        prepare(name, wanted.archive)
-        arrays = load(name)
-        images, labels = arrays.x_train, arrays.y_train
-        rows.append(
-            (
-                *(name, f"{len(images):,}", f"{len(arrays.x_test):,}"),
-                *("x".join(map(str, images.shape[1:])), str(len(set(labels.tolist())))),
-                arrays.sha256()[:12],
-            )
-        )
-    _print_table(("data set", "training", "test", "image", "classes", "SHA-256"), rows)
+    if wanted.action == "add":
+        return commands.add(wanted)
+    if wanted.action == "remove":
+        commands.remove(wanted.name)
+    elif wanted.action == "show":
+        _print_table(*commands.show(wanted.name, wanted.out))
+    else:
+        _print_table(*commands.list_data_sets())
     return 0
 
 
@@ -330,6 +318,7 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         without=wanted.without,
         default=wanted.default,
         docs=wanted.docs,
+        samples=wanted.publish_samples,
     )
     card = read_card(folder)
     test = card.test
@@ -367,10 +356,6 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for folder in find_runs(wanted.runs):
         say(f"unfinished after {len(read_history(folder))} epochs: {folder}")
     return 0
-
-
-def _image(size: ImageInput) -> str:
-    return f"{size.height}x{size.width}x{size.channels}"
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:

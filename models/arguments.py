@@ -1,6 +1,7 @@
 """The command line of `python -m models`."""
 
 import argparse
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
 RUNS = Path("runs")
 REPOSITORY = Path("weights")
 DOCS = Path("docs")
+LEAST_SIDE, MOST_SIDE = 28, 256  # pixels of a data set's images
 
 
 def command_line() -> ArgumentParser:
@@ -78,7 +80,7 @@ def command_line() -> ArgumentParser:
         description="`compare metaplasticity` and `compare vgg` carry out the trials of that study "
         "that are missing in docs/results. `compare DATASET ARCHITECTURE` compares the metaplastic "
         "rules with the baseline on the validation split, by default with 5 seeds, 4 epochs and "
-        "6000 images. Several processes with the same arguments share the work.",
+        "up to 6000 images. Several processes with the same arguments share the work.",
     )
     compare.add_argument("what", metavar="STUDY or DATASET")
     compare.add_argument("architecture", nargs="?")
@@ -114,9 +116,7 @@ def command_line() -> ArgumentParser:
         help="folder of the pages, beside README.md (default: docs)",
     )
 
-    data = commands.add_parser("data", help="download and prepare data sets, or list them")
-    data.add_argument("dataset", nargs="*", help="name of a data set; without one, list all")
-    data.add_argument("--archive", type=Path, help="zip file to read tiny-imagenet from")
+    _data(commands)
 
     evaluate = commands.add_parser(
         "evaluate", parents=[repository], help="measure models again and compare with their cards"
@@ -176,12 +176,69 @@ def command_line() -> ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="whether the endpoint uses this model when no rule is asked for",
     )
+    publish.add_argument(
+        "--publish-samples",
+        action="store_true",
+        help="put a few validation pictures beside the model, for Swagger and the demo to show",
+    )
 
     listing = commands.add_parser(
         "list", parents=[repository, runs], help="list published models and runs"
     )
     listing.add_argument("--markdown", action="store_true", help="print the table of README.md")
     return parser
+
+
+def _data(commands: Any) -> None:
+    data = commands.add_parser("data", help="the data sets there are; add your own pictures")
+    actions = data.add_subparsers(dest="action", title="without one, what there is is listed")
+
+    add = actions.add_parser(
+        "add",
+        help="make a data set of a folder of pictures",
+        description="SOURCE is a folder with a folder for each class (or train, val and test "
+        "folders above those), a table with the columns file and label, or a zip file of either. "
+        "A built-in data set needs none: it is downloaded.",
+    )
+    add.add_argument("name")
+    add.add_argument("source", nargs="?", type=Path, metavar="SOURCE")
+    add.add_argument("--size", type=_size, default=(64, 64), help="64, or HEIGHTxWIDTH (64)")
+    add.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (by the style)")
+    add.add_argument(
+        "--style",
+        choices=("photo", "digit", "garment"),
+        default="photo",
+        help="how pictures are prepared, here and in the service (photo)",
+    )
+    add.add_argument(
+        "--resize",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="what a photo of other proportions becomes (crop)",
+    )
+    add.add_argument(
+        "--test", type=float, default=0.15, help="share of each class, where no test folder is"
+    )
+    add.add_argument("--seed", type=int, default=0, help="of that choice (0)")
+
+    remove = actions.add_parser("remove", help="remove a data set that was added")
+    remove.add_argument("name")
+
+    show = actions.add_parser("show", help="draw some pictures and a histogram of the classes")
+    show.add_argument("name")
+    show.add_argument("--out", type=Path, metavar="PNG", help="where to (NAME.png)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(height, width) of `64` or `48x64`."""
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    sides = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"expected pixels from {LEAST_SIDE} to {MOST_SIDE}, as in 64 or 48x64 (height x "
+            f"width); found {text!r}"
+        )
+    return sides
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -22,8 +22,11 @@ CARD = "card.json"
 KERAS_MODEL = "model.keras"
 ONNX_MODEL = "model.onnx"
 INT8_MODEL = "model.int8.onnx"  # the same network in 8-bit integers
+SAMPLE_IMAGES = "samples"  # a folder of PNG files, where the model shows what it is asked about
 
 Style = Literal["digit", "garment", "photo"]
+# How a photograph gets the network's proportions: see `photo` in models/pictures.py.
+Resize = Literal["fit", "crop", "pad", "stretch"]
 
 # If no card of an endpoint is its default, the first of these rules that it has is.
 RULES = ("metaplastic", "brainprop", "backprop")
@@ -48,6 +51,7 @@ class ImageInput:
     style: Style  # how pictures of this kind are prepared: see app/images/decode.py
     mean: tuple[float, ...]  # per channel; the normalisation is a layer of the model
     std: tuple[float, ...]
+    resize: Resize = "fit"  # how a photograph gets these proportions
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def run_comparison(dataset: str, architecture: str, limits: Limits, folder: Path
         *(dataset, architecture),
         seeds=5 if limits.seeds is None else limits.seeds,
         epochs=4 if limits.epochs is None else limits.epochs,
-        images=6000 if limits.images is None else limits.images,
+        images=limits.images,
         root=folder,
     )
     rows: Rows = [("variant", "seeds", "validation, % (sd)", "difference, 95 %")]

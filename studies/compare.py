@@ -27,6 +27,7 @@ from studies.work import work_through
 # Name -> (rule, strength, factor of the recipe's learning rate). The first one is the baseline. Its
 # learning rate gets as many tries as the strength of a rule.
 Variants = Mapping[str, tuple[str, float, float]]
+MOST_IMAGES = 6000
 VARIANTS: Variants = {
     "backprop": (BASELINE, 0.0, 1.0),
     "backprop, rate x 0.5": (BASELINE, 0.0, 0.5),
@@ -46,20 +47,23 @@ def compare_rules(
     *,
     seeds: int,
     epochs: int,
-    images: int,
+    images: int | None,
     root: Path,
     variants: Variants = VARIANTS,
 ) -> dict[str, Pairs]:
     """Train each of `variants` with `seeds` seeds and return each one paired with the baseline.
 
-    `images` is the number of training images. Results are kept below `root`: what is already there
-    is not trained again, and an interrupted training continues.
+    `images` is the number of training images, by default MOST_IMAGES or half of those there are.
+    Results are kept below `root`: what is already there is not trained again, and an interrupted
+    training continues.
 
     Raises MetaplasticError for a number of seeds or images that is not possible.
     """
     if not 2 <= seeds <= MOST_RUNS:
         raise MetaplasticError(f"seeds: expected 2 to {MOST_RUNS}, found {seeds}")
     there = len(load(dataset).x_train)
+    if images is None:
+        images = min(MOST_IMAGES, there // 2)
     if not 0 < images <= there / 2:
         raise MetaplasticError(
             f"images: expected up to half of the {there} there are, found {images}"

@@ -20,7 +20,7 @@ from keras import layers
 
 from models.architectures import build
 from models.data.batches import TrainingBatches
-from models.data.datasets import Images, Labels, dataset, split
+from models.data.datasets import Images, Labels, dataset
 from models.files import write_whole
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
@@ -142,13 +142,13 @@ def _images(trial: Trial, number: int, part: str) -> tuple[Images, Labels]:
     if part == "test":
         images, labels = arrays.x_test, arrays.y_test
     else:
-        training, validation = split(arrays.x_train, arrays.y_train, VALIDATION)
+        training, validation = arrays.split(VALIDATION)
         images, labels = (
             prepared(trial, *training, 10) if part == "training" else first(*validation)
         )
     if trial.dataset == "permuted-mnist":
         order = np.random.default_rng((trial.seed, 2, number)).permutation(28 * 28)
-        images = images.reshape(len(images), -1)[:, order].reshape(images.shape)
+        images = images[:].reshape(len(images), -1)[:, order].reshape(images.shape)
     return images, labels
 
 

@@ -77,7 +77,7 @@ def learn_by_recipe(trial: Trial, folder: Path) -> TrialResult:
         settings |= {"metaplastic.rule": trial.rule, "metaplastic.strength": trial.strength}
     recipe = recipe_for(trial.dataset, trial.architecture, rule, settings)
     arrays = arrays_of(trial.dataset)
-    training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
+    training, validation = arrays.split(recipe.validation)
     _, part = split(*training, trial.images / len(training[0]))
     run = Run(folder, trial.dataset, trial.architecture, rule, recipe, command="")
     fit(run, part, validation)
@@ -106,7 +106,7 @@ def _train(trial: Trial, recipe: Recipe, folder: Path) -> TrialResult:
     Only a trial for the report reads the test set.
     """
     arrays = arrays_of(trial.dataset)
-    training, validation = split(arrays.x_train, arrays.y_train, VALIDATION)
+    training, validation = arrays.split(VALIDATION)
     rule = "backprop" if trial.rule == BASELINE else "metaplastic"
     run = Run(folder, trial.dataset, trial.architecture, rule, recipe, command="")
     classes = len(dataset(trial.dataset).labels)

@@ -32,6 +32,7 @@ SHARED_MODULES = {
     "models.errors",
     "models.files",
     "models.parsing",
+    "models.pictures",
     "models.processor",
     "models.terminal",
 }

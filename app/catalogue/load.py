@@ -9,10 +9,20 @@ from types import MappingProxyType
 from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
-from models.cards import INT8_MODEL, ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
+from models.cards import (
+    INT8_MODEL,
+    ONNX_MODEL,
+    RULES,
+    SAMPLE_IMAGES,
+    Card,
+    CardError,
+    model_folders,
+    read_card,
+)
 from models.files import read_regular
 
 SAMPLES = Path(__file__).parent.parent / "static" / "samples"
+_MOST_SAMPLES = 20
 _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # names for URLs and for the standard protocols
 
 
@@ -169,7 +179,7 @@ def _endpoint(models: list[Model]) -> Endpoint:
         by_rule.setdefault(model.card.rule, {})[model.card.version] = model
     ordered = dict(sorted(by_rule.items(), key=lambda item: _preference(*item)))
     dataset, architecture = models[0].card.dataset, models[0].card.architecture
-    return Endpoint(dataset, architecture, ordered, _samples(dataset))
+    return Endpoint(dataset, architecture, ordered, _samples(dataset, models))
 
 
 def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, str]:
@@ -181,8 +191,12 @@ def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, st
     return not newest.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule
 
 
-def _samples(dataset: str) -> dict[str, bytes]:
-    return {path.stem: read_regular(path) for path in sorted((SAMPLES / dataset).glob("*.png"))}
+def _samples(dataset: str, models: Iterable[Model]) -> dict[str, bytes]:
+    """Return the data set's drawn samples, or else those that a model was published with."""
+    newest = sorted(models, key=lambda model: -model.card.version)
+    folders = [SAMPLES / dataset, *(model.folder / SAMPLE_IMAGES for model in newest)]
+    found = (sorted(folder.glob("*.png"))[:_MOST_SAMPLES] for folder in folders)
+    return {path.stem: read_regular(path) for path in next(filter(None, found), [])}
 
 
 def new_in(found: Iterable[Model], served: Iterable[Model]) -> list[Model]:

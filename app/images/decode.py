@@ -21,13 +21,13 @@ from PIL import AvifImagePlugin, Image, TiffImagePlugin, WebPImagePlugin
 
 from app.errors import RequestError
 from app.images import styles
-from app.images.modes import reduced, turned_size
 from app.images.readings import Prepared, looked_at, read
 from app.images.structure import bytes_per_pixel, check_structure, webp_size
 from app.images.styles import OWN_SIZE, Reading
 from app.settings import MEGAPIXEL
 from app.telemetry.record import timed
 from models.cards import ImageInput
+from models.pictures import OVERSIZE, reduced, turned_size
 
 # First bytes -> Pillow's format. They are long enough that no text begins like a picture.
 SIGNATURES = (
@@ -42,10 +42,6 @@ SIGNATURES = (
     (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), "BMP"),
 )
 FORMATS = "PNG, JPEG, GIF, WebP, AVIF, HEIC, TIFF, PPM or BMP"
-
-# A JPEG is decoded to at least this many times the network's sides: preparation crops and centres,
-# and needs more pixels than the network.
-OVERSIZE = 8
 
 # The smallest digits that people draw on purpose, in dot-matrix displays, are five pixels wide.
 SMALLEST_SIDE = 5

@@ -19,7 +19,6 @@ from app.errors import RequestError
 from app.images import paper
 from app.images.grids import Floats, luma
 from app.images.ink import blank
-from app.images.modes import on_paper
 from app.images.paper import Paper
 from app.images.styles import UNFRAMED, Reading, digit_on, garment_on, photo
 from app.images.unchanged import (
@@ -30,6 +29,7 @@ from app.images.unchanged import (
     larger_fashion_mnist,
 )
 from models.cards import ImageInput, Style
+from models.pictures import on_paper
 
 P = ParamSpec("P")
 

@@ -15,9 +15,10 @@ from PIL import Image
 from app.images.grids import Floats, box, luma
 from app.images.ink import Ink, find_ink
 from app.images.marks import Marks, side_by_side
-from app.images.modes import eight_bits, has_alpha, opaque, scaled, to_array
 from app.images.paper import Paper
+from models import pictures
 from models.cards import ImageInput
+from models.pictures import eight_bits, has_alpha, to_array
 
 Steps = list[str]
 
@@ -27,11 +28,6 @@ THINNEST, THICKEST = 0.09, 0.21  # shares of the longer side
 
 # Ink that fills more than this share of its box may be the ground of something else.
 BLOCK = 0.6
-
-# A photograph is cropped by at most this share of its longer side ...
-MOST_CROPPED = 0.25
-# ... and then squeezed by at most this factor; panoramas are cropped further.
-MOST_SQUEEZED = 4 / 3
 
 # The key in a picture's info for the (width, height) in its file, if fewer pixels were decoded.
 OWN_SIZE = "own size"
@@ -124,30 +120,22 @@ def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 
 
 
 def photo(image: Image.Image, target: ImageInput) -> Reading:
-    """Return a photograph as a square: cropped a little around the middle, then squeezed.
+    """Return a photograph with the proportions of the network: see models/pictures.py.
 
-    In the data sets' own pictures, objects fill the frame, so no borders are added.
+    In the data sets' own pictures, objects fill the frame, so no borders are added, unless the
+    network was trained on pictures with borders.
     """
     steps: Steps = ["flattened transparency onto white"] if has_alpha(image) else []
-    mode = "L" if target.channels == 1 else "RGB"
-    size = target.width, target.height
-    if image.size == size:
-        return Reading(to_array(opaque(image, mode)), (*steps, UNCHANGED))
-    across = min(image.width, _kept(image.width, image.height * size[0] / size[1]))
-    down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
-    left, top = (image.width - across) / 2, (image.height - down) / 2
+    prepared, (across, down) = pictures.photo(image, target)
+    if image.size == prepared.size:
+        return Reading(to_array(prepared), (*steps, UNCHANGED))
     if (across, down) != image.size:
         # Given in pixels of the file, since a large JPEG is decoded at a part of its size.
         own = image.info.get(OWN_SIZE, image.size)
         wide, tall = own[0] * across / image.width, own[1] * down / image.height
         steps.append(f"cropped to the middle {round(wide)}x{round(tall)}")
-    image = scaled(image, mode, size, (left, top, left + across, top + down))
-    return Reading(to_array(image), (*steps, f"resized to {size[0]}x{size[1]}"))
-
-
-def _kept(side: int, square: float) -> float:
-    """Return how much of `side` is kept, if `square` of it would keep the proportions."""
-    return min(max(square, (1 - MOST_CROPPED) * side), MOST_SQUEEZED * square)
+    how = "scaled to fit" if target.resize == "pad" else "resized to"
+    return Reading(to_array(prepared), (*steps, f"{how} {target.width}x{target.height}"))
 
 
 def _is_a_block(ink: Floats) -> bool:

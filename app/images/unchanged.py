@@ -12,10 +12,10 @@ from PIL import Image
 from app.images.grids import Floats, box, luma, margin
 from app.images.ink import blank
 from app.images.marks import find_marks
-from app.images.modes import grey_bytes, unit
 from app.images.paper import is_all
 from app.images.styles import INVERTED, UNCHANGED, Reading, each_digit
 from models.cards import ImageInput
+from models.pictures import grey_bytes, unit
 
 FILLED = "already as in the data set, but larger"
 

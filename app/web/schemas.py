@@ -307,6 +307,9 @@ card_input = image_input.clone(
     "CardInput",
     {
         "style": _text("How images are prepared.", "digit", enum=["digit", "garment", "photo"]),
+        "resize": _text(
+            "How a photo gets the proportions.", "fit", enum=["fit", "crop", "pad", "stretch"]
+        ),
         "mean": _list(fields.Float, "For each channel; the model subtracts it.", [0.1307]),
         "std": _list(fields.Float, "For each channel; the model divides by it.", [0.3081]),
     },

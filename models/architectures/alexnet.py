@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import layers
 
-from models.architectures.blocks import convolution, logits
+from models.architectures.blocks import convolution, logits, to_about_32
 from models.architectures.registry import register
 
 
@@ -25,8 +25,12 @@ def alexnet(
 
         28x28x1   599,290 parameters   36,165,632 multiply-adds for one image
         32x32x3   601,690 parameters   49,693,952
+        64x64x3   627,634 parameters    78,152,960
+        128x128x3 632,914 parameters   107,349,248
+
+    Pictures from 56 pixels on are halved first, to about 32.
     """
-    x = inputs
+    x = to_about_32(inputs, kernels[0] // 2)
     for number, width in enumerate(kernels, start=1):
         x = convolution(x, width, size=5 if number == 1 else 3)
         if number in (1, 2, 5):

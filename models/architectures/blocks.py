@@ -59,6 +59,17 @@ def locally_connected(
     )(joined)
 
 
+def to_about_32(x: Any, width: int) -> Any:
+    """Return maps whose shorter side is below 56 pixels, halved as often as that takes.
+
+    Each time by a 3x3 convolution to `width` maps and a 2x2 pool, so that a network for pictures of
+    32 pixels takes larger ones. Smaller ones pass as they are.
+    """
+    while min(x.shape[1:3]) >= 56:
+        x = convolution(x, width, pool=True)
+    return x
+
+
 def whitening(x: Any) -> Any:
     """Apply a fixed convolution that decorrelates the pixels of a patch, and ReLU.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import layers
 
-from models.architectures.blocks import convolution, logits, whitening
+from models.architectures.blocks import convolution, logits, to_about_32, whitening
 from models.architectures.registry import register
 
 # The numbers of maps in each module: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; pooled branch.
@@ -34,8 +34,13 @@ def googlenet(
 
         28x28x1   1,324,588 parameters   59,115,976 multiply-adds for one image
         32x32x3   1,328,170 parameters   81,913,632
+        64x64x3   1,339,818 parameters   114,641,952
+        128x128x3 1,349,162 parameters   238,772,256
+
+    Pictures from 56 pixels on are halved first, to about 32.
     """
-    x = convolution(whitening(inputs), _maps(64 * width), pool=True)
+    x = to_about_32(whitening(inputs), _maps(32 * width))
+    x = convolution(x, _maps(64 * width), pool=True)
     for number, modules in enumerate(MODULES):
         if number:
             x = layers.MaxPooling2D()(x)

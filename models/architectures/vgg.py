@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from models.architectures.blocks import logits, whitening
+from models.architectures.blocks import logits, to_about_32, whitening
 from models.architectures.registry import register
 
 
@@ -36,6 +36,10 @@ def vgg(
 
         28x28x1   1,159,468 parameters   47,044,552 multiply-adds for one image
         32x32x3   1,163,050 parameters   65,431,840
+        64x64x3   1,174,698 parameters    98,160,160
+        128x128x3 1,184,042 parameters   222,290,464
+
+    Pictures from 56 pixels on are halved first, to about 32.
 
     Raises ValueError unless `blocks` is 1 or more.
     """
@@ -43,6 +47,7 @@ def vgg(
         raise ValueError(f"blocks: expected 1 or more, found {blocks!r}")
     penalty = keras.regularizers.L2(l2) if l2 else None
     x = whitening(inputs) if whiten else inputs
+    x = to_about_32(x, width // 2)
     for block in range(blocks):
         for pool in (early_pool, False):
             x = layers.Conv2D(

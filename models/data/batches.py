@@ -18,6 +18,7 @@ from models.plasticity.learning import Rows, labels_alone
 _THREADS = max(1, min(8, (os.cpu_count() or 1) - 1))
 _POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="batch")
 AHEAD = 2 * _THREADS  # batches that are prepared in advance
+VALIDATED = 500  # images at once
 
 # Images, labels, and the generator for everything else that is random in the batch.
 _Drawn = tuple[npt.NDArray[np.float32], Rows, np.random.Generator]
@@ -51,7 +52,7 @@ class TrainingBatches(keras.utils.PyDataset):
         explains.
         """
         super().__init__()
-        self._images, self._labels = images, one_hot(labels, classes)
+        self._images, self._labels = images, labels
         self.classes = classes
         self._batch_size, self._seed = batch_size, seed
         self._augmentations = augmentations
@@ -93,9 +94,29 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def _draw(self, chosen: npt.NDArray[np.int64], seed: tuple[int, int, int]) -> _Drawn:
         random = np.random.default_rng(seed)
-        pixels, labels = scaled(self._images[chosen]), self._labels[chosen]
+        pixels = scaled(self._images[chosen])
+        labels = one_hot(self._labels[chosen], self.classes)
         images, labels = augment(pixels, labels, self._augmentations, random)
         return images, labels, random
+
+
+class ValidationBatches(keras.utils.PyDataset):
+    """Batches of (images float32 in 0..1, targets float32), in order, as they are asked for."""
+
+    def __init__(
+        self, images: Images, labels: Labels, classes: int, targets: Callable[[Rows], Any]
+    ) -> None:
+        super().__init__()
+        self._images, self._labels, self._classes = images, labels, classes
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // VALIDATED)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        part = slice(index * VALIDATED, (index + 1) * VALIDATED)
+        rows = one_hot(self._labels[part], self._classes)
+        return scaled(self._images[part]), self._targets(rows)
 
 
 def one_hot(labels: Labels, classes: int) -> Rows:

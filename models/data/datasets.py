@@ -12,46 +12,55 @@ import numpy.typing as npt
 
 from models.cards import ImageInput
 from models.data import tiny_imagenet
-from models.errors import MetaplasticError
+from models.data.splits import hold_out
+from models.data.storage import (
+    DataError as DataError,
+)
+from models.data.storage import (
+    DataSet as DataSet,
+)
+from models.data.storage import (
+    Images as Images,
+)
+from models.data.storage import (
+    Labels as Labels,
+)
+from models.data.storage import (
+    checksum,
+    data_folder,
+    find_stored,
+    open_splits,
+    select,
+    stored_names,
+)
 from models.quiet import import_keras
-
-Images = npt.NDArray[np.uint8]  # (N, height, width, channels)
-Labels = npt.NDArray[np.int64]  # (N,)
-
-
-class DataError(MetaplasticError):
-    """A data set that is missing or broken. The message says what to do."""
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set as it is known before it is loaded."""
-
-    name: str  # in folders, URLs and commands
-    module: str  # `<module>.npz` in METAPLASTIC_DATA, and `keras.datasets.<module>` if it has one
-    labels: tuple[str, ...]
-    input: ImageInput
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set in memory.
-
-    Every choice is made on the training set. The test set is read once, when a model is published.
-    """
+    """A data set. Every choice is made on `x_train` and `validation`; the test set is read once."""
 
     x_train: Images
     y_train: Labels
     x_test: Images
     y_test: Labels
+    validation: tuple[Images, Labels] | None = None  # where the data set has a split of its own
+    groups: Labels | None = None  # of x_train: equal for images that are nearly equal
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the shapes and values of all four arrays, in hexadecimal."""
+        """Return a checksum over all arrays' shapes and values."""
         digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array, dtype=np.uint8).data)
+        checksum((self.x_train, self.y_train), digest)
+        checksum((self.x_test, self.y_test), digest)
+        if self.validation is not None:
+            checksum(self.validation, digest)
         return digest.hexdigest()
+
+    def split(self, validation: float) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
+        """(training, validation): the data set's own, or by `split` with this share."""
+        if self.validation is not None:
+            return (self.x_train, self.y_train), self.validation
+        return split(self.x_train, self.y_train, validation, self.groups)
 
 
 _CIFAR100 = """
@@ -67,21 +76,21 @@ pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip,
 wardrobe, whale, willow tree, wolf, woman, worm
 """
 
-_OURS = "tiny_imagenet"  # `keras.datasets` does not have this one
-
-# Mean and standard deviation of the training images, for pixels in 0..1. Those of Tiny ImageNet are
-# the values that are in common use.
+# Mean and standard deviation are those of the training images, values in 0..1 (of Tiny ImageNet as
+# others give them).
 DATASETS = {
     dataset.name: dataset
     for dataset in (
         DataSet(
             name="mnist",
+            splits={"train": 60_000, "test": 10_000},
             module="mnist",
             labels=tuple("0123456789"),
             input=ImageInput(28, 28, 1, "digit", mean=(0.1307,), std=(0.3081,)),
         ),
         DataSet(
             name="fashion-mnist",
+            splits={"train": 60_000, "test": 10_000},
             module="fashion_mnist",
             labels=(
                 *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -91,6 +100,7 @@ DATASETS = {
         ),
         DataSet(
             name="cifar10",
+            splits={"train": 50_000, "test": 10_000},
             module="cifar10",
             labels=(
                 *("airplane", "automobile", "bird", "cat", "deer"),
@@ -104,6 +114,7 @@ DATASETS = {
         ),
         DataSet(
             name="cifar100",
+            splits={"train": 50_000, "test": 10_000},
             module="cifar100",
             labels=tuple(" ".join(label.split()) for label in _CIFAR100.split(",")),
             input=ImageInput(
@@ -114,7 +125,7 @@ DATASETS = {
         ),
         DataSet(
             name="tiny-imagenet",
-            module="tiny_imagenet",
+            splits={"train": 100_000, "test": 10_000},
             labels=tuple(tiny_imagenet.classes().values()),
             input=ImageInput(
                 *(tiny_imagenet.SIDE, tiny_imagenet.SIDE, 3, "photo"),
@@ -126,24 +137,39 @@ DATASETS = {
 }
 
 
+def known_data_sets() -> list[DataSet]:
+    """Return the built-in data sets, and those that were added."""
+    added = [name for name in stored_names() if name not in DATASETS]
+    return [dataset(name) for name in (*DATASETS, *added)]
+
+
 def dataset(name: str) -> DataSet:
-    """Return the data set called `name`. Raises DataError for an unknown name."""
-    if name not in DATASETS:
-        raise DataError(f"no data set is called {name!r}; there are: {', '.join(DATASETS)}")
-    return DATASETS[name]
+    """Return the data set called `name`. Raises DataError, with the names there are."""
+    found = find_stored(name) or DATASETS.get(name)
+    if found is None:
+        names = ", ".join(dict.fromkeys((*DATASETS, *stored_names())))
+        raise DataError(
+            f"no data set is called {name!r}; there are: {names}. "
+            f"A folder of pictures becomes one: python -m models data add {name} FOLDER"
+        )
+    return found
 
 
 def load(name: str) -> Arrays:
     """Return the arrays of the data set `name`.
 
-    If METAPLASTIC_DATA is set, the file is `<METAPLASTIC_DATA>/<module>.npz` with the arrays
-    x_train, y_train, x_test and y_test. Images are uint8, N x H x W or N x H x W x C. Otherwise
-    `keras.datasets` downloads the arrays, except those of Tiny ImageNet, which `prepare` makes.
-
-    Raises DataError for an unknown name, missing data, or arrays of another shape or type.
+    Of one that was added, from its folder, where the images stay until they are asked for. Of a
+    built-in one from `<METAPLASTIC_DATA>/<module>.npz` (arrays x_train, y_train, x_test, y_test;
+    uint8 images N x H x W or N x H x W x C) where that variable is set, else downloaded by
+    `keras.datasets`. Raises DataError where it cannot be had or the arrays are not what they should
+    be.
     """
     wanted = dataset(name)
-    path = _stored(wanted)
+    if wanted.sha256:
+        return _open(wanted, data_folder() / name)
+    if not wanted.module:
+        raise DataError(f"{name} is not there: `python -m models data add {name}` makes it")
+    path = _file(wanted)
     arrays = _download(wanted) if path is None else _read(path, wanted)
     x_train, y_train, x_test, y_test = arrays
     return Arrays(
@@ -151,74 +177,70 @@ def load(name: str) -> Arrays:
     )
 
 
-def whereabouts(name: str) -> str:
-    """Return where the arrays of the data set `name` are, or how to get them."""
-    wanted = dataset(name)
-    path = _stored(wanted)
+def whereabouts(known: DataSet) -> str:
+    """Where the arrays of a data set are, or how they are to be had. Reads none."""
+    if known.sha256:
+        return str(data_folder() / known.name)
+    if not known.module:
+        return f"not there: python -m models data add {known.name}"
+    path = _file(known)
     if path is None:
-        return "downloaded by keras.datasets at first use"
-    if path.exists():
-        return str(path)
-    if wanted.module == _OURS:
-        return f"missing: python -m models data {name}"
-    return f"missing: METAPLASTIC_DATA has no {path.name}"
-
-
-def prepare(name: str, archive: Path | None = None) -> None:
-    """Prepare the data set `name` for `load`.
-
-    Only Tiny ImageNet needs this. It is read from `archive` or downloaded, as
-    models/data/tiny_imagenet.py explains. Raises DataError, DownloadError or ArchiveError.
-    """
-    wanted = dataset(name)
-    path = _stored(wanted)
-    if wanted.module != _OURS:
-        if archive is not None:
-            raise DataError(f"{name} is not read from an archive; only tiny-imagenet is")
-    elif path is not None and (archive is not None or not path.exists()):
-        tiny_imagenet.prepare(path, archive)
+        return "downloaded by keras.datasets when first used"
+    return str(path) if path.exists() else f"not there: METAPLASTIC_DATA has no {path.name}"
 
 
 def split(
-    images: Images, labels: Labels, validation: float
+    images: Images, labels: Labels, validation: float, groups: Labels | None = None
 ) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
     """Return (training, validation). The share `validation` (0..1) of each class is held out.
 
-    The split depends only on the data and the share, so that runs with different seeds, rules and
-    recipes are compared on the same images. Raises ValueError for a share outside 0..1, and for one
-    that leaves a class without images on one side.
+    The split depends on nothing but the data and the share, so that runs with different seeds,
+    rules and recipes are chosen on the same images. Images of one of the `groups` stay on one side.
+    Raises DataError for a share outside 0..1 or one that leaves a class without an image on either
+    side.
     """
     if not 0 < validation < 1:
-        raise ValueError(f"validation: expected a share between 0 and 1, found {validation!r}")
-    order = np.random.default_rng(0).permutation(len(labels))
-    held_out = np.zeros(len(labels), bool)
+        raise DataError(f"validation: expected a share between 0 and 1, found {validation!r}")
+    held_out = hold_out(labels, validation, groups=groups)
     for label in np.unique(labels):
-        members = order[labels[order] == label]
-        count = round(validation * len(members))
-        if not 0 < count < len(members):
-            raise ValueError(
+        members = held_out[labels == label]
+        if not 0 < members.sum() < len(members):
+            raise DataError(
                 f"validation: a share of {validation} of {len(members)} images of class {label} "
-                "leaves one side empty"
+                "leaves one side empty: set another one by --validation, or add pictures"
             )
-        held_out[members[:count]] = True
-    return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
+    kept = ~held_out
+    return (select(images, kept), labels[kept]), (select(images, held_out), labels[held_out])
 
 
 def scaled(images: Images) -> npt.NDArray[np.float32]:
-    """Return uint8 images as float32 in 0..1, the input of every network here."""
-    return images.astype(np.float32) / np.float32(255)
+    """Return what every network here takes: float32 in 0..1."""
+    return images[:].astype(np.float32) / np.float32(255)
 
 
-def _stored(wanted: DataSet) -> Path | None:
-    """Return the file with the arrays of a data set, or None if `keras.datasets` has them."""
+def open_arrays(known: DataSet, folder: Path) -> Arrays:
+    """Return the arrays of a data set that was written into `folder`. Raises DataError."""
+    splits = open_splits(known, folder)
+    (x_train, y_train, groups), (x_test, y_test, _) = splits["train"], splits["test"]
+    x_val, y_val, _ = splits["val"]
+    own = (x_val, y_val) if len(x_val) else None
+    return Arrays(x_train, y_train, x_test, y_test, own, groups)
+
+
+def _open(wanted: DataSet, folder: Path) -> Arrays:
+    arrays = open_arrays(wanted, folder)
+    if arrays.sha256() != wanted.sha256:
+        raise DataError(
+            f"{folder} has changed since it was added (SHA-256 differs): python -m models data "
+            f"remove {wanted.name}, and add it again"
+        )
+    return arrays
+
+
+def _file(wanted: DataSet) -> Path | None:
+    """Return the file of a built-in data set; None where `keras.datasets` keeps it."""
     folder = os.environ.get("METAPLASTIC_DATA")
-    if folder:
-        return Path(folder) / f"{wanted.module}.npz"
-    if wanted.module != _OURS:
-        return None
-    # The folder in which `keras.datasets` keeps the others.
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    return home / "datasets" / f"{wanted.module}.npz"
+    return Path(folder) / f"{wanted.module}.npz" if folder else None
 
 
 def _read(path: Path, wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
@@ -227,14 +249,9 @@ def _read(path: Path, wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
         with np.load(path, allow_pickle=False) as stored:
             return [stored[key] for key in keys]
     except OSError as error:
-        otherwise = (
-            f"`python -m models data {wanted.name}` makes it"
-            if wanted.module == _OURS
-            else f"METAPLASTIC_DATA must name a folder with {path.name} (arrays {', '.join(keys)}),"
-            " or be unset to download it"
-        )
         raise DataError(
-            f"{path} cannot be read ({error.strerror or error}); {otherwise}"
+            f"{path} cannot be read ({error.strerror or error}); METAPLASTIC_DATA must name a "
+            f"folder with {path.name} (arrays {', '.join(keys)}), or be unset to download it"
         ) from error
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} must hold the arrays {', '.join(keys)}: {error}") from error

@@ -17,6 +17,7 @@ from models.architectures.flip_average import in_one_pass, network_of
 from models.calibration import softmax
 from models.cards import KERAS_MODEL, ONNX_MODEL
 from models.data.datasets import Images, scaled
+from models.data.storage import parts
 from models.errors import MetaplasticError
 from models.packaging.fold import fold_batch_normalisation
 from models.packaging.half_precision import kernels, store_in_onnx
@@ -92,22 +93,33 @@ def export(folder: Path) -> Path:
 def keras_logits(folder: Path, images: Images) -> Logits:
     """Return the outputs of `model.keras` for uint8 images: float32 (N, classes)."""
     model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
-    logits: Logits = model.predict(scaled(images), batch_size=_BATCH, verbose=0)
+    answers = [model.predict_on_batch(scaled(part)) for part in parts(images)]
+    logits: Logits = np.concatenate(answers)
     return logits
 
 
 def onnx_logits(folder: Path, images: Images, file: str = ONNX_MODEL) -> Logits:
     """Return the outputs of an ONNX `file` for uint8 images: float32 (N, classes)."""
-    return onnx_answers(folder, scaled(images), file)
+    session = _session(folder / file)
+    return np.concatenate([_answers(session, scaled(part)) for part in parts(images)])
 
 
 def onnx_answers(folder: Path, images: npt.NDArray[np.float32], file: str = ONNX_MODEL) -> Logits:
     """Return the outputs of an ONNX `file` for images in 0..1: float32 (N, classes)."""
+    return _answers(_session(folder / file), images)
+
+
+def _session(path: Path) -> Any:
+    """Return a session of ONNX Runtime for the file at `path`."""
     # By default, ONNX Runtime sends usage data to its makers. This must be set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def _answers(session: Any, images: npt.NDArray[np.float32]) -> Logits:
+    """Return the outputs of `session` for images in 0..1, `_BATCH` at a time."""
     name = session.get_inputs()[0].name
     parts = [
         session.run(None, {name: images[start : start + _BATCH]})[0]

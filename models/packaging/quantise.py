@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from models.cards import INT8_MODEL, ONNX_MODEL
+from models.data.datasets import Images
 
 IMAGES = 300  # of the training split
 # Of a tensor's values this share sets its range, and the rest is cut off. The few largest would
@@ -25,7 +26,7 @@ IMAGES = 300  # of the training split
 _PERCENTILE = 99.999
 
 
-def calibration_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def calibration_images(images: Images) -> npt.NDArray[np.uint8]:
     """Return the images that set the ranges: the same 300 whenever the training split is."""
     chosen = np.random.default_rng(0).permutation(len(images))[:IMAGES]
     return images[np.sort(chosen)]

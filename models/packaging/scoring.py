@@ -9,6 +9,7 @@ import numpy.typing as npt
 from models.calibration import contrasts, energy_scores, softmax
 from models.cards import Calibration, Scores
 from models.data.datasets import Images, Labels, scaled
+from models.data.storage import parts
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
 
@@ -67,7 +68,7 @@ def calibrate(
         energy_threshold=float(np.quantile(energies, 1 - IN_DISTRIBUTION_SHARE)),
         energy_temperature=temperature,
         outputs=outputs,
-        least_contrast=float(contrasts(scaled(images)).min()),
+        least_contrast=min(float(contrasts(scaled(part)).min()) for part in parts(images)),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from models.calibration import energy_scores
 from models.cards import Card, Corrupted
 from models.data.corruptions import NAMES, SEVERITY, corrupt
-from models.data.datasets import load, scaled, split
+from models.data.datasets import load, scaled
 from models.packaging.export import onnx_answers
 from models.packaging.scoring import auroc
 
@@ -24,7 +24,7 @@ def measure_corrupted(folder: Path, card: Card, severity: int = SEVERITY) -> Cor
     arrays = load(card.dataset)
     chosen = arrays.x_test, arrays.y_test
     if card.test is None:
-        _, chosen = split(arrays.x_train, arrays.y_train, card.training.recipe["validation"])
+        _, chosen = arrays.split(card.training.recipe["validation"])
     images, labels = scaled(chosen[0][:IMAGES]), chosen[1][:IMAGES]
     by_corruption, energies, wrong = {}, [], []
     for name in NAMES:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.calibration import softmax
 from models.cards import Card, Scores
-from models.data.datasets import load, split
+from models.data.datasets import load
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
 from models.packaging.scoring import expected_calibration_error, score
 from models.processor import multiplies_int8
@@ -66,9 +66,7 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test
     if card.test is None:
-        _, (images, labels) = split(
-            arrays.x_train, arrays.y_train, card.training.recipe["validation"]
-        )
+        _, (images, labels) = arrays.split(card.training.recipe["validation"])
     logits = keras_logits(folder, images)
     int8 = None
     if card.int8 is not None and multiplies_int8():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.calibration import softmax
 from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
-from models.data.datasets import Arrays, Images, Labels, scaled, split
+from models.data.datasets import Arrays, Images, Labels, scaled
 from models.errors import MetaplasticError
 from models.packaging.export import onnx_logits
 from models.packaging.quantise import calibration_images, quantise
@@ -41,7 +41,7 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
     """
     need_int8(folder)
     share = card.training.recipe["validation"]
-    (training, _), validation = split(arrays.x_train, arrays.y_train, share)
+    (training, _), validation = arrays.split(share)
     quantise(folder, scaled(calibration_images(training)))
     logits = onnx_logits(folder, validation[0], INT8_MODEL)
     fitted = calibrate(logits, validation, card.calibration.outputs)

@@ -22,6 +22,7 @@ from models.packaging.scoring import score
 from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
 from models.publishing.int8 import LARGE, add_int8
+from models.publishing.samples import write_samples
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -38,6 +39,7 @@ def publish(
     without: Path | None = None,
     default: bool | None = None,
     docs: Path | None = None,
+    samples: bool = False,
 ) -> Path:
     """Publish the model in `run` as the newest version in `repository` and return its folder.
 
@@ -47,7 +49,7 @@ def publish(
     `default` says whether the endpoint uses this model when no rule is asked for. By default, it
     does for every rule but `backprop`. A large network gets `model.int8.onnx` too, if its test
     accuracy allows. The folder appears complete, by one rename. `docs`/runs gets the cards of the
-    teachers.
+    teachers. With `samples`, a few validation pictures are published beside the model.
 
     Raises PublishError, CardError, DataError or ExportError, and then leaves the repository
     unchanged.
@@ -79,6 +81,8 @@ def publish(
         card = dataclasses.replace(card, corrupted=measure_corrupted(staging, card))
         if card.multiply_adds >= LARGE and multiplies_int8():
             card, _ = add_int8(staging, card, arrays)
+        if samples:
+            write_samples(staging, card, arrays)
         if docs is not None:
             _keep_teachers_cards(card, docs / "runs")
         write_card(staging, card)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from models.cards import INT8_MODEL, Card, read_card, write_card
-from models.data.datasets import load, split
+from models.data.datasets import load
 from models.packaging.export import keras_logits, onnx_logits
 from models.packaging.scoring import calibrate
 from models.publishing.int8 import need_int8
@@ -18,7 +18,7 @@ def calibrate_again(folder: Path) -> Card:
     """
     card = read_card(folder)
     arrays = load(card.dataset)
-    _, validation = split(arrays.x_train, arrays.y_train, card.training.recipe["validation"])
+    _, validation = arrays.split(card.training.recipe["validation"])
     logits = keras_logits(folder, validation[0])
     fitted = calibrate(logits, validation, card.calibration.outputs)
     card = dataclasses.replace(card, calibration=fitted)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.data.augmentation import AUGMENTATIONS, MIXTURES
+from models.data.datasets import dataset as find_data_set
 from models.errors import MetaplasticError
 from models.parsing import ParseError, parse
 
+_CHOOSING = ("by_images", "by_style", "images")  # what [default] has besides settings
+_SHARED = ("defaults", "default")  # the tables that are no data set's
 RECIPES = Path(__file__).with_name("recipes.toml")
 _FORMER_NAMES = {"mirror": "flip_average"}  # in cards, run folders and commands of earlier versions
 
@@ -91,7 +95,8 @@ def recipe_for(
 ) -> Recipe:
     """Return the recipe of (dataset, architecture, rule), changed by `overrides`.
 
-    Later sources win: [defaults], then [<dataset>.<architecture>], then the preset that `overrides`
+    Later sources win: [defaults], then [<dataset>.<architecture>] or, without such a
+    table, [default], then the preset that `overrides`
     names as `preset`, then the other `overrides`. A dot in a name reaches into a table
     (`network.dropout`). A table named after a learning rule holds the constants of that rule and is
     ignored for other rules, so that a model and its baseline differ in nothing else.
@@ -101,12 +106,15 @@ def recipe_for(
     # Imported here because they import Keras, which `python -m models list` does not need.
     import keras
 
-    from models.architectures import check_options
+    from models.architectures import ARCHITECTURES, check_options
     from models.plasticity import LEARNING_RULES
     from models.plasticity.learning import Learning
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
     overrides = overrides or {}
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise RecipeError(f"no architecture is called {architecture!r}; there are: {known}")
     settings = _settings(dataset, architecture, overrides.get("preset", ""))
     for name, value in _with_current_names(overrides).items():
         table, _, entry = name.rpartition(".")
@@ -139,7 +147,7 @@ def recipe_names() -> list[tuple[str, str, str]]:
     return [
         (dataset, architecture, preset)
         for dataset, networks in _tables().items()
-        if dataset != "defaults"
+        if dataset not in _SHARED
         for architecture, settings in networks.items()
         for preset in ("", *settings.get("presets", {}))
     ]
@@ -172,19 +180,22 @@ def recipe_from(settings: Mapping[str, Any]) -> Recipe:
 def _settings(dataset: str, architecture: str, preset: str) -> dict[str, Any]:
     """Return what recipes.toml says about a network and its preset, merged over [defaults]."""
     tables = _tables()
-    if architecture not in tables.get(dataset, {}):
-        names = dict.fromkeys(f"{data}.{network}" for data, network, _ in recipe_names())
-        raise RecipeError(
-            f"{RECIPES.name} has no [{dataset}.{architecture}]: add it to train that network "
-            f"(it has {', '.join(names)})"
-        )
-    own = tables[dataset][architecture]
+    own = tables.get(dataset, {}).get(architecture) or _default(tables["default"], dataset)
     presets = {"": {}, **own.get("presets", {})}
     if not isinstance(preset, str) or preset not in presets:
         known = ", ".join(filter(None, presets)) or "none"
         raise RecipeError(f"{dataset} {architecture} has no preset {preset!r}; it has: {known}")
     settings = {**tables["defaults"], **own, **presets[preset]}
     return {name: value for name, value in settings.items() if name not in ("rules", "presets")}
+
+
+def _default(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the table [default] for a data set of this size and style. Raises DataError."""
+    known = find_data_set(name)
+    images = known.splits.get("train", math.inf)
+    row = next(row for row in table["by_images"] if images <= row.get("images", math.inf))
+    own = {**table, **row, **table["by_style"].get(known.input.style, {})}
+    return {name: value for name, value in own.items() if name not in _CHOOSING}
 
 
 def _with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from models.architectures.flip_average import flip_average
 from models.architectures.multiply_adds import multiply_adds
 from models.architectures.whitening import whiten
 from models.cards import KERAS_MODEL, Card, Distillation, Training, checksums, write_card
-from models.data.batches import TrainingBatches, one_hot
-from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled, split
+from models.data.batches import TrainingBatches, ValidationBatches
+from models.data.datasets import Arrays, Images, Labels, dataset, load
 from models.packaging.export import agreement, export, keras_logits, onnx_logits
 from models.packaging.half_precision import compact_keras, round_weights
 from models.packaging.plots import draw_confusion, draw_curves
@@ -54,7 +54,7 @@ def train(run: Run) -> Card:
     training diverges, TeacherError for a teacher that cannot be used, and ExportError.
     """
     arrays = load(run.dataset)
-    training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
+    training, validation = arrays.split(run.recipe.validation)
     with claimed(run.folder):
         fit(run, training, validation)
         return _complete(run, arrays, validation, read_history(run.folder))
@@ -80,14 +80,14 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
         model.load_weights(checkpoint_path(run.folder, len(history)))
     batches = _batches(run, training, learning)
     if not over:
-        images, labels = scaled(validation[0]), one_hot(validation[1], batches.classes)
         with interrupted_between_steps() as interruption:
             model.fit(
                 batches,
                 epochs=recipe.epochs,
                 initial_epoch=len(history),
-                validation_data=(images, learning.targets(labels, None)),
-                validation_batch_size=500,
+                validation_data=ValidationBatches(
+                    *validation, batches.classes, lambda labels: learning.targets(labels, None)
+                ),
                 callbacks=[
                     EpochStarter(batches, recipe.seed),
                     EpochKeeper(run, history, network),

@@ -42,6 +42,18 @@ def test_parameters_and_multiply_adds_are_those_of_the_docstring(architecture, s
     assert numbers == [network.count_params(), multiply_adds(network)]
 
 
+@pytest.mark.parametrize("shape", ["64x64x3", "128x128x3"])
+@pytest.mark.parametrize("architecture", ["alexnet", "googlenet", "vgg"])
+def test_large_pictures_are_taken_at_a_few_times_the_work_of_small_ones(architecture, shape):
+    side = int(shape.partition("x")[0])
+    network = built(architecture, (side, side, 3))
+    small = built(architecture, (32, 32, 3))
+    text = " ".join(inspect.getdoc(ARCHITECTURES[architecture]).split())
+    assert f"{shape} {network.count_params():,} parameters {multiply_adds(network):,}" in text
+    assert multiply_adds(network) < 4 * multiply_adds(small)
+    assert network.predict(np.zeros((2, side, side, 3), np.float32), verbose=0).shape == (2, 10)
+
+
 @pytest.mark.parametrize("architecture", ZOO)
 def test_a_network_of_the_zoo_is_small_enough_to_serve_on_a_cpu(architecture):
     network = built(architecture, (32, 32, 3))

@@ -30,22 +30,17 @@ def test_data_alone_says_which_data_sets_there_are_and_where(folder, capsys):
     assert main(["data"]) == 0
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == list(DATASETS)
-    assert rows[0].split() == ["mnist", "28x28x1", "10", str(folder / "mnist.npz")]
+    mnist = ["mnist", "28x28x1", "10", "60,000", "10,000", str(folder / "mnist.npz")]
+    assert rows[0].split() == mnist
     cifar = next(row for row in rows if row.startswith("cifar10 "))
     assert cifar.endswith("not there: METAPLASTIC_DATA has no cifar10.npz")
-    assert rows[-1].endswith("not there: python -m models data tiny-imagenet")
+    assert rows[-1].endswith("not there: python -m models data add tiny-imagenet")
 
 
 def test_data_alone_says_what_keras_would_download(monkeypatch, capsys):
     monkeypatch.delenv("METAPLASTIC_DATA", raising=False)
     assert main(["data"]) == 0
     assert "downloaded by keras.datasets when first used" in capsys.readouterr().out.splitlines()[2]
-
-
-def test_an_archive_without_its_data_set_is_a_wrong_call(capsys):
-    with pytest.raises(SystemExit):
-        main(["data", "--archive", "x.zip"])
-    assert "data --archive needs the data set's name" in capsys.readouterr().err
 
 
 def run(*command, **variables):

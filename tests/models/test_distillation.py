@@ -141,7 +141,7 @@ def test_a_published_card_has_the_accuracies_with_and_without_and_the_teachers_c
 
 
 @pytest.mark.slow
-def test_a_twin_without_the_teacher_is_no_twin(taught, tmp_path, capsys):
+def test_a_run_without_the_teacher_is_no_baseline(taught, tmp_path, capsys):
     command = ["publish", str(taught["metaplastic"]), "--repository", str(tmp_path / "weights")]
     assert main([*command, "--baseline", str(taught["without"])]) == 1
     other = tmp_path / "other"
@@ -158,4 +158,4 @@ def test_a_twin_without_the_teacher_is_no_twin(taught, tmp_path, capsys):
     assert main([*command, "--without", str(other)]) == 1
     assert "is not the same training without teachers (different: seed)" in capsys.readouterr().err
     assert main([*command, "--without", str(taught["backprop"])]) == 1
-    assert "expected a run without any" in capsys.readouterr().err
+    assert "expected a run without teachers" in capsys.readouterr().err

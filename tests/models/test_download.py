@@ -40,7 +40,7 @@ def test_what_an_earlier_call_brought_is_kept(serve, target):
     target.parent.mkdir()
     part_of(target).write_bytes(CONTENT[:500_000])
     silent = serve(CONTENT, status=503)
-    with pytest.raises(DownloadError, match=r"503.*500000 bytes are kept .* goes on from there"):
+    with pytest.raises(DownloadError, match=r"503.*500000 bytes are kept .* continues from there"):
         download(silent.url, target, SHA256, SIZE)
     assert part_of(target).read_bytes() == CONTENT[:500_000]
     server = serve(CONTENT)
@@ -59,7 +59,7 @@ def test_a_server_that_sends_no_parts_is_asked_for_the_whole_again(serve, target
 
 def test_one_that_also_breaks_off_each_time_is_given_up(serve, target):
     server = serve(CONTENT, ranges=False, most=300_000)
-    with pytest.raises(DownloadError, match="broke off"):
+    with pytest.raises(DownloadError, match="was interrupted"):
         download(server.url, target, SHA256, SIZE)
     assert len(server.asked) == 2
     assert not target.exists()
@@ -90,7 +90,7 @@ def test_a_server_that_is_not_there_is_named(target):
 @pytest.mark.parametrize("told", [True, False])
 def test_no_more_is_taken_than_the_file_has(serve, target, told):
     server = serve(CONTENT + b"and more", length=told)
-    with pytest.raises(DownloadError, match=r"bytes.* expected.*Nothing was kept"):
+    with pytest.raises(DownloadError, match=r"expected.*700000.*Nothing was kept"):
         download(server.url, target, SHA256, SIZE)
     assert list(target.parent.iterdir()) == []
 

@@ -259,7 +259,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     assert stopped.wait(timeout=PATIENCE) == 130
     stopped.stderr.close()
     folder = next((tmp_path / "stopped").iterdir())
-    assert f"go on with: python -m models train --resume {folder}" in said
+    assert f"continue with: python -m models train --resume {folder}" in said
     assert len(read_history(folder)) in (2, 3)
     assert not (folder / "card.json").exists()
 
@@ -366,8 +366,8 @@ def test_the_pattern_rule_weights_each_image(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["letters", "lenet"], "recipes.toml has no [letters.lenet]"),
-        (["mnist", "resnet"], "recipes.toml has no [mnist.resnet]"),
+        (["letters", "lenet"], "no data set is called 'letters'"),
+        (["mnist", "resnet"], "no architecture is called 'resnet'"),
         (["mnist", "lenet", "--validation", "1.5"], "validation: expected between 0 and 1"),
         (["mnist", "lenet", "--epochs", "0"], "epochs: expected 1 or more, found 0"),
         (["mnist", "lenet", "--set", "speed=3"], "unknown settings speed"),

@@ -1,4 +1,8 @@
-"""Conversion of picture modes (16 bits, palettes, CMYK, transparency) to arrays in 0..1."""
+"""From picture files as Pillow reads them to arrays: modes, transparency, and the size of a photo.
+
+The service prepares what people send by these functions, and `data add` what a network learns from:
+so both see the same. Files have 16 bits, palettes, CMYK, transparency; arrays are in 0..1.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images.grids import Floats, box
+from models.cards import ImageInput
+
+Floats = NDArray[np.float32]
+
+# A JPEG is read at no less than this many times the network's sides: preparation crops and
+# centres, and needs more pixels than the network.
+OVERSIZE = 8
+
+# A photograph gives at most this share of its longer side to become square ...
+MOST_CROPPED = 0.25
+# ... and what is left is squeezed by at most this much; panoramas are cropped further.
+MOST_SQUEEZED = 4 / 3
 
 # Large pictures are converted in strips of this many pixels, since a copy of 50 megapixels takes
 # hundreds of MiB.
@@ -35,6 +50,40 @@ def reduced(image: Image.Image, longest: int, turn: Image.Transpose | None = Non
     white = _white(image)
     whole = (0, 0, *turned_size(image.size, turn))
     return _reduce_in_strips(image, factor, factor, whole, lambda strip: plain(strip, white), turn)
+
+
+def photo(image: Image.Image, target: ImageInput) -> tuple[Image.Image, tuple[float, float]]:
+    """`image` as plain "L" or "RGB" of the size of `target`, and the (width, height) used of it.
+
+    Where its proportions are others, `target.resize` says what happens: "crop" takes the largest
+    part in the middle that has them, "pad" adds black, "stretch" changes them, and "fit" crops a
+    little and stretches for the rest. Transparent parts become white.
+    """
+    mode = "L" if target.channels == 1 else "RGB"
+    size = width, height = target.width, target.height
+    if image.size == size:
+        return opaque(image, mode), size
+    if target.resize == "pad":
+        scale = min(width / image.width, height / image.height)
+        inner = max(1, round(scale * image.width)), max(1, round(scale * image.height))
+        padded = Image.new(mode, size)
+        whole = scaled(image, mode, inner, (0, 0, *image.size))
+        padded.paste(whole, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return padded, image.size
+    across: float = image.width
+    down: float = image.height
+    square = image.height * width / height, image.width * height / width
+    if target.resize == "crop":
+        across, down = min(across, square[0]), min(down, square[1])
+    elif target.resize == "fit":
+        across, down = min(across, _kept(across, square[0])), min(down, _kept(down, square[1]))
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    return scaled(image, mode, size, (left, top, left + across, top + down)), (across, down)
+
+
+def _kept(side: float, square: float) -> float:
+    """How much of `side` stays where `square` of it would keep the proportions."""
+    return min(max(square, (1 - MOST_CROPPED) * side), MOST_SQUEEZED * square)
 
 
 def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.Image:
@@ -233,7 +282,8 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if not solid.any():
         return Image.new("RGB", image.size, "white"), ["flattened transparency onto white"]
     light = np.asarray(colour.convert("L"))[solid]
-    filled = solid.sum() / solid[box(solid)].size
+    left, top, right, bottom = Image.fromarray(solid).getbbox() or (0, 0, 1, 1)
+    filled = solid.sum() / ((right - left) * (bottom - top))
     if filled > 0.6 and np.mean(np.abs(light - np.median(light)) > 50) > 0.02:
         # An icon or a sticker: the content is drawn on the opaque part, so its colour is the
         # ground.
