@@ -1,11 +1,11 @@
-"""What collecting requests into batches could bring at most.
+"""Measure the largest possible gain from collecting requests into batches.
 
     python -m benchmarks.batching [--cache FOLDER]
 
-For the published LeNet and an untrained GoogLeNet of 79 million multiply-adds (made by
-benchmarks/serve.py): microseconds of inference an image in batches of 1 to 16, on one thread, and
-the share of a whole request's time (benchmarks/stages.py's `whole`) that a batch would save if
-collecting it cost nothing.
+The networks are the published LeNet and an untrained GoogLeNet with 79 million multiply-adds (from
+benchmarks/serve.py). For each, the table shows the inference time of an image in microseconds, in
+batches of 1 to 16, on one thread. It also shows the share of a whole request (`whole` in
+benchmarks/stages.py) that a batch would save if collecting it cost nothing.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 
 from app.catalogue.load import load_catalogue
 from app.settings import Settings
-from benchmarks.serve import CACHE, Network, large, small
+from benchmarks.serve import CACHE, ServedNetwork, large, small
 from benchmarks.serving import log_lines_thrown_away
 from benchmarks.stages import Clock, requests_to_time
 
@@ -25,9 +25,9 @@ SIZES = (1, 2, 4, 8, 16)
 ROUNDS = 60
 
 
-def inference_us(network: Network) -> dict[int, float]:
-    """Microseconds an image, by the size of its batch; medians, the sizes in turns."""
-    catalogue = load_catalogue(Settings(weights=network.shelf))
+def inference_us(network: ServedNetwork) -> dict[int, float]:
+    """Return the median time of one image in microseconds, by batch size."""
+    catalogue = load_catalogue(Settings(weights=network.weights))
     run = catalogue.endpoints[network.endpoint].find().network
     seconds: dict[int, list[float]] = {size: [] for size in SIZES}
     for _ in range(ROUNDS):
@@ -39,9 +39,9 @@ def inference_us(network: Network) -> dict[int, float]:
     return {size: statistics.median(values) for size, values in seconds.items()}
 
 
-def whole_us(network: Network) -> float:
+def whole_us(network: ServedNetwork) -> float:
     clock = Clock()
-    whole, _ = requests_to_time(network.endpoint, None, clock, network.shelf)
+    whole, _ = requests_to_time(network.endpoint, None, clock, network.weights)
     values = []
     for _ in range(300):
         clock.seconds = dict.fromkeys(clock.seconds, 0.0)

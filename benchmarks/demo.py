@@ -1,11 +1,11 @@
-"""How long the demo takes from a stroke of the pen to the bars that it moves.
+"""Measure the time of the demo from a stroke of the pen to the new bars.
 
     python -m benchmarks.demo [--strokes 40]
 
-Starts `python wsgi.py`, opens the demo in a headless Chromium (Debian's chromium and
-chromium-driver), and draws sevens with the mouse. The page itself measures, from the end of a
-stroke to the frame that shows its bars; what is printed is the median, the 95th percentile and the
-largest. Beside it stands the time of the same page for an empty frame, which no page can beat.
+The program starts `python wsgi.py`, opens the demo in a headless Chromium (Debian's chromium and
+chromium-driver), and draws sevens with the mouse. The page itself measures the time from the end of
+a stroke to the frame that shows its bars. The output is median, 95th percentile and maximum. The
+time of an empty frame on the same page, a lower bound, is printed as well.
 """
 
 import argparse
@@ -41,14 +41,14 @@ def open_browser() -> webdriver.Chrome:
 
 
 def measure(browser: webdriver.Chrome, url: str, strokes: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from each stroke to its bars, and of as many empty frames."""
+    """Return the milliseconds from each stroke to its bars, and those of as many empty frames."""
     browser.get(f"{url}/demo")
     wait = WebDriverWait(browser, 20, poll_frequency=0.01)
     wait.until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
     pad = browser.find_element(By.ID, "pad")
     side = pad.size["width"]
     taken, frames = [], []
-    for number in range(strokes + 2):  # the first stroke of a service and of a browser are others
+    for number in range(strokes + 2):  # the first two warm up service and browser
         if number % 2 == 0:
             browser.execute_script("document.getElementById('clear').click()")
         browser.execute_script("performance.clearMeasures()")
@@ -85,7 +85,7 @@ def main() -> None:
         late = times[int(0.95 * (len(times) - 1))]
         print(
             f"{name:16} median {statistics.median(times):6.1f} ms   95 % {late:6.1f} ms   "
-            f"most {times[-1]:6.1f} ms   of {len(times)}"
+            f"max {times[-1]:6.1f} ms   of {len(times)}"
         )
 
 

@@ -1,10 +1,10 @@
-"""What reading large JPEGs at a smaller size saves, and what it costs in accuracy.
+"""Measure what decoding large JPEGs at a smaller size saves, and its effect on accuracy.
 
     METAPLASTIC_DATA=... python -m benchmarks.draft [--images 200]
 
-Test digits of MNIST as 12-megapixel photographs (4000x3000, dark ink on uneven paper with grain,
-JPEG at quality 85), classified by mnist/lenet as the service does it, and once more with all
-pixels decoded (app/images/decode.py's OVERSIZE out of reach).
+Test digits of MNIST become 12-megapixel photographs: 4000x3000 pixels, dark ink on uneven paper
+with grain, JPEG at quality 85. The model mnist/lenet classifies them as the service does, and once
+more with all pixels decoded (OVERSIZE of app/images/decode.py out of reach).
 """
 
 import argparse
@@ -26,13 +26,13 @@ SIZE = (4000, 3000)
 
 
 def table() -> Image.Image:
-    """What the paper looks like: unevenly lit, with the grain of a sensor."""
+    """Return a picture of paper: unevenly lit, with the grain of a sensor."""
     lamp = Image.linear_gradient("L").resize(SIZE).point(lambda level: 200 + level // 8)
     return Image.blend(lamp, Image.effect_noise(SIZE, 12), 0.08)
 
 
 def photograph(paper: Image.Image, digit: np.ndarray, chance: np.random.Generator) -> bytes:
-    """A JPEG with the digit of 28x28 drawn large somewhere on the paper."""
+    """Return a JPEG with the 28x28 digit drawn large at a random place on the paper."""
     side = int(chance.integers(1200, 2200))
     ink = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
     left, top = int(chance.integers(300, 4000 - side)), int(chance.integers(100, 3000 - side))
@@ -75,7 +75,7 @@ def main() -> None:
             f"{right:.1%} of {len(labels)} right"
         )
     differ = sum(a != b for a, b in zip(*said.values(), strict=True))
-    print(f"{differ} of {len(labels)} are answered differently")
+    print(f"{differ} of {len(labels)} have different answers")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a worker weighs after very many requests: nothing more than before.
+"""Check that the memory of a worker does not grow over very many requests.
 
     python -m benchmarks.endurance [--requests 100000]
 
-One worker, which has answered with every model on the shelf and then 2,000 uploads of all kinds;
-then `--requests` more of them: PNGs of the network's size, photographs, JSON, and broken ones, by
-four clients. Printed is the worker's proportional memory before and after.
+One worker classifies with every model of the repository, then answers 2,000 uploads. Four clients
+send `--requests` more: PNGs with the input size of the network, photographs, JSON and broken files.
+The output is the proportional memory of the worker before and after these.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 
 
 def uploads() -> list[Body]:
-    """Of twenty seventeen small and good, one large, one as JSON, one broken."""
+    """Return twenty uploads: 17 small pictures, a photograph, empty JSON, a broken file."""
     usual = form_of(like_the_data_set("mnist/lenet"))
     noise = np.random.default_rng(0).integers(150, 256, (600, 800, 3), np.uint8)
     photograph = Image.fromarray(noise)
@@ -46,7 +46,7 @@ def uploads() -> list[Body]:
 
 
 def send(port: int, count: int) -> None:
-    """`count` uploads by each of the clients."""
+    """Send `count` uploads by each client."""
 
     def run(_: int) -> None:
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -57,7 +57,7 @@ def send(port: int, count: int) -> None:
             assert response.status < 500, response.status
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        list(clients.map(run, range(CLIENTS)))  # raises what one of them raised
+        list(clients.map(run, range(CLIENTS)))  # raises the exception of a client
 
 
 def ask_every_model(url: str) -> int:

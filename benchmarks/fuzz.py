@@ -1,17 +1,18 @@
-"""Broken input, a great deal of it, against a running service: no 5xx, no dead worker.
+"""Send much broken input to a running service. It must not answer 5xx or lose a worker.
 
     python -m benchmarks.fuzz [--inputs 50000] [--structures 40] [--seed 0] [--clients 4]
 
-Of ten inputs six are broken pictures of every kind that Pillow writes, sent as the body, in a form
-or as base64 in JSON; two are broken forms, one is broken JSON, and one is a whole HTTP request
-with bytes changed. What came back is counted by status.
+Of ten inputs, six are broken pictures of every format that Pillow writes. They are sent as the
+body, in a form or as base64 in JSON. Two are broken forms, one is broken JSON, and one is a whole
+HTTP request with changed bytes. The answers are counted by status.
 
-Then, one after the other, files whose structure is odd (see benchmarks/structures.py), so many of
-each format, to a service with one worker: of each format the most expensive is printed, in seconds
-of processor time and in MiB that the worker and its helper held above what they held before (their
-own memory, looked at every few milliseconds, and the file as it is handed from one to the other).
+Then files with an unusual structure (benchmarks/structures.py) are sent one after the other to a
+service with one worker, `--structures` of each format. For each format, the most expensive file is
+printed: seconds of processor time, and MiB of additional memory of the worker and its helper. The
+memory is their private memory, sampled every few milliseconds, and the file between them.
 
-Ends with status 1 where an answer was 5xx, a worker died, or a good picture is not read afterwards.
+The exit status is 1 if an answer was 5xx, if a worker died, or if a good picture cannot be read
+afterwards.
 """
 
 import argparse
@@ -52,7 +53,7 @@ URLS = ("/predict", "/api/mnist/lenet?preprocess=raw", "/api/mnist/compare")
 
 
 def pictures() -> list[bytes]:
-    """One of each format, mode and way of compressing that Pillow can write."""
+    """Return one picture of each format, mode and compression that Pillow can write."""
     Image.init()
     found = []
     picture = Image.radial_gradient("L").resize((40, 30))
@@ -69,7 +70,7 @@ def pictures() -> list[bytes]:
 
 
 def break_it(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
-    """`data` with up to six things done to it."""
+    """Return `data` after one to six random changes."""
     broken = bytearray(data)
     for _ in range(chance.randint(1, 6)):
         place, length = chance.randint(0, len(broken)), chance.randint(0, 60)
@@ -90,7 +91,7 @@ def break_it(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
 
 
 def requests_of(seed: int, count: int) -> Iterator[tuple[str, Body | bytes]]:
-    """What to send and where to; bytes alone are a whole request."""
+    """Yield URLs and bodies. Plain bytes are a whole HTTP request."""
     chance, good = random.Random(seed), pictures()
     for _ in range(count):
         url, data = chance.choice(URLS), break_it(chance.choice(good), chance, good)
@@ -119,7 +120,7 @@ def requests_of(seed: int, count: int) -> Iterator[tuple[str, Body | bytes]]:
 
 
 def send_all(port: int, inputs: Iterator[tuple[str, Body | bytes]]) -> collections.Counter[str]:
-    """What came back, counted by status; "closed" where nothing did."""
+    """Send all inputs and count the answers by status; "closed" means no answer."""
     seen: collections.Counter[str] = collections.Counter()
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for url, sent in inputs:
@@ -153,7 +154,7 @@ def _status(answer: bytes) -> str:
 
 
 def together(work: Callable[[int], collections.Counter[str]], clients: int) -> dict[str, int]:
-    """`work` of each client in a thread of its own; their counts together."""
+    """Run `work` for each client in its own thread and return the sum of their counts."""
     total: collections.Counter[str] = collections.Counter()
 
     def run(number: int) -> None:
@@ -169,7 +170,7 @@ def together(work: Callable[[int], collections.Counter[str]], clients: int) -> d
 
 @dataclass(frozen=True)
 class Cost:
-    """What one request took."""
+    """The cost of one request."""
 
     seconds: float  # of processor time
     mebibytes: float
@@ -178,7 +179,7 @@ class Cost:
 
 
 def own_memory(processes: list[int]) -> float:
-    """MiB that the processes share with no other, or no longer."""
+    """Return the private memory of the processes in MiB."""
     total = 0
     for process in processes:
         with contextlib.suppress(OSError):
@@ -189,15 +190,15 @@ def own_memory(processes: list[int]) -> float:
 
 
 def cost_of(port: int, worker: int, path: str, headers: dict[str, str], data: bytes) -> Cost:
-    """Send one request, and look what it costs the worker and all below it."""
+    """Send one request and measure its cost for the worker and its child processes."""
     before, idle = cpu_seconds(worker, ended=True), own_memory(family(worker))
     most, over = [idle], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not over.wait(0.003):
             most.append(own_memory(family(worker)))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -215,7 +216,7 @@ def cost_of(port: int, worker: int, path: str, headers: dict[str, str], data: by
 
 
 def request_for(name: str, data: bytes, chance: random.Random) -> tuple[str, dict[str, str]]:
-    """Where to send a file of the format `name`, and how."""
+    """Return path and headers for a file of the format `name`."""
     model = "mnist-lenet-metaplastic"
     kinds = {"JSON": "application/json", "gzip": chance.choice(("application/json", "image/png"))}
     headers = {"Content-Type": kinds.get(name, "application/octet-stream")}

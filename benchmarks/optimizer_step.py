@@ -1,11 +1,12 @@
-"""The cost of a metaplastic training step against its base optimizer's, as a ratio.
+"""Measure the cost of a metaplastic training step, as a ratio to that of its base optimizer.
 
     python -m benchmarks.optimizer_step [--steps 100] [--results docs/results]
 
-LeNet on 28x28x1 and a VGG of 3 blocks (32, 64, 128) on 32x32x3, batch 128, made images, in the
-layout that training uses. The optimizers take turns, step by step, so that the machine's mood hits
-all of them alike; printed, and written to optimizer-step.csv, is the median of the steps' ratios,
-with their quartiles. Each backend that is installed has a process of its own.
+The networks are LeNet on 28x28x1 and a VGG with 3 blocks (32, 64, 128) on 32x32x3, with batches of
+128 generated images, in the layout that training uses. The optimizers take turns, step by step, so
+that changes in the load of the computer affect all of them alike. The output, which is also written
+to optimizer-step.csv, is the median of the ratios with their quartiles. Each installed backend runs
+in its own process.
 """
 
 import argparse
@@ -26,14 +27,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "torch", "jax")
 BATCH = 128
 CLASSIC = {"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0}
-NETWORKS = {  # shape of the images, knobs, share of the steps: those of a VGG take longer
+NETWORKS = {  # shape of the images, options, share of the steps (a VGG step takes longer)
     "lenet": ((28, 28, 1), {"dropout": 0.3}, 1.0),
     "vgg": ((32, 32, 3), CLASSIC, 0.2),
 }
 
 
 def rows(steps: int) -> list[dict[str, object]]:
-    """A row for each network, optimizer and rule, on the backend that KERAS_BACKEND names."""
+    """Return a row for each network, optimizer and rule, on the backend of KERAS_BACKEND."""
     import keras
     import numpy as np
 
@@ -44,46 +45,46 @@ def rows(steps: int) -> list[dict[str, object]]:
         "adam": lambda: keras.optimizers.Adam(1e-3),
     }
     found = []
-    for architecture, (shape, knobs, share) in NETWORKS.items():
+    for architecture, (shape, options, share) in NETWORKS.items():
         for base, make in bases.items():
             count = max(round(share * steps), 1)
-            times = turns(architecture, shape, knobs, make, count)
+            times = turns(architecture, shape, options, make, count)
             for rule in STRENGTHS:
-                ratios = [step[rule] / step["plain"] for step in times]
+                ratios = [step[rule] / step["baseline"] for step in times]
                 low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-                plain = 1e3 * float(np.median([step["plain"] for step in times]))
+                milliseconds = 1e3 * float(np.median([step["baseline"] for step in times]))
                 found.append(
                     {
                         **{"backend": keras.backend.backend(), "architecture": architecture},
-                        **{"optimizer": base, "rule": rule, "plain_ms": f"{plain:.1f}"},
+                        **{"optimizer": base, "rule": rule, "plain_ms": f"{milliseconds:.1f}"},
                         **{"ratio": f"{middle:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"},
-                        **{"steps": count, "batch": BATCH, "machine": hardware()},
+                        **{"steps": count, "batch": BATCH, "hardware": hardware()},
                     }
                 )
     return found
 
 
-def turns(architecture, shape, knobs, make, steps):
-    """The seconds of each optimizer's steps, taken in turn: a mapping for each turn."""
+def turns(architecture, shape, options, make, steps):
+    """Return, for each turn, the seconds of one step of each optimizer."""
     import keras
     import numpy as np
 
     from models.architectures import build
     from models.plasticity.metaplastic import Metaplastic
-    from models.training.fast_clone import training_network
+    from models.training.fast_clone import fast_clone
 
     random = np.random.default_rng(0)
     images = random.random((BATCH, *shape), np.float32)
     labels = random.integers(0, 10, BATCH)
-    optimizers = {"plain": make()} | {rule: Metaplastic(make(), rule) for rule in STRENGTHS}
+    optimizers = {"baseline": make()} | {rule: Metaplastic(make(), rule) for rule in STRENGTHS}
     models = {}
     for name, optimizer in optimizers.items():
         given = (0.5,) * shape[-1], (0.25,) * shape[-1]
-        models[name] = training_network(build(architecture, shape, 10, *given, **knobs), "float32")
+        models[name] = fast_clone(build(architecture, shape, 10, *given, **options), "float32")
         models[name].compile(
             optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )
-        for _ in range(3):  # the first ones compile
+        for _ in range(3):  # the first steps compile
             seconds(models[name], images, labels)
     return [
         {name: seconds(model, images, labels) for name, model in models.items()}
@@ -92,7 +93,7 @@ def turns(architecture, shape, knobs, make, steps):
 
 
 def seconds(model, images, labels) -> float:
-    """One training step on a batch, the loss weights of the rule `pattern` included."""
+    """Return the seconds of one training step, with the loss weights of the rule `pattern`."""
     import keras
 
     weigh = getattr(model.optimizer, "loss_weights", None)
@@ -103,7 +104,7 @@ def seconds(model, images, labels) -> float:
 
 
 def measured(backend: str, steps: int) -> list[dict[str, str]]:
-    """`rows` in a process of its own."""
+    """Return `rows`, computed in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.optimizer_step", "--one", "--steps", str(steps)],
         env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},

@@ -1,10 +1,10 @@
-"""What is left of the service at five times the load that it can carry.
+"""Measure the service at five times its maximum load.
 
     python -m benchmarks.overload [--rounds 3] [--seconds 5] [--model mnist/lenet]
 
-First wrk finds the load that the service carries (8 clients, a connection for each request). Then
-h2load asks at half of it and at five times of it, at a constant rate whatever comes back. Client
-and service share the machine. Debian: apt-get install wrk nghttp2-client.
+First wrk finds the maximum load (8 clients, a connection for each request). Then h2load sends half
+of it and five times as much, at a constant rate whatever the answers are. Client and service share
+the computer. Debian: apt-get install wrk nghttp2-client.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
             )
     served = median([over.rate / carried for carried, _, over in rounds])
     slower = median([over.p99 / half.p99 for _, half, over in rounds])
-    print(f"medians: {served:.0%} of what it carries still served, p99 {slower:.2f} times as long")
+    print(f"medians: {served:.0%} of the maximum load served, p99 {slower:.2f} times as long")
 
 
 if __name__ == "__main__":

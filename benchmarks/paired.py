@@ -1,13 +1,13 @@
-"""What a request costs beside what it costs in another checkout, such as the last release.
+"""Compare the cost of a request with that in another checkout, such as the last release.
 
     git worktree add ../before TAG
     python -m benchmarks.paired ../before [--rounds 60] [--image FILE ...]
 
-Two processes, one in each checkout, take turns of ten requests, so that whatever else the machine
-does meets both. Printed are medians of the processor time of a request in microseconds, the
-median of the ratios of all rounds, and its quartiles. Without `--image` the pictures are those of
-the table in benchmarks/README.md. Decoding in a process beside the worker is not counted: the
-pictures here are decoded where they are.
+Two processes, one in each checkout, take turns of ten requests, so that other load on the computer
+affects both. The output is the median processor time of a request in microseconds, and the median
+of the ratios of all rounds with its quartiles. Without `--image`, the pictures are those of the
+table in benchmarks/README.md. The time of a separate decoding process is not included, because
+these pictures are decoded in the process itself.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.stages import SAMPLE, like_the_data_set
 
-TURN, WARM_UP = 10, 5  # requests of a turn; rounds that are not counted
+TURN, WARM_UP = 10, 5  # requests in a turn; rounds that are not counted
 ASKED = r"""
 import io, os, sys, time
 from pathlib import Path
@@ -53,7 +53,7 @@ for line in sys.stdin:
 
 
 def pictures(folder: Path) -> list[tuple[str, Path]]:
-    """(endpoint, file) of the pictures that are asked about where none is named."""
+    """Return (endpoint, file) of the default pictures, which are written to `folder`."""
     found = []
     for endpoint in ("mnist/lenet", "fashion-mnist/lenet", "cifar10/lenet"):
         path = folder / f"{endpoint.partition('/')[0]}-28x28.png"
@@ -75,7 +75,7 @@ def pictures(folder: Path) -> list[tuple[str, Path]]:
 def microseconds(
     checkouts: tuple[Path, Path], endpoint: str, picture: Path, rounds: int
 ) -> list[tuple[float, float]]:
-    """What a request of each round costs in each of the two checkouts."""
+    """Return, for each round, the cost of a request in both checkouts in microseconds."""
     asked = [
         subprocess.Popen(
             [sys.executable, "-c", ASKED, f"/api/{endpoint}", str(picture.resolve())],
@@ -91,7 +91,7 @@ def microseconds(
     try:
         for turn in range(WARM_UP + rounds):
             took = [0.0, 0.0]
-            for one in (0, 1) if turn % 2 else (1, 0):  # neither always comes first
+            for one in (0, 1) if turn % 2 else (1, 0):  # each comes first in every second round
                 asked[one].stdin.write(f"{TURN}\n")
                 asked[one].stdin.flush()
                 took[one] = statistics.median(map(int, asked[one].stdout.readline().split())) / 1e3

@@ -1,12 +1,12 @@
-"""How often pictures that do not look like their data set are read, and at what cost.
+"""Measure how many unusual pictures are classified correctly.
 
     METAPLASTIC_DATA=... python -m benchmarks.readings [--images 200] [--split validation]
 
-Each row is a way in which people send digits or garments: the data set's own pictures, changed by
-a function of this file, saved as PNG and classified as POST /api/<model> does it. Columns: the
-share that is right, and that is refused; the same where the usual reading alone counts; and how
-many pictures were read in several ways. What app/images/readings.py and its neighbours are made of
-was chosen on the validation split; the test split is for the report.
+Each row is a way in which people send digits or garments. A function of this file changes the
+pictures of the data set. They are saved as PNG and classified as POST /api/<model> does it. The
+columns are the share of right answers and of refused pictures, the same for the usual reading
+alone, and the share of pictures that were read in several ways. The rules in app/images/readings.py
+were chosen on the validation split. The test split is for the report.
 
 Fog, spatter and stripes follow MNIST-C (Mu & Gilmer, "MNIST-C: A Robustness Benchmark for Computer
 Vision", 2019) at its own severities.
@@ -36,10 +36,10 @@ Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 SEED = 0
 
 
-# How people send them: each takes a picture of 28x28, light on black, "L".
+# Each function takes a 28x28 picture, light on black, mode "L", and returns a changed one.
 
 
-def plain(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+def unchanged(picture: Image.Image, _: np.random.Generator) -> Image.Image:
     return picture
 
 
@@ -48,24 +48,24 @@ def negative(picture: Image.Image) -> Image.Image:
 
 
 def enlarged(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    """Ten times as large, smoothly."""
+    """Enlarge ten times, smoothly."""
     return picture.resize((280, 280), Image.Resampling.BICUBIC)
 
 
 def with_border(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """The same on a black ground that is wider by a fifth."""
+    """Enlarge, then extend the black ground by a fifth."""
     ground = Image.new("L", (392, 392))
     ground.paste(enlarged(picture, chance), (56, 56))
     return ground
 
 
 def on_paper(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    """Dark on white, five times as large."""
+    """Invert to dark on white, and enlarge five times."""
     return negative(picture.resize((140, 140), Image.Resampling.BICUBIC))
 
 
 def framed(level: int) -> Change:
-    """On paper, in a frame of one pixel along the whole edge."""
+    """Put the digit on paper with a frame of one pixel along the edge."""
 
     def change(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
         image = on_paper(picture, chance)
@@ -76,14 +76,14 @@ def framed(level: int) -> Change:
 
 
 def framed_as_it_is(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    """Of 28x28, light on black, in a white frame of one pixel."""
+    """Draw a white frame of one pixel around the unchanged picture."""
     image = picture.copy()
     ImageDraw.Draw(image).rectangle((0, 0, 27, 27), outline=255)
     return image
 
 
 def plotted(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """As a plotting library saves it: large pixels, and a white margin of some width."""
+    """Enlarge like a plotting library: large pixels, and a white margin."""
     scale, margin = int(chance.integers(4, 12)), chance.uniform(0.02, 0.25)
     large = picture.resize((28 * scale, 28 * scale), Image.Resampling.NEAREST)
     wide = round(28 * scale * margin)
@@ -93,7 +93,7 @@ def plotted(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
 
 
 def on_a_desk(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """A white sheet with the content well inside it, on an even dark desk that is twice as wide."""
+    """Put the digit on a white sheet, and the sheet on an even dark desk of twice its width."""
     sheet, desk = Image.new("L", (200, 200), 255), Image.new("L", (400, 400), 40)
     sheet.paste(on_paper(picture, chance), (30, 30))
     desk.paste(sheet, (100, 100))
@@ -101,7 +101,7 @@ def on_a_desk(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
 
 
 def on_a_real_desk(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """A sheet of some size, a little turned, on a desk with a grain, anywhere on it."""
+    """Put a sheet of random size, slightly rotated, at a random place on a grainy desk."""
     width, height = 400, 300
     desk = chance.normal(chance.uniform(40, 90), 6, (height, width)).clip(0, 255).astype(np.uint8)
     scene = Image.fromarray(desk)
@@ -120,7 +120,7 @@ def on_a_real_desk(picture: Image.Image, chance: np.random.Generator) -> Image.I
 
 
 def squared(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """In ink on squared paper, whose lines are one or two pixels wide, grey, blue or red."""
+    """Write in ink on squared paper with thin grey, blue or red lines."""
     colours = ((200, 200, 200), (170, 200, 235), (235, 180, 180), (150, 150, 170))
     colour = colours[int(chance.integers(len(colours)))]
     side, step = 280, int(chance.integers(14, 40))
@@ -137,7 +137,7 @@ def squared(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
 
 
 def ruled(step: int, wide: int, level: int) -> Change:
-    """In ink on large squares, whose lines are as dark as `level` and cross the digit."""
+    """Write in ink on large squares, whose lines have the grey `level` and cross the digit."""
 
     def change(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
         paper, side = np.full((228, 228), 245, np.uint8), 168
@@ -153,7 +153,7 @@ def ruled(step: int, wide: int, level: int) -> Change:
 
 
 def light_in_fog(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Light on a dark ground, in clouds of light fog about as wide as a stroke."""
+    """Cover the digit with clouds of light fog about as wide as a stroke."""
     scene = np.full((228, 228), 15.0)
     large = np.asarray(picture.resize((168, 168), Image.Resampling.BICUBIC), np.float64)
     scene[30:198, 30:198] += 220 * large / 255
@@ -163,7 +163,7 @@ def light_in_fog(picture: Image.Image, chance: np.random.Generator) -> Image.Ima
 
 
 def on_a_cut_off_sheet(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """A sheet in the corner of the picture, with a desk of strong grain on two of its sides."""
+    """Put a sheet into a corner of the picture, beside a desk with strong grain."""
     scene = chance.normal(50, 10, (288, 288)).clip(0, 255).astype(np.uint8)
     large = np.asarray(picture.resize((168, 168), Image.Resampling.BICUBIC), np.float64)
     scene[:228, :228] = 235
@@ -172,36 +172,36 @@ def on_a_cut_off_sheet(picture: Image.Image, chance: np.random.Generator) -> Ima
 
 
 def tight(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Ten times as large, cropped to what it shows."""
+    """Enlarge ten times, and crop to the content."""
     where = picture.point(lambda level: 255 * (level > 20)).getbbox()
     cut = picture.crop(where)
     return cut.resize((10 * cut.width, 10 * cut.height), Image.Resampling.BICUBIC)
 
 
 def cut_at_one_side(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Ten times as large, without its first two columns."""
+    """Cut off the first two columns, and enlarge ten times."""
     return enlarged(picture, chance).crop((20, 0, 280, 280))
 
 
 def cut_at_two_sides(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    """Of its own size, without its first and last two columns."""
+    """Cut off the first two and the last two columns."""
     return picture.crop((2, 0, 26, 28))
 
 
 def on_grey(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Ten times as large, on dark grey in place of black."""
+    """Enlarge ten times, on dark grey instead of black."""
     return enlarged(picture, chance).point(lambda level: 40 + level * 215 // 255)
 
 
 def padded(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Ten times as large, with more ground above it."""
+    """Enlarge ten times, with more ground above."""
     ground = Image.new("L", (280, 340))
     ground.paste(enlarged(picture, chance), (0, 60))
     return ground
 
 
 def fog(severity: int, scale: int = 1) -> Change:
-    """MNIST-C's fog; `scale` times as large."""
+    """Return MNIST-C's fog, for a picture enlarged `scale` times."""
     thickness, decay = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))[severity - 1]
 
     def change(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
@@ -215,7 +215,7 @@ def fog(severity: int, scale: int = 1) -> Change:
 
 
 def spattered(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """MNIST-C's spatter: grey mud in front of the digit."""
+    """Return MNIST-C's spatter: grey mud in front of the digit."""
     liquid = _blurred(chance.normal(0.65, 0.3, (28, 28)), 1)
     mud = _blurred((liquid > 0.65).astype(np.float64), 1.5)
     mud[mud < 0.8] = 0
@@ -224,7 +224,7 @@ def spattered(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
 
 
 def dotted(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """On paper, with sixty drops of the same ink as large as a part of the stroke."""
+    """Add sixty drops of ink, each as large as a part of the stroke, on paper."""
     image = on_paper(picture, chance)
     draw = ImageDraw.Draw(image)
     for x, y, size in chance.uniform((0, 0, 1), (140, 140, 4), (60, 3)):
@@ -233,14 +233,14 @@ def dotted(picture: Image.Image, chance: np.random.Generator) -> Image.Image:
 
 
 def striped(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    """MNIST-C's stripes: a quarter at each side is inverted."""
+    """Apply MNIST-C's stripes: invert a quarter at each side."""
     light = np.asarray(picture).copy()
     light[:, :7], light[:, 21:] = 255 - light[:, :7], 255 - light[:, 21:]
     return Image.fromarray(light)
 
 
 def _cloud(decay: float, chance: np.random.Generator) -> NDArray[np.float64]:
-    """(256, 256) in 0..1: noise whose every octave is weaker by `decay` squared."""
+    """Return fractal noise (256, 256) in 0..1; each octave is weaker by `decay` squared."""
     cloud, strength = np.zeros((256, 256)), 1.0
     for cells in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         grid = chance.uniform(-1, 1, (cells, cells)).astype(np.float32)
@@ -268,7 +268,7 @@ def _blurred(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 
 DIGITS: dict[str, Change] = {
-    "as in the data set": plain,
+    "as in the data set": unchanged,
     "on paper": on_paper,
     "enlarged": enlarged,
     "black frame": framed(0),
@@ -293,7 +293,7 @@ DIGITS: dict[str, Change] = {
     "stripes": striped,
 }
 GARMENTS: dict[str, Change] = {
-    "as in the data set": plain,
+    "as in the data set": unchanged,
     "on paper": on_paper,
     "enlarged": enlarged,
     "enlarged, border": with_border,
@@ -314,7 +314,7 @@ SETS = {"mnist": DIGITS, "fashion-mnist": GARMENTS}
 
 
 def usual_only(model: Model, upload: Upload, settings: Settings) -> str:
-    """What `model` makes of the usual reading; "" where that shows nothing."""
+    """Return the label for the usual reading, or "" if that reading shows nothing."""
     (picture,) = prepare_each([upload], model.card.input, settings, raw=False)
     if isinstance(picture, RequestError) or picture.usual is None:
         return ""
@@ -323,7 +323,7 @@ def usual_only(model: Model, upload: Upload, settings: Settings) -> str:
 
 
 def row_of(model: Model, change: Change, images: Bytes, labels: list[str]) -> tuple[float, ...]:
-    """The columns of one row, as shares."""
+    """Return the columns of one row as shares (0..1)."""
     settings, chance = Settings(), np.random.default_rng(SEED)
     found = []
     for image, label in zip(images, labels, strict=True):

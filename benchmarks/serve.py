@@ -1,19 +1,21 @@
-"""The service against its peers: the same network behind each, the same uploads, in turn.
+"""Compare the service with other servers: the same network and the same uploads, in turn.
 
     python -m benchmarks.serve [--rounds 3] [--seconds 5] [--only mosec ...] [--cache FOLDER]
 
-Each peer is installed into a virtual environment of its own below the cache folder, the first time
-(about 8 GB, most of it TensorFlow and Triton; needs PyPI), and runs with two workers, as
-Metaplastic does, and its defaults otherwise; the networks run on one thread each. wrk is the
-client (Debian: apt-get install wrk) and shares the machine. Uploads are PNGs of the network's own
-size in a form; mosec gets the bare PNG, MLServer and PyTriton take tensors and get the decoded
-array as JSON. `small` is the published mnist/lenet, `large` an untrained GoogLeNet, 32x32x3, 79
-million multiply-adds. Keras' peers run the `.keras` file, all others its ONNX export.
+At first use, each peer is installed into its own virtual environment below the cache folder. This
+takes about 8 GB, mostly for TensorFlow and Triton, and needs PyPI. A peer runs with two workers, as
+Metaplastic does, and otherwise with its defaults. Networks run on one thread each. The client is
+wrk (Debian: apt-get install wrk), on the same computer.
 
-Printed for each: answers a second at 8 clients, p50 and p99 of their latency, p50 of one client
-alone, memory (PSS) in all and for each process that answers, and the seconds from the command to
-the first answer; in brackets as a ratio to Metaplastic in the same round; medians of the rounds.
-The line `empty Flask route` has no model and no image: Flask in gunicorn's sync workers.
+Uploads are PNGs with the input size of the network, in a form. mosec gets the PNG alone. MLServer
+and PyTriton take tensors and get the decoded array as JSON. `small` is the published mnist/lenet.
+`large` is an untrained GoogLeNet, 32x32x3, with 79 million multiply-adds. The peers with Keras run
+the `.keras` file, all others its ONNX export.
+
+The table shows answers per second with 8 clients, p50 and p99 of their latency, p50 of one client
+alone, memory (PSS) of all processes and of the largest one, and the seconds from the command to the
+first answer. Ratios to Metaplastic in the same round are in brackets. All values are medians of the
+rounds. `empty Flask route` has no model and no image: Flask in gunicorn's sync workers.
 """
 
 import argparse
@@ -60,17 +62,17 @@ KERAS = (
 
 @dataclass(frozen=True)
 class Peer:
-    """Another way to serve a network. In `command` {bin}, {port} and {here} are filled in."""
+    """Another server. {bin}, {port} and {here} in `command` are filled in."""
 
     name: str
     packages: tuple[str, ...]  # empty: our own environment
     command: str
     path: str = "/predict"
     sends: str = "form"  # or "png", "tensor"
-    python: str = sys.executable  # that its environment is made with, where it is there
+    python: str = sys.executable  # makes its environment, if it exists
 
 
-# PyTriton's wheel embeds an interpreter as old as Debian's; it fails on a newer standard library.
+# PyTriton's wheel embeds Debian's Python 3.11 and fails with a newer standard library.
 GUNICORN = "{bin}/gunicorn --workers 2 --bind 127.0.0.1:{port} --chdir {here} --log-level error"
 ALL = (
     Peer(OURS, (), "{bin}/python wsgi.py"),
@@ -96,7 +98,7 @@ ALL = (
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one peer in one round."""
+    """The measurements of one peer in one round."""
 
     rate: float
     p50: float
@@ -109,10 +111,10 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A model folder on a shelf, and a picture for it."""
+class ServedNetwork:
+    """A model in a model repository, and a picture for it."""
 
-    shelf: Path
+    weights: Path  # the model repository
     folder: Path
     endpoint: str
     png: bytes
@@ -137,15 +139,15 @@ class Network:
         return Body("application/json", json.dumps({"inputs": [data]}).encode())
 
 
-def small() -> Network:
+def small() -> ServedNetwork:
     newest = max((ROOT / "weights/mnist/lenet/metaplastic").iterdir(), key=lambda p: int(p.name))
-    return Network(ROOT / "weights", newest, "mnist/lenet", like_the_data_set("mnist/lenet"))
+    return ServedNetwork(ROOT / "weights", newest, "mnist/lenet", like_the_data_set("mnist/lenet"))
 
 
-def large(cache: Path) -> Network:
-    """An untrained GoogLeNet on a shelf of its own, made once, in a process of its own."""
-    shelf = cache / "shelf"
-    folder = shelf / "cifar10/googlenet/backprop/1"
+def large(cache: Path) -> ServedNetwork:
+    """Return an untrained GoogLeNet in its own model repository, made once in a new process."""
+    weights = cache / "weights"
+    folder = weights / "cifar10/googlenet/backprop/1"
     if not (folder / "card.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         make = [sys.executable, "-m", "benchmarks.serve", "--make", str(folder)]
@@ -155,13 +157,13 @@ def large(cache: Path) -> Network:
             check=True,
             env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-    return Network(
-        shelf, folder, "cifar10/googlenet", like_the_data_set("cifar10/googlenet", shelf)
+    return ServedNetwork(
+        weights, folder, "cifar10/googlenet", like_the_data_set("cifar10/googlenet", weights)
     )
 
 
 def make_large(folder: Path) -> None:
-    """Build and export the network, with a card after that of the published one."""
+    """Build and export the network, with a card derived from that of the published LeNet."""
     from models.architectures import build
     from models.data.datasets import DATASETS
     from models.packaging.export import export
@@ -187,9 +189,9 @@ def make_large(folder: Path) -> None:
 
 
 def install(peer: Peer, cache: Path) -> Path:
-    """The folder of programs of the peer's environment, made where there is none.
+    """Return the folder of programs in the environment of a peer, which is created if necessary.
 
-    Raises RuntimeError where pip cannot install it.
+    Raises RuntimeError if pip cannot install it.
     """
     if not peer.packages:
         return Path(sys.executable).parent
@@ -217,8 +219,8 @@ def install(peer: Peer, cache: Path) -> Path:
     return environment / "bin"
 
 
-def measure(peer: Peer, programs: Path, network: Network, seconds: float) -> Figures:
-    """Start the peer, load it, weigh it, and end it."""
+def measure(peer: Peer, programs: Path, network: ServedNetwork, seconds: float) -> Figures:
+    """Start a peer, send load, measure it, and stop it."""
     port = free_port()
     filled = peer.command.format(bin=programs, port=port, here=PEERS)
     height, width, channels = network.tensor.shape[1:]
@@ -227,7 +229,7 @@ def measure(peer: Peer, programs: Path, network: Network, seconds: float) -> Fig
         "PORT2": str(free_port()),
         "PORT3": str(free_port()),
         "METAPLASTIC_PORT": str(port),
-        "METAPLASTIC_WEIGHTS": str(network.shelf),
+        "METAPLASTIC_WEIGHTS": str(network.weights),
         "MODEL_ONNX": str(network.folder / ONNX_MODEL),
         "MODEL_KERAS": str(network.folder / KERAS_MODEL),
         "SHAPE": f"{height},{width},{channels}",
@@ -253,8 +255,10 @@ def measure(peer: Peer, programs: Path, network: Network, seconds: float) -> Fig
     )
 
 
-def compare(network: Network, cache: Path, rounds: int, seconds: float, only: list[str]) -> None:
-    """Run the peers in turn, several times, and print the table."""
+def compare(
+    network: ServedNetwork, cache: Path, rounds: int, seconds: float, only: list[str]
+) -> None:
+    """Run the peers in turn, `rounds` times, and print the table."""
     found: dict[str, list[Figures]] = {}
     absent: dict[str, str] = {}
     chosen = [peer for peer in ALL if not only or peer.name in (OURS, *only)]

@@ -1,4 +1,4 @@
-"""What the benchmarks of the running service share: starting it, loading it, weighing it."""
+"""Shared code of the benchmarks: start the service, send load, measure memory and time."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 @dataclass(frozen=True)
 class Body:
-    """What a client sends."""
+    """The body of a request."""
 
     kind: str  # Content-Type
     data: bytes
@@ -31,9 +31,9 @@ class Body:
 
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw."""
+    """The result of a load generator."""
 
-    rate: float  # answers with status 200 a second
+    rate: float  # answers with status 200 per second
     p50: float  # their latency, milliseconds
     p99: float
     refused: int = 0  # answers with another status
@@ -42,7 +42,7 @@ class Load:
 
 
 def form_of(picture: bytes) -> Body:
-    """`picture` as a browser's form sends it."""
+    """Return `picture` in a form, as a browser sends it."""
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image.png"\r\n'
         "Content-Type: image/png\r\n\r\n"
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 def need(*programs: str) -> None:
-    """Stop with a word on where to get them where Debian's `programs` are missing."""
+    """Exit with instructions if one of Debian's `programs` is missing."""
     packages = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
     if missing := [name for name in programs if not shutil.which(name)]:
         names = " ".join(packages.get(name, name) for name in missing)
@@ -81,7 +81,7 @@ def running(
     variables: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
 ) -> Iterator[tuple[int, float]]:
-    """A server that has answered `body` at `url`: its process, and the seconds until then."""
+    """Run a server. When it answers `body` at `url`, yield its process and the seconds it took."""
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         server = subprocess.Popen(
@@ -105,7 +105,7 @@ def running(
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """SIGTERM, and after ten seconds SIGKILL, to the server and whatever it started."""
+    """Stop a server with SIGTERM. After ten seconds, kill it and its child processes."""
     server.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(timeout=10)
@@ -116,7 +116,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def service(**settings: object) -> Iterator[tuple[int, str]]:
-    """Metaplastic with METAPLASTIC_<name> set: its process and URL."""
+    """Run Metaplastic with the given METAPLASTIC_<NAME> settings and yield its process and URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {f"METAPLASTIC_{name.upper()}": str(value) for name, value in settings.items()}
@@ -143,7 +143,7 @@ end
 def closed_loop(
     url: str, body: Body, *, clients: int = 8, seconds: float = 5, keep: bool = True
 ) -> Load:
-    """wrk: so many clients, each of which asks again when it has its answer."""
+    """Run wrk: each client sends the next request when it has its answer."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "body").write_bytes(body.data)
@@ -170,9 +170,9 @@ def closed_loop(
 
 
 def open_loop(url: str, body: Body, *, rate: float, seconds: float = 5) -> Load:
-    """h2load: connections at a constant rate, one request each, whether others are answered."""
+    """Run h2load: new connections with one request each, at a constant rate."""
     count = max(1, round(rate * seconds))
-    period = max(1, round(1000 / rate))  # milliseconds between two bunches, as small as can be
+    period = max(1, round(1000 / rate))  # milliseconds between two groups, as small as possible
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "body").write_bytes(body.data)
@@ -204,7 +204,7 @@ def open_loop(url: str, body: Body, *, rate: float, seconds: float = 5) -> Load:
 
 @contextlib.contextmanager
 def log_lines_thrown_away() -> Iterator[None]:
-    """What an application in this process writes to stdout goes to /dev/null."""
+    """Send what this process writes to stdout to /dev/null."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -225,7 +225,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def children(process: int) -> set[int]:
-    """The processes that a process has started: the service's workers."""
+    """Return the child processes of a process, such as the workers of the service."""
     found: set[int] = set()
     for task in Path(f"/proc/{process}/task").iterdir():
         found |= set(map(int, (task / "children").read_text().split()))
@@ -233,7 +233,7 @@ def children(process: int) -> set[int]:
 
 
 def family(process: int) -> list[int]:
-    """A process and all below it."""
+    """Return a process and all its descendants."""
     found = [process]
     for pid in found:
         with contextlib.suppress(OSError):
@@ -242,7 +242,7 @@ def family(process: int) -> list[int]:
 
 
 def memory_mib(process: int, kind: str = "Pss") -> float:
-    """Proportional (or Rss) memory of one process."""
+    """Return the memory of one process in MiB, proportional (Pss) or resident (Rss)."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith(f"{kind}:"):
@@ -251,7 +251,10 @@ def memory_mib(process: int, kind: str = "Pss") -> float:
 
 
 def cpu_seconds(process: int, *, ended: bool = False) -> float:
-    """That a process and all below it have used; with `ended` also those that are no more."""
+    """Return the processor time of a process and its descendants.
+
+    With `ended`, include child processes that have ended.
+    """
     ticks = 0
     for pid in family(process):
         with contextlib.suppress(OSError):

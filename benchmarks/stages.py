@@ -1,14 +1,15 @@
-"""Where the time of one request goes, stage by stage: read, decode, prepare, infer, answer.
+"""Measure the time of one request by stage: read, decode, prepare, infer, answer.
 
     python -m benchmarks.stages [--requests 3000] [--model mnist/lenet] [--image FILE]
 
-One process, no server: the application is called as a WSGI server calls it, with an upload as a
-form, and a clock stands around each stage of the request. (Each stage alone in a loop takes a
-third of the time: caches and branch predictors then know nothing else.) Printed are medians of
-this process's CPU time in microseconds, which other processes on the machine disturb less than
-they do the clock. `dispatch` is what the whole takes beyond its stages: Flask, its routing and the
-caller's options, and what metrics and the log line cost. The last line is an empty route of a Flask
-application without any of it, asked in turns.
+There is one process and no server. The application is called as a WSGI server calls it, with an
+upload as a form, and each stage of the request is timed. (A stage alone in a loop takes a third of
+the time, because caches and branch predictors then serve nothing else.)
+
+The output is the median CPU time of this process in microseconds. Other processes disturb CPU time
+less than wall-clock time. `dispatch` is the time outside all stages: Flask, its routing, the
+caller's options, metrics and the log line. The last line is an empty route of a Flask application
+without any of these. Both applications are called in turn.
 """
 
 import argparse
@@ -39,9 +40,9 @@ STAGES = ("read", "decode", "prepare", "infer", "answer")
 WARM_UP = 100  # requests
 
 
-def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
-    """A PNG of the size of the endpoint's network: a seven as in MNIST, or noise in colour."""
-    settings = Settings(weights=shelf) if shelf else Settings()
+def like_the_data_set(endpoint: str, weights: Path | None = None) -> bytes:
+    """Return a PNG with the input size of the endpoint: a seven as in MNIST, or coloured noise."""
+    settings = Settings(weights=weights) if weights else Settings()
     target = load_catalogue(settings).endpoints[endpoint].find().card.input
     if target.channels == 3:
         noise = np.random.default_rng(0).integers(0, 256, (target.height, target.width, 3))
@@ -57,7 +58,7 @@ def like_the_data_set(endpoint: str, shelf: Path | None = None) -> bytes:
 
 
 def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
-    """What gunicorn hands to the application."""
+    """Return the WSGI environment that gunicorn passes to the application."""
     return {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": path,
@@ -79,7 +80,7 @@ def environment(path: str, body: bytes, kind: str) -> dict[str, object]:
 
 
 class Clock:
-    """Adds up, by stage, the CPU time spent in functions that it was put around."""
+    """Add up the CPU time of the functions that it wraps, by stage."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys((*STAGES, "whole", "empty route"), 0.0)
@@ -95,7 +96,7 @@ class Clock:
         return timed
 
     def put_on_the_service(self) -> None:
-        """Each stage is a function that the service looks up in its module for every request."""
+        """Wrap the function of each stage, which the service looks up again for every request."""
         for module, name, stage in (
             (classify, "read_uploads", "read"),
             (sandbox, "decode", "decode"),
@@ -109,15 +110,15 @@ class Clock:
 
 
 def requests_to_time(
-    name: str, picture: Path | None, clock: Clock, shelf: Path | None = None
+    name: str, picture: Path | None, clock: Clock, weights: Path | None = None
 ) -> tuple[Callable[[], bytes], Callable[[], bytes]]:
-    """A classification of one upload by the endpoint `name`, and a call of an empty route."""
-    application = create_app(Settings(weights=shelf) if shelf else Settings())
+    """Return two functions: classify one upload with the endpoint `name`, call an empty route."""
+    application = create_app(Settings(weights=weights) if weights else Settings())
     bare = Flask("empty")
     bare.add_url_rule("/empty", "empty", lambda: "ok", methods=["POST"])
 
     endpoint = application.extensions["catalogue"].endpoints[name]
-    data = picture.read_bytes() if picture else like_the_data_set(name, shelf)
+    data = picture.read_bytes() if picture else like_the_data_set(name, weights)
     body, kind = encode_multipart_formdata({"file": ("image.png", data)})
 
     def call(called: Flask, path: str) -> bytes:

@@ -1,11 +1,11 @@
-"""How soon the service answers after its command, and what a worker weighs.
+"""Measure how soon the service answers after its start, and the memory of a worker.
 
     python -m benchmarks.start [--runs 7]
 
-Starts `python wsgi.py` on a free port, waits until it is ready and has it classify a sample, the
-first of 200, reads the largest worker's memory from /proc, and stops the service. Then once more
-with one worker, which every model on the shelf has to answer through. The median of the runs is
-printed. Linux only.
+A run starts `python wsgi.py` on a free port, waits until it is ready, classifies a sample 200
+times, reads the memory of the largest worker from /proc, and stops the service. A second start uses
+one worker, which classifies with every model of the repository. The output is the median of the
+runs. Linux only.
 """
 
 import argparse
@@ -21,7 +21,7 @@ KINDS = ("Rss", "Pss")
 
 
 def largest_worker(process: int) -> dict[str, float]:
-    """MiB of the worker with the most resident memory, by kind."""
+    """Return the memory in MiB, by kind, of the worker with the most resident memory."""
     workers = [{kind: memory_mib(pid, kind) for kind in KINDS} for pid in children(process)]
     return max(workers, key=lambda memory: memory["Rss"])
 

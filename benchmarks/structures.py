@@ -1,8 +1,8 @@
-"""Files built as no program builds them: few bytes, or many, that could be dear to read.
+"""Generate files with an unusual structure that could be expensive to read.
 
-`FORMATS` names for each format a function that makes one, of a size between a few bytes and
-32 MiB, from a random number generator: an element of the format repeated, a picture of many pixels
-from next to nothing, counts and lengths that do not fit.
+`FORMATS` has a function for each format. From a random number generator it makes a file of a few
+bytes to 32 MiB: a repeated element of the format, a picture with many pixels from very few bytes,
+or counts and lengths that are wrong.
 """
 
 import gzip
@@ -19,18 +19,18 @@ from PIL import Image
 from app.images.decode import HEIC_IS_READ
 from app.images.structure import is_simple
 
-MOST = 32 * 1024 * 1024 - 4096  # bytes of a request's body
+MOST = 32 * 1024 * 1024 - 4096  # bytes in the body of a request
 PIXELS = 49_900_000
 
 
 def times(chance: random.Random, element: bytes, most: int = MOST) -> bytes:
-    """`element` repeated, to a size whose magnitude is drawn."""
+    """Repeat `element` up to a size of random magnitude."""
     size = min(most, int(2 ** chance.uniform(4, 25)))
     return element * max(1, size // max(1, len(element)))
 
 
 def sides(chance: random.Random) -> tuple[int, int]:
-    """Small, large, or so long that one side is a few pixels."""
+    """Return width and height: small, large, or with one side of only a few pixels."""
     width = round(2 ** chance.uniform(0, 15.9))
     area = chance.choice((784, 1_000_000, PIXELS, PIXELS))
     return width, max(1, min(65_535, area // width))
@@ -38,7 +38,7 @@ def sides(chance: random.Random) -> tuple[int, int]:
 
 @cache
 def saved(kind: str, width: int, height: int, mode: str = "RGB", **options: object) -> bytes:
-    """A noisy picture: its pixels cost the decoder what pixels can."""
+    """Return the file of a noisy picture, whose pixels are expensive to decode."""
     rng = np.random.default_rng(0)
     few = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     picture = Image.fromarray(few).resize((width, height), Image.Resampling.NEAREST).convert(mode)
@@ -48,8 +48,8 @@ def saved(kind: str, width: int, height: int, mode: str = "RGB", **options: obje
 
 
 def large(chance: random.Random, kind: str, modes: str, **options: object) -> bytes:
-    """An honest picture, of up to 49.9 megapixels."""
-    # To write a large HEIC takes minutes.
+    """Return the file of a valid picture of up to 49.9 megapixels."""
+    # Writing a large HEIC takes minutes.
     side = chance.choice((1000, 2000) if kind == "HEIF" else (1000, 3000, 5000, 7060))
     return saved(kind, side, side, chance.choice(modes.split()), **options)
 
@@ -68,7 +68,7 @@ def jpeg(chance: random.Random) -> bytes:
             return one[:2] + times(chance, b"\xff") + one[2:]
         case 2:
             return one[:20] + times(chance, chance.randbytes(3)) + one[20:]
-        case 3:  # scans again and again, of a picture that claims many pixels
+        case 3:  # many scans of a picture that claims many pixels
             frame = progressive.index(b"\xff\xc2")
             first = progressive.index(b"\xff\xda")
             begun = bytearray(progressive[:first])
@@ -151,7 +151,7 @@ def gif(chance: random.Random) -> bytes:
 
 
 def tiff_of(entries: dict[int, tuple[int, int, bytes]], data: bytes = b"") -> bytes:
-    """`entries`: tag -> type, count, values."""
+    """Return a TIFF directory. `entries` maps a tag to type, count and values."""
     place = 8 + 2 + 12 * len(entries) + 4
     table, values = struct.pack("<H", len(entries)), b""
     for tag, (kind, count, content) in sorted(entries.items()):
@@ -257,7 +257,7 @@ def webp(chance: random.Random) -> bytes:
 
 
 def boxes(chance: random.Random, kind: str, **options: object) -> bytes:
-    """AVIF and HEIC: files in boxes."""
+    """Return an AVIF or HEIC file, which consists of boxes."""
     one = saved(kind, 200, 160, **options)
     place = one.index(b"meta") - 4
     box = struct.pack(">I", 8) + chance.choice((b"free", b"meta", b"moov", b"iloc", b"uuid"))
@@ -278,7 +278,7 @@ def boxes(chance: random.Random, kind: str, **options: object) -> bytes:
 
 
 def json_text(chance: random.Random) -> bytes:
-    """For any of the routes that read JSON."""
+    """Return JSON for any of the routes that read it."""
     element = chance.choice(
         (
             b"[],",
@@ -319,14 +319,14 @@ def gzipped(chance: random.Random) -> bytes:
             return times(chance, gzip.compress(inside, 9))
         case 1:
             return gzip.compress(json_text(chance), 1)
-        case _:  # stored blocks without a byte
+        case _:  # stored blocks without content
             return (
                 gzip.compress(b"")[:10] + times(chance, b"\0\0\0\xff\xff") + gzip.compress(b"")[10:]
             )
 
 
 def simple(chance: random.Random) -> bytes:
-    """What the worker decodes itself: as dear as such a file can be."""
+    """Return a file that the worker decodes itself, as expensive as possible."""
     packed = zlib.compress(bytes(1 << 20))
     notes = chance.randint(0, 4) * png_chunk(b"zTXt", b"a\0\0" + packed)
     notes += chance.randint(0, 80) * png_chunk(b"tEXt", b"a\0" + bytes(chance.randrange(1000)))

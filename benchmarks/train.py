@@ -1,12 +1,12 @@
-"""Images a second in training, by Keras backend and layout, as ratios to Keras on TensorFlow.
+"""Measure the images per second in training, by Keras backend and layout.
 
     python -m benchmarks.train [--rounds 3] [--steps 5]
 
-A VGG of 3 blocks (32, 64, 128) with batch normalisation on 32x32x3, batch 256, made images. `plain`
-is the network as it is published; `laid out` is models/training/fast_clone.py's clone of it, which
-`python -m models train` uses (they differ on PyTorch alone). Each line is measured in a process of
-its own; the lines take turns, and printed is the median over the rounds. Backends that are not
-installed are left out.
+The network is a VGG with 3 blocks (32, 64, 128) and batch normalisation on 32x32x3, with batches of
+256 generated images. `published` is the network as it is published. `fast clone` is its clone from
+models/training/fast_clone.py, which `python -m models train` uses; they differ only on PyTorch.
+Each line is measured in its own process. The lines take turns, and the output is the median over
+the rounds, also as a ratio to the first line. Backends that are not installed are left out.
 """
 
 import argparse
@@ -21,31 +21,31 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 BATCH = 256
 LINES = (
-    ("tensorflow", "plain", "float32"),
-    ("tensorflow", "plain", "mixed_bfloat16"),
-    ("jax", "plain", "float32"),
-    ("torch", "plain", "float32"),
-    ("torch", "plain", "mixed_bfloat16"),
-    ("torch", "laid out", "float32"),
-    ("torch", "laid out", "mixed_bfloat16"),
+    ("tensorflow", "published", "float32"),
+    ("tensorflow", "published", "mixed_bfloat16"),
+    ("jax", "published", "float32"),
+    ("torch", "published", "float32"),
+    ("torch", "published", "mixed_bfloat16"),
+    ("torch", "fast clone", "float32"),
+    ("torch", "fast clone", "mixed_bfloat16"),
 )
 
 
 def images_per_second(layout: str, precision: str, steps: int) -> float:
-    """The median over `steps` training steps, on the backend that KERAS_BACKEND names."""
+    """Return the median over `steps` training steps, on the backend of KERAS_BACKEND."""
     import keras
     import numpy as np
 
     from models.architectures import build
-    from models.training.fast_clone import training_network
+    from models.training.fast_clone import fast_clone
 
-    if layout == "plain":
+    if layout == "published":
         keras.config.set_dtype_policy(precision)
     network = build(
         *("vgg", (32, 32, 3), 10, (0.5,) * 3, (0.25,) * 3),
         **{"width": 32, "whiten": False, "early_pool": False, "logit_scale": 1.0},
     )
-    model = network if layout == "plain" else training_network(network, precision)
+    model = network if layout == "published" else fast_clone(network, precision)
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
         keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -63,7 +63,7 @@ def images_per_second(layout: str, precision: str, steps: int) -> float:
 
 
 def measure(backend: str, layout: str, precision: str, steps: int) -> float:
-    """`images_per_second` in a process of its own."""
+    """Return `images_per_second`, measured in a new process."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.train"),
@@ -96,7 +96,7 @@ def main() -> None:
         ratios = [figures[line] / figures[first] for figures in rounds]
         backend, layout, precision = line
         print(
-            f"{backend:11} {layout:9} {precision:15} {statistics.median(rates):6.0f} images/s"
+            f"{backend:11} {layout:10} {precision:15} {statistics.median(rates):6.0f} images/s"
             f"  {statistics.median(ratios):5.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
         )
 

@@ -1,13 +1,15 @@
-"""The service in other workers of gunicorn's, at ease and under slow clients.
+"""Compare workers of gunicorn for the service, alone and with slow clients.
 
     python -m benchmarks.workers [--rounds 3] [--seconds 3]
 
-The same application in gunicorn's sync and threaded workers, in our own (app/server/worker.py), and
-in that behind nginx with deploy/nginx.conf's proxy settings: two processes each where nothing else
-is said. First eight clients of wrk alone, with a new connection for each upload; then beside 50
-connections whose head comes a byte at a time, 50 whose body does, 1,000 that say nothing, and 50
-that ask for 5 MB of answers and read none. Printed are answers a second and the p99 of their
-latency; medians of the rounds. Debian: apt-get install wrk nginx-light.
+The same application runs in gunicorn's sync and threaded workers, in our own worker
+(app/server/worker.py), and in our own worker behind nginx with the proxy settings of
+deploy/nginx.conf. There are two processes unless the name says otherwise.
+
+The load is eight clients of wrk, with a new connection for each upload. They run alone, then beside
+50 connections that send their head byte by byte, 50 that send their body byte by byte, 1,000 that
+send nothing, and 50 that request 5 MB and read nothing. The output is answers per second and the
+p99 of their latency, as medians of the rounds. Debian: apt-get install wrk nginx-light.
 """
 
 import argparse
@@ -49,7 +51,7 @@ def ours(processes: int = 2) -> Iterator[int]:
 
 @contextlib.contextmanager
 def behind_nginx() -> Iterator[int]:
-    """With deploy/nginx.conf, but for its limits for each client."""
+    """Run the service behind nginx with deploy/nginx.conf, but without its limits per client."""
     with ours() as service, tempfile.TemporaryDirectory() as name:
         port, text = free_port(), Path("deploy/nginx.conf").read_text()
         text = text.replace("listen 80 ", f"listen 127.0.0.1:{port} ")
@@ -77,7 +79,7 @@ WORKERS = {
 
 @contextlib.contextmanager
 def slow_clients(port: int, count: int, begin: bytes, drip: bytes) -> Iterator[None]:
-    """`count` connections that send `begin` and then `drip`, a byte every 20 ms, until the end."""
+    """Keep `count` connections open that send `begin`, then a byte of `drip` every 20 ms."""
     over = threading.Event()
     with contextlib.ExitStack() as stack:
         clients = []

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Before TensorFlow is imported: its notices would bury what we print. Its errors are raised.
+# Set before TensorFlow is imported, so that its notices do not bury our output. Errors are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from models.arguments import command_line
@@ -17,14 +17,17 @@ from models.errors import MetaplasticError
 from models.quiet import import_keras
 from models.terminal import one_line, say
 
-# The modules that import Keras are imported by the commands that need them: the others are quick.
+# These commands start fast. All others import Keras, inside their own functions.
 WITHOUT_KERAS = ("data", "list")
 
-INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
+INTERRUPTED = 130  # the exit status of shells for Ctrl-C
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out one command; the exit status is 0, 1 for a failure, 2 for a wrong call."""
+    """Carry out one command and return the exit status: 0 for success, 1 for a failure.
+
+    A wrong command line ends the process with status 2.
+    """
     parser = command_line()
     wanted = parser.parse_args(arguments)
     wanted.arguments = arguments
@@ -55,7 +58,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         teachers_of(recipe, card.dataset)
         run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
     elif wanted.dataset is None or wanted.architecture is None:
-        parser.error("train needs a data set and an architecture, --like MODEL or --resume RUN")
+        parser.error("train needs a data set and an architecture, or --like MODEL, or --resume RUN")
     else:
         named = {
             "preset": wanted.preset,
@@ -68,7 +71,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         overrides |= {"teachers": list(map(str, wanted.teacher))} if wanted.teacher else {}
         overrides |= dict(wanted.set)
         recipe = recipe_for(wanted.dataset, wanted.architecture, wanted.rule, overrides)
-        load(wanted.dataset)  # without data or teachers there is nothing to start
+        load(wanted.dataset)  # missing data or teachers must not leave an empty run folder
         teachers_of(recipe, wanted.dataset)
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
@@ -78,7 +81,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         card = train(run)
     except KeyboardInterrupt:
         say(
-            f"\ninterrupted; go on with: python -m models train --resume {run.folder}",
+            f"\ninterrupted; continue with: python -m models train --resume {run.folder}",
             sys.stderr,
         )
         return INTERRUPTED
@@ -96,7 +99,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     rows = []
     planned = [
         model
-        for model in plan(wanted.shelf, wanted.runs)
+        for model in plan(wanted.repository, wanted.runs)
         if wanted.rule in (None, model.rule) and wanted.preset in (None, model.recipe.preset)
     ]
     if not planned:
@@ -108,7 +111,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
             try:
                 card = train_planned(model, wanted.runs)
             except KeyboardInterrupt:
-                say("\ninterrupted; the same command goes on from here", sys.stderr)
+                say("\ninterrupted; the same command continues from here", sys.stderr)
                 return INTERRUPTED
         rows.append(
             (
@@ -125,46 +128,26 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 
 
 def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from studies.commands import STUDIES, run_study
+    from studies.commands import STUDIES, run_comparison, run_study
     from studies.plan import Limits
 
     if wanted.what not in STUDIES:
         if wanted.architecture is None or wanted.part:
             parser.error(f"compare needs a data set and an architecture, or {' or '.join(STUDIES)}")
-        return _compare_rules(wanted)
-    if wanted.architecture is not None:
+    elif wanted.architecture is not None:
         parser.error(f"compare {wanted.what} takes no architecture")
     limits = Limits(wanted.seeds, wanted.epochs, wanted.images, tuple(wanted.part))
     try:
-        header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
+        if wanted.architecture is None:
+            header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
+        else:
+            header, *rows = run_comparison(
+                wanted.what, wanted.architecture, limits, wanted.comparisons
+            )
     except KeyboardInterrupt:
-        say("\ninterrupted; the same command goes on from here", sys.stderr)
+        say("\ninterrupted; the same command continues from here", sys.stderr)
         return INTERRUPTED
     _print_table(header, rows)
-    return 0
-
-
-def _compare_rules(wanted: argparse.Namespace) -> int:
-    from studies.compare import METAPLASTICITY, compare_rules
-
-    results = compare_rules(
-        *(wanted.what, wanted.architecture, METAPLASTICITY),
-        seeds=5 if wanted.seeds is None else wanted.seeds,
-        epochs=4 if wanted.epochs is None else wanted.epochs,
-        images=6000 if wanted.images is None else wanted.images,
-        root=wanted.comparisons,
-    )
-    rows = [
-        (
-            result.variant,
-            f"{result.mean:.2%}",
-            f"{result.deviation:.2%}",
-            f"{result.difference.mean:+.2%}",
-            f"{result.difference.low:+.2%} to {result.difference.high:+.2%}",
-        )
-        for result in results
-    ]
-    _print_table(("variant", "validation", "sd", "paired difference", "95 % interval"), rows)
     return 0
 
 
@@ -172,7 +155,7 @@ def _report(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from studies.commands import PAGES, write_report
 
     for page in [wanted.page] if wanted.page else PAGES:
-        say(write_report(page, wanted.docs, wanted.shelf))
+        say(write_report(page, wanted.docs, wanted.repository))
     return 0
 
 
@@ -181,7 +164,7 @@ def _data(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     if not wanted.dataset:
         if wanted.archive:
-            parser.error("data --archive needs the data set's name, tiny-imagenet")
+            parser.error("data --archive needs the name of the data set: tiny-imagenet")
         known = [
             (name, _image(each.input), str(len(each.labels)), whereabouts(name))
             for name, each in DATASETS.items()
@@ -208,10 +191,10 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     from models.publishing.evaluate import evaluate
 
     if wanted.all:
-        found = _newest(find_models(wanted.shelf))
+        found = _newest(find_models(wanted.repository))
     elif wanted.what and len(wanted.what) == 2:
         dataset, architecture = wanted.what
-        found = _newest(find_models(wanted.shelf / dataset / architecture))
+        found = _newest(find_models(wanted.repository / dataset / architecture))
     elif wanted.what and len(wanted.what) == 1:
         folder = Path(wanted.what[0])
         found = [(folder, read_card(folder))]
@@ -221,7 +204,7 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         found = [(folder, card) for folder, card in found if card.rule == wanted.rule]
     if not found:
         raise MetaplasticError(
-            f"no such model in {wanted.shelf}; `python -m models list` shows all"
+            f"no such model in {wanted.repository}; `python -m models list` shows all"
         )
     if wanted.corrupted:
         return _evaluate_corrupted(found)
@@ -262,7 +245,7 @@ def _evaluate_corrupted(found: Sequence[tuple[Path, Card]]) -> int:
         cells = (*(f"{share:.2%}" for share in shares), told)
         columns.append((f"{card.name} v{card.version}", *cells))
         say(f"{card.name}: {result.accuracy:.2%}", sys.stderr)
-    names = ("corruption", "mean", *NAMES, "AUROC of wrong by energy")
+    names = ("corruption", "mean", *NAMES, "AUROC of the energy score")
     header, *rows = zip(names, *columns, strict=True)
     _print_table(header, rows)
     return 0
@@ -272,7 +255,7 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from models.publishing.recalibrate import calibrate_again
 
     rows = []
-    for folder in wanted.folder or [folder for folder, _ in find_models(wanted.shelf)]:
+    for folder in wanted.folder or [folder for folder, _ in find_models(wanted.repository)]:
         card = calibrate_again(folder)
         fitted = card.calibration
         rows.append(
@@ -297,8 +280,8 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
     folder = publish(
         wanted.run,
-        wanted.shelf,
-        control=wanted.control,
+        wanted.repository,
+        baseline=wanted.baseline,
         without=wanted.without,
         default=wanted.default,
         docs=wanted.docs,
@@ -314,7 +297,7 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
         from models.publishing.readme_table import models_table
 
-        say(models_table(wanted.shelf))
+        say(models_table(wanted.repository))
         return 0
     from models.training.runs import find_runs, read_history
 
@@ -328,10 +311,10 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             f"{card.control.test_accuracy:.2%}" if card.control else "-",
             str(folder),
         )
-        for root in (wanted.shelf, wanted.runs)
+        for root in (wanted.repository, wanted.runs)
         for folder, card in find_models(root)
     ]
-    header = ("model", "version", "parameters", "validation", "test", "plain twin", "folder")
+    header = ("model", "version", "parameters", "validation", "test", "baseline", "folder")
     _print_table(header, rows)
     for folder in find_runs(wanted.runs):
         say(f"unfinished after {len(read_history(folder))} epochs: {folder}")
@@ -343,7 +326,7 @@ def _image(size: ImageInput) -> str:
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
-    """The newest version of each model."""
+    """Return the newest version of each model."""
     newest: dict[str, tuple[Path, Card]] = {}
     for folder, card in models:
         if card.name not in newest or newest[card.name][1].version < card.version:
@@ -359,7 +342,7 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         say("  ".join(cells).rstrip())
 
 
-# What carries out each command; the exit status is what it returns.
+# Each function carries out one command and returns the exit status.
 COMMANDS = {
     "train": _train,
     "train-all": _train_all,
@@ -377,8 +360,8 @@ COMMANDS = {
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     if status == INTERRUPTED:
-        # The backend's threads may still draw batches, and crash when Python's own end takes the
-        # interpreter from under them.
+        # Threads of the backend may still prepare batches. They crash if Python's regular exit
+        # destroys the interpreter first.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

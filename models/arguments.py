@@ -9,29 +9,36 @@ from models.terminal import ArgumentParser
 
 DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
 RUNS = Path("runs")
-SHELF = Path("weights")
+REPOSITORY = Path("weights")
 DOCS = Path("docs")
 
 
 def command_line() -> ArgumentParser:
-    """The commands and their options; `command` names the one that is called."""
+    """Return the parser of all commands. The chosen command is in `command`."""
     parser = ArgumentParser(prog="python -m models", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
-    shelf = ArgumentParser(add_help=False)
-    shelf.add_argument("--shelf", type=Path, default=SHELF, help="published models (weights)")
+    repository = ArgumentParser(add_help=False)
+    repository.add_argument(
+        *("--repository", "--shelf"),  # --shelf is the name in earlier versions
+        type=Path,
+        default=REPOSITORY,
+        help="the model repository: folder of the published models (default: weights)",
+    )
     runs = ArgumentParser(add_help=False)
-    runs.add_argument("--runs", type=Path, default=RUNS, help="where trainings live (runs)")
+    runs.add_argument(
+        "--runs", type=Path, default=RUNS, help="folder of the trainings (default: runs)"
+    )
 
     train = commands.add_parser("train", parents=[runs], help="train a network")
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
-    train.add_argument("--rule", default="metaplastic", help="learning rule (metaplastic)")
-    train.add_argument(
-        "--preset", help="one of the network's presets in models/training/recipes.toml"
-    )
+    train.add_argument("--rule", default="metaplastic", help="learning rule (default: metaplastic)")
+    train.add_argument("--preset", help="a preset of the network in models/training/recipes.toml")
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
-    train.add_argument("--validation", type=float, help="share of the training set held out")
+    train.add_argument(
+        "--validation", type=float, help="share of the training set that is held out"
+    )
     train.add_argument("--seed", type=int)
     train.add_argument(
         "--teacher",
@@ -39,7 +46,7 @@ def command_line() -> ArgumentParser:
         action="append",
         default=[],
         metavar="RUN",
-        help="a run or published model whose soft answers teach too; of several, their mean",
+        help="a run or published model to learn from as well; may be given several times",
     )
     train.add_argument(
         "--set",
@@ -47,94 +54,136 @@ def command_line() -> ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting of models/training/recipes.toml, as in metaplastic.strength=0.2",
+        help="another setting of models/training/recipes.toml, such as metaplastic.strength=0.2",
     )
     train.add_argument(
         "--like",
         type=Path,
         metavar="MODEL",
-        help="make a published model again, by its card's recipe and not today's",
+        help="train a published model again, by the recipe on its card",
     )
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
 
     train_all = commands.add_parser(
         "train-all",
-        parents=[shelf, runs],
-        help="train what models/training/recipes.toml has and neither the shelf nor the runs have",
+        parents=[repository, runs],
+        help="train every model of models/training/recipes.toml that does not exist yet",
     )
-    train_all.add_argument("--rule", help="only the models of this rule")
-    train_all.add_argument("--preset", help="only this preset ('': only what is none)")
+    train_all.add_argument("--rule", help="only models of this learning rule")
+    train_all.add_argument("--preset", help="only this preset ('': only recipes without a preset)")
 
     compare = commands.add_parser(
         "compare",
-        help="a study: train what docs/results lacks of it; or the metaplastic rules on a network",
-        description="`compare metaplasticity` and `compare vgg` train what docs/results lacks of "
-        "that study; several processes share the work. `compare DATASET ARCHITECTURE` compares the "
-        "metaplastic rules with plain backprop on the validation split, with 5 seeds, 4 epochs and "
-        "6000 images unless told otherwise.",
+        help="carry out a study, or compare the metaplastic rules on one network",
+        description="`compare metaplasticity` and `compare vgg` carry out the trials of that study "
+        "that are missing in docs/results. `compare DATASET ARCHITECTURE` compares the metaplastic "
+        "rules with the baseline on the validation split, by default with 5 seeds, 4 epochs and "
+        "6000 images. Several processes with the same arguments share the work.",
     )
     compare.add_argument("what", metavar="STUDY or DATASET")
     compare.add_argument("architecture", nargs="?")
-    compare.add_argument("--seeds", type=int, help="other than the study's own")
-    compare.add_argument("--epochs", type=int)
-    compare.add_argument("--images", type=int, help="training images")
-    compare.add_argument("--part", action="append", default=[], help="only this part of a study")
-    compare.add_argument("--results", type=Path, default=DOCS / "results")
-    compare.add_argument("--studies", type=Path, default=Path("studies"), help="unfinished trials")
-    compare.add_argument("--comparisons", type=Path, default=Path("comparisons"))
+    compare.add_argument("--seeds", type=int, help="number of seeds")
+    compare.add_argument("--epochs", type=int, help="epochs of each trial")
+    compare.add_argument("--images", type=int, help="training images of each trial")
+    compare.add_argument(
+        "--part", action="append", default=[], help="only this condition of a study"
+    )
+    compare.add_argument(
+        "--results", type=Path, default=DOCS / "results", help="results of the studies"
+    )
+    compare.add_argument(
+        "--studies", type=Path, default=Path("trials"), help="unfinished trials of the studies"
+    )
+    compare.add_argument(
+        "--comparisons",
+        type=Path,
+        default=Path("comparisons"),
+        help="results and unfinished trials of `compare DATASET ARCHITECTURE`",
+    )
 
     report = commands.add_parser(
-        "report", parents=[shelf], help="renew the pages of docs/, all or one, from what is known"
+        "report", parents=[repository], help="write the generated pages of docs/ again"
     )
     report.add_argument(
         "page", nargs="?", choices=("metaplasticity", "vgg", "brainprop", "training")
     )
-    report.add_argument("--docs", type=Path, default=DOCS, help="beside README.md (docs)")
+    report.add_argument(
+        "--docs",
+        type=Path,
+        default=DOCS,
+        help="folder of the pages, beside README.md (default: docs)",
+    )
 
-    data = commands.add_parser("data", help="download and prepare data sets, and say what is there")
-    data.add_argument("dataset", nargs="*", help="none: say what there is")
-    data.add_argument("--archive", type=Path, help="read tiny-imagenet from this zip file")
+    data = commands.add_parser("data", help="download and prepare data sets, or list them")
+    data.add_argument("dataset", nargs="*", help="name of a data set; without one, list all")
+    data.add_argument("--archive", type=Path, help="zip file to read tiny-imagenet from")
 
-    evaluate = commands.add_parser("evaluate", parents=[shelf], help="measure models again")
-    evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or a model's folder")
-    evaluate.add_argument("--rule")
-    evaluate.add_argument("--all", action="store_true", help="every published model")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[repository], help="measure models again and compare with their cards"
+    )
+    evaluate.add_argument("what", nargs="*", help="DATASET ARCHITECTURE, or the folder of a model")
+    evaluate.add_argument("--rule", help="only models of this learning rule")
+    evaluate.add_argument("--all", action="store_true", help="all published models")
     evaluate.add_argument(
         "--corrupted",
         action="store_true",
-        help="on spoilt pictures; goes into the card of a published model",
+        help="measure on corrupted images; a published model's card gets the result",
     )
 
     calibrate = commands.add_parser(
-        "calibrate", parents=[shelf], help="fit the calibration of published models again"
+        "calibrate", parents=[repository], help="calibrate published models again"
     )
-    calibrate.add_argument("folder", type=Path, nargs="*", help="only these models")
+    calibrate.add_argument(
+        "folder",
+        type=Path,
+        nargs="*",
+        help="folders of the models; without one, all published models",
+    )
 
     export = commands.add_parser("export", help="write model.onnx from model.keras")
     export.add_argument("folder", type=Path)
 
-    publish = commands.add_parser("publish", parents=[shelf], help="put a run on the shelf")
+    publish = commands.add_parser(
+        "publish", parents=[repository], help="publish a run in the model repository"
+    )
     publish.add_argument("run", type=Path)
-    publish.add_argument("--control", type=Path, help="folder of the plain twin")
     publish.add_argument(
-        "--without", type=Path, metavar="RUN", help="the same training without its teachers"
+        *("--baseline", "--control"),  # --control is the name in earlier versions
+        type=Path,
+        metavar="RUN",
+        help="the same training by backprop: a run or published model",
     )
-    publish.add_argument("--docs", type=Path, default=DOCS, help="where teachers' cards go (docs)")
-    publish.add_argument("--default", action=argparse.BooleanOptionalAction)
+    publish.add_argument(
+        "--without",
+        type=Path,
+        metavar="RUN",
+        help="the same training without teachers: a run or published model",
+    )
+    publish.add_argument(
+        "--docs",
+        type=Path,
+        default=DOCS,
+        help="folder for the cards of the teachers (default: docs)",
+    )
+    publish.add_argument(
+        "--default",
+        action=argparse.BooleanOptionalAction,
+        help="whether the endpoint uses this model when no rule is asked for",
+    )
 
-    listing = commands.add_parser("list", parents=[shelf, runs], help="published models and runs")
-    listing.add_argument(
-        "--markdown", action="store_true", help="the published models as the README's table"
+    listing = commands.add_parser(
+        "list", parents=[repository, runs], help="list published models and runs"
     )
+    listing.add_argument("--markdown", action="store_true", help="print the table of README.md")
     return parser
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`name=value` with a TOML value, as `--set` takes it."""
+    """Return (name, value) from `name=value` with a TOML value. Raises ArgumentTypeError."""
     name, _, value = text.partition("=")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise argparse.ArgumentTypeError(
-            f"expected name=value with a TOML value, as in network.dropout=0.2; found {text!r}"
+            f"expected name=value with a TOML value, such as network.dropout=0.2; found {text!r}"
         ) from error

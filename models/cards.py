@@ -1,7 +1,7 @@
-"""The model card: what a published model is, and the only type that `models` and `app` share.
+"""The model card, the description of a model that `models` and `app` share.
 
-A model is a folder with `card.json` beside `model.keras` and `model.onnx`. This module reads and
-writes the card. It is pure Python, so that the service can import it without Keras or numpy.
+A model is a folder with `card.json`, `model.keras` and `model.onnx`. This module reads and writes
+the card. It is pure Python, so that the service can import it without Keras or numpy.
 """
 
 import hashlib
@@ -23,58 +23,61 @@ ONNX_MODEL = "model.onnx"
 
 Style = Literal["digit", "garment", "photo"]
 
-# The first of these that an endpoint has is its default where no card claims to be.
+# If no card of an endpoint is its default, the first of these rules that it has is.
 RULES = ("metaplastic", "brainprop", "backprop")
 
 
-MOST_SIDE = 1024  # pixels of a network's input; those that are trained here have up to 64
+MOST_SIDE = 1024  # pixels on a side of the input; the networks trained here have up to 64
 MOST_VERSION = 10**9
-_MOST_DEPTH = 16  # of what stands in a card; a recipe has tables in tables
+_MOST_DEPTH = 16  # levels of nesting in a card; a recipe needs a few
 
 
 class CardError(MetaplasticError):
-    """A card that cannot be used: names the file, the field, and what was expected there."""
+    """A card that cannot be used. The message names file, field and what was expected."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What the network takes: float32 (N, height, width, channels), values in 0..1."""
+    """The input of the network: float32 (N, height, width, channels), values in 0..1."""
 
     height: int
     width: int
     channels: int
     style: Style  # how pictures of this kind are prepared: see app/images/decode.py
-    mean: tuple[float, ...]  # per channel; the normalisation is a layer inside the model
+    mean: tuple[float, ...]  # per channel; the normalisation is a layer of the model
     std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted on the validation split: what the network's outputs (N, classes) mean."""
+    """The meaning of the network's outputs (N, classes), fitted on the validation split."""
 
     temperature: float  # probabilities are softmax(outputs / temperature)
     ece_before: float  # expected calibration error, 15 bins, at temperature 1
     ece_after: float
-    energy_threshold: float  # an energy score below this: unlike the training data
+    energy_threshold: float  # an image with a lower energy score is unlike the training data
     energy_temperature: float = 1.0  # the score is T * logsumexp(outputs / T) at this T
-    outputs: str = "logits"  # what the rule makes of them: "reward estimates" after brainprop
-    least_contrast: float = 0.0  # an image of less (models/contrast.py): unlike the training data
+    outputs: str = "logits"  # their meaning; "reward estimates" after brainprop
+    least_contrast: float = 0.0  # an image with less contrast is unlike the training data
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a model classifies one split of its data set. Accuracies are in 0..1."""
+    """The results on one split of the data set. Accuracies are in 0..1."""
 
     images: int
     accuracy: float
     interval: tuple[float, float]  # 95 %, Wilson
-    per_class: tuple[float, ...]  # share of each true class that was recognised
+    per_class: tuple[float, ...]  # accuracy of each true class
     confusion: tuple[tuple[int, ...], ...]  # [true class][predicted class]
 
 
 @dataclass(frozen=True)
-class Control:
-    """A twin: same network, seed, data order and recipe but for the rule, or for the teachers."""
+class Baseline:
+    """The same training except for one thing: by backprop, or without teachers.
+
+    Network, seed, order of the data and the rest of the recipe are the same.
+    """
 
     rule: str
     seed: int
@@ -85,7 +88,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model whose soft answers another one learned from."""
+    """A model whose soft labels another one learned from."""
 
     name: str
     version: int
@@ -96,35 +99,35 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a network was taught by, and what the same training reaches without."""
+    """The teachers of a network, and the result of the same training without them."""
 
     teachers: tuple[Teacher, ...]
-    without: Control | None = None  # the same rule and recipe but for the teachers
+    without: Baseline | None = None  # the same training without teachers
 
 
 @dataclass(frozen=True)
 class Corrupted:
-    """How a model does on test images that were spoilt on purpose: models/data/corruptions.py."""
+    """The results on corrupted test images (models/data/corruptions.py)."""
 
     severity: int  # 1 to 5
-    images: int  # of each corruption
+    images: int  # for each corruption
     accuracy: float  # mean over the corruptions
     by_corruption: Mapping[str, float]  # name -> accuracy
-    # How well the energy score tells wrong answers from right ones on all of these images: the
-    # chance that a wrong one has the lower score. 0.5 is by luck, 1 without fault; None where all
-    # answers are right, or all wrong.
+    # How well the energy score separates wrong answers from right ones on all these images: the
+    # probability that a wrong one has the lower score. 0.5 means chance, 1 means perfect. None if
+    # all answers are right, or all are wrong.
     wrong_auroc: float | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """Where the weights come from, in enough detail to make them again."""
+    """How the weights were made, in enough detail to repeat it."""
 
     command: str
     recipe: Mapping[str, Any]
     seed: int
     epochs: int
-    best_epoch: int  # counted from 1; the weights kept
+    best_epoch: int  # from 1; the epoch whose weights were kept
     seconds: float
     hardware: str
     backend: str
@@ -140,7 +143,7 @@ class Card:
     architecture: str
     rule: str
     version: int
-    default: bool  # the rule that its endpoint uses when none is asked for
+    default: bool  # whether the endpoint uses this rule when none is asked for
     labels: tuple[str, ...]
     input: ImageInput
     parameters: int
@@ -148,29 +151,29 @@ class Card:
     calibration: Calibration
     validation: Scores
     test: Scores | None  # None until the model is published
-    control: Control | None
+    control: Baseline | None  # the baseline; the name of the field in earlier versions
     training: Training
     files: Mapping[str, str]  # name in the model's folder -> SHA-256 of its bytes
-    distillation: Distillation | None = None  # None: it learned from the labels alone
+    distillation: Distillation | None = None  # None: it learned from labels alone
     corrupted: Corrupted | None = None  # None: not measured
 
     @property
     def endpoint(self) -> str:
-        """`<dataset>/<architecture>`, as in the service's URLs."""
+        """Return `<dataset>/<architecture>`, as in the URLs of the service."""
         return f"{self.dataset}/{self.architecture}"
 
     @property
     def name(self) -> str:
-        """`<dataset>-<architecture>-<rule>`, the model's name in logs and standard protocols."""
+        """Return `<dataset>-<architecture>-<rule>`, the name in logs and standard protocols."""
         return f"{self.dataset}-{self.architecture}-{self.rule}"
 
 
 def read_card(folder: Path) -> Card:
-    """The card of the model in `folder`.
+    """Return the card of the model in `folder`.
 
-    Raises CardError where the file is missing, is not JSON, or a field is missing, of the wrong
-    type, or has a value that no model can have: what shows many models at once relies on each.
-    Fields that this version does not know are ignored.
+    Raises CardError if the file is missing or not JSON, or if a field is missing, has the wrong
+    type, or has a value that no model can have. Code that shows many models relies on this. Unknown
+    fields are ignored.
     """
     path = folder / CARD
     try:
@@ -191,7 +194,7 @@ def read_card(folder: Path) -> Card:
 
 
 def _unusable(value: Any, depth: int = 0) -> Iterator[str]:
-    """What in a card cannot be shown again: no number, no text, or no end of nesting."""
+    """Yield what JSON cannot represent again: infinite numbers, half characters, deep nesting."""
     if depth > _MOST_DEPTH:
         yield f"expected at most {_MOST_DEPTH} levels of nesting"
     elif isinstance(value, float) and not math.isfinite(value):
@@ -208,7 +211,7 @@ def _unusable(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _impossible(card: Card) -> Iterator[str]:
-    """What cannot be true of any model, though each value is of the right type."""
+    """Yield values of the right type that no model can have."""
     yield from _out_of_range("version", card.version, 0, MOST_VERSION)
     if not card.labels or not all(card.labels):
         yield "labels: expected a name for each class"
@@ -230,7 +233,7 @@ def _impossible(card: Card) -> Iterator[str]:
 
 
 def _no_measures(card: Card) -> Iterator[str]:
-    """What cannot be true of its comparisons, its calibration and how it does on spoilt images."""
+    """Yield impossible values of the comparisons, the calibration and the corrupted images."""
     without = card.distillation.without if card.distillation else None
     for name, other in (("control", card.control), ("distillation: without", without)):
         if other is None:
@@ -264,27 +267,27 @@ def _out_of_range(name: str, number: int, low: int, high: int) -> Iterator[str]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write `card` into `folder`; a reader sees the old card or the new one, never a part."""
+    """Write `card` to `folder` in one step. A reader sees the old or the new card."""
     text = json.dumps(asdict(card), indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(folder / CARD, _join_number_lists(text) + "\n")
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of both model files in `folder`."""
+    """Return the SHA-256 of both model files in `folder`."""
     return {name: checksum(folder / name) for name in (KERAS_MODEL, ONNX_MODEL)}
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def model_folders(root: Path) -> Iterator[Path]:
-    """Each folder at or below `root` that holds a card, in the order of their paths.
+    """Yield each folder at or below `root` that holds a card, in the order of their paths.
 
-    `root` is a shelf (`<dataset>/<architecture>/<rule>/<version>/`) or any part of one, a
-    folder of runs, or one run. Hidden folders are not entered: that is where half-made models
-    live, and vanish from.
+    `root` is a model repository (`<dataset>/<architecture>/<rule>/<version>/`) or a part of one, a
+    folder of runs, or one run. Hidden folders are skipped, because they hold incomplete models that
+    may disappear at any time.
     """
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -293,13 +296,13 @@ def model_folders(root: Path) -> Iterator[Path]:
 
 
 def find_models(root: Path) -> Iterator[tuple[Path, Card]]:
-    """Each of `model_folders` with its card. Raises CardError for one that cannot be read."""
+    """Yield each of `model_folders` with its card. Raises CardError for an unusable card."""
     for folder in model_folders(root):
         yield folder, read_card(folder)
 
 
 def _join_number_lists(text: str) -> str:
-    """Put a list of numbers on one line, so that a confusion matrix reads as a table."""
+    """Put each list of numbers on one line, so that a confusion matrix looks like a table."""
     lines: list[str] = []
     inside = False
     for line in text.split("\n"):

@@ -1,5 +1,5 @@
-"""The base of every error that this package raises on purpose."""
+"""The base class of the errors that this package raises on purpose."""
 
 
 class MetaplasticError(Exception):
-    """Something that the caller can put right: says what was wrong and what to do."""
+    """An error that the caller can fix. The message says what was wrong and what to do."""

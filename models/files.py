@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that are files."""
+"""Write files in one step, and open regular files only."""
 
 import errno
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file's content at once: whoever reads it meanwhile sees the old or the new one."""
+    """Replace the content of a file in one step. Readers see the old or the new content."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read its bytes, without waiting for anybody.
+    """Open a regular file for reading bytes, without blocking.
 
-    Raises OSError where it cannot be opened, or is a pipe, a device or a folder: to open or to read
-    one of these may block for ever.
+    Raises OSError if it cannot be opened, and for a pipe, a device or a folder. Opening or reading
+    one of those could block for ever.
     """
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     mode = os.fstat(number).st_mode

@@ -1,4 +1,4 @@
-"""JSON and TOML values checked against dataclasses, with errors that say where and what."""
+"""Convert JSON and TOML values to dataclasses, with errors that name place and cause."""
 
 import types
 import typing
@@ -9,15 +9,16 @@ T = TypeVar("T")
 
 
 class ParseError(ValueError):
-    """A value of the wrong type: names the place, what was expected there and what was found."""
+    """A value of the wrong type. The message names the place, the expected and the found value."""
 
 
 def parse(kind: type[T], value: Any, where: str) -> T:
-    """`value`, as a JSON or TOML parser gave it, as the dataclass `kind`.
+    """Convert `value`, as a JSON or TOML parser returns it, to the dataclass `kind`.
 
     Fields may be str, int, float, bool, Literal, Mapping, tuples, dataclasses, and each of these
-    `| None`. Lists become tuples and whole numbers floats where the field says so. Fields that
-    `kind` does not have are ignored. Raises ParseError; `where` begins its message.
+    `| None`. Lists become tuples, and whole numbers become floats, where the field requires it.
+    Fields that `kind` does not have are ignored. Raises ParseError, whose message begins with
+    `where`.
     """
     parsed: T = _parse(kind, value, f"{where}: ")
     return parsed

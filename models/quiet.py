@@ -1,4 +1,4 @@
-"""Keras without the lines that TensorFlow prints about itself."""
+"""Import Keras without the messages that TensorFlow prints."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ import tempfile
 
 
 def import_keras() -> None:
-    """Import Keras and its backend, and print on stderr only what goes with a failure.
+    """Import Keras and its backend. Show their messages on stderr only if the import fails.
 
-    TensorFlow's libraries write there while they are loaded, before any setting of theirs is read,
-    and past Python: so the file descriptor leads elsewhere meanwhile.
+    TensorFlow's libraries write to stderr while they are loaded, before they read any setting, and
+    not through Python. So the file descriptor itself is redirected in the meantime.
     """
     sys.stderr.flush()
     stderr = os.dup(2)

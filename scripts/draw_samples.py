@@ -1,8 +1,8 @@
-"""Draw the service's own sample images: `python -m scripts.draw_samples [folder]`.
+"""Draw the sample images of the service: `python -m scripts.draw_samples [folder]`.
 
-They show what people send, not what a data set holds: handwriting in dark ink on white paper,
-garments as shops show them, small colour pictures. No data set's image, no font and nobody else's
-picture is used; they are painted from the tables in `scripts/samples`. Deterministic.
+They show what people send: handwriting in dark ink on white paper, garments as shops show them, and
+small colour pictures. They are painted from the tables in `scripts/samples`. They use no image of a
+data set, no font and no picture of others. The result is always the same.
 """
 
 import argparse
@@ -22,13 +22,13 @@ SAMPLES = Path(__file__).parent.parent / "app" / "static" / "samples"
 
 
 class Sample(NamedTuple):
-    """A picture and the label that a model should give it."""
+    """A picture and the right label for it."""
 
     label: str
     draw: Callable[[], Image.Image]
 
 
-# Data set -> the pictures' names and what each is.
+# Data set -> names of the pictures -> their labels and how to draw them.
 TABLES = {
     "mnist": {
         word: Sample(str(digit), partial(draw_mnist_sample, digit))
@@ -64,7 +64,7 @@ TABLES = {
 
 
 def main() -> None:
-    """Draw every table's samples into `<folder>/<dataset>/<name>.png`."""
+    """Draw all samples to `<folder>/<dataset>/<name>.png`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES)
     folder = parser.parse_args().folder

@@ -1,7 +1,7 @@
-"""The table of docs/brainprop.md: what BrainProp reaches, beside the paper and backprop.
+"""The table of docs/brainprop.md: the accuracy of BrainProp beside the paper and the baseline.
 
-It is made of the cards and histories of published models and of runs kept as evidence in docs/runs,
-a folder each with `history.csv` and, of a finished training, `card.json`.
+It is made from the cards and histories of published models and of the runs in docs/runs. Each run
+is a folder with `history.csv` and, if the training is finished, `card.json`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from models.cards import Card, find_models
 from models.publishing.markdown import table
 from models.training.runs import find_runs, open_run, read_history
 
-# (data set, network) -> accuracy in % and epochs, each mean (sd) over 10 seeds; as published.
+# (data set, network) -> published accuracy in % and epochs, each as mean (sd) over 10 seeds.
 PAPER = {
     ("mnist", "dense"): ("98.68 (0.07)", "-"),
     ("mnist", "conv"): ("99.31 (0.04)", "63 (18)"),
@@ -31,65 +31,65 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Result:
-    """A training as the table needs it."""
+class TrainedRun:
+    """A training, finished or not, as the table shows it."""
 
     key: tuple[str, str, str, str]  # data set, architecture, rule, preset
     history: list[dict[str, float]]
     epochs: int  # of the recipe
-    card: Card | None  # None of an unfinished one
+    card: Card | None  # None: the training is not finished
 
 
-def page(prose: str, docs: Path, shelf: Path) -> str:
-    """docs/brainprop.md, written by hand as `prose`, with its table renewed."""
+def page(prose: str, docs: Path, repository: Path) -> str:
+    """Return docs/brainprop.md, whose text is `prose`, with a new table."""
     before, rest = prose.split(table(HEADER, []), 1)
     _, after = rest.split("\n\n", 1)
-    return f"{before}{brainprop_table((docs / 'runs', shelf))}\n\n{after}"
+    return f"{before}{brainprop_table((docs / 'runs', repository))}\n\n{after}"
 
 
 def brainprop_table(roots: Iterable[Path]) -> str:
-    """A Markdown table with two rows for each of the paper's tasks, one for either setting.
+    """Return a Markdown table with two rows for each task of the paper, one for each preset.
 
-    Of several trainings, that is shown which stands in the last of `roots`, at its end.
+    Where several trainings fit a row, the last one in the last folder of `roots` is shown.
     """
-    found = {result.key: result for root in roots for result in _results(root)}
+    found = {result.key: result for root in roots for result in _trained_runs(root)}
     rows = []
     for (dataset, architecture), (paper_accuracy, paper_epochs) in PAPER.items():
         for preset, settings in PRESETS.items():
-            ours, twin = (
+            ours, baseline = (
                 found.get((dataset, architecture, rule, preset))
                 for rule in ("brainprop", "backprop")
             )
             rows.append(
                 (
                     *(f"{dataset} {architecture}", settings),
-                    *(_accuracy(ours), paper_accuracy, _control(ours, twin)),
-                    *(_epochs(ours), _epochs(twin), paper_epochs),
+                    *(_accuracy(ours), paper_accuracy, _baseline_accuracy(ours, baseline)),
+                    *(_epochs(ours), _epochs(baseline), paper_epochs),
                 )
             )
     return table(HEADER, rows)
 
 
 def epochs_to_99_percent(history: list[dict[str, float]]) -> int:
-    """The first epoch, from 1, that reached 99 % of the best validation accuracy."""
+    """Return the first epoch, from 1, that reached 99 % of the best validation accuracy."""
     best = max(row["val_accuracy"] for row in history)
     return next(int(row["epoch"]) for row in history if row["val_accuracy"] >= 0.99 * best)
 
 
-def _results(root: Path) -> Iterator[Result]:
-    """The trainings at or below `root`: unfinished ones first, then by their version."""
+def _trained_runs(root: Path) -> Iterator[TrainedRun]:
+    """Yield the trainings at or below `root`: unfinished ones first, then models by version."""
     for folder in find_runs(root):
         run = open_run(folder)
         if history := read_history(folder):
             key = (run.dataset, run.architecture, run.rule, run.recipe.preset)
-            yield Result(key, history, run.recipe.epochs, None)
+            yield TrainedRun(key, history, run.recipe.epochs, None)
     for folder, card in sorted(find_models(root), key=lambda found: found[1].version):
         recipe = card.training.recipe
         key = (card.dataset, card.architecture, card.rule, recipe.get("preset", ""))
-        yield Result(key, read_history(folder), recipe["epochs"], card)
+        yield TrainedRun(key, read_history(folder), recipe["epochs"], card)
 
 
-def _accuracy(result: Result | None) -> str:
+def _accuracy(result: TrainedRun | None) -> str:
     if result is None:
         return "not trained yet"
     if result.card is None:
@@ -103,20 +103,20 @@ def _accuracy(result: Result | None) -> str:
     return f"{result.card.test.accuracy:.2%} ({low:.2%} - {high:.2%})"
 
 
-def _control(ours: Result | None, twin: Result | None) -> str:
-    """The twin's accuracy: where ours is unfinished, at the same epoch; else as cards have it."""
-    if ours and ours.card is None and twin and len(twin.history) >= len(ours.history):
-        best = max(row["val_accuracy"] for row in twin.history[: len(ours.history)])
+def _baseline_accuracy(ours: TrainedRun | None, baseline: TrainedRun | None) -> str:
+    """Return the accuracy of the baseline, up to the same epoch if ours is not finished."""
+    if ours and ours.card is None and baseline and len(baseline.history) >= len(ours.history):
+        best = max(row["val_accuracy"] for row in baseline.history[: len(ours.history)])
         return f"{best:.2%} by the same epoch (validation)"
-    control = ours.card.control if ours and ours.card else None
-    if control is None or (twin and twin.card and twin.card.test):
-        return _accuracy(twin)
-    low, high = control.test_interval
-    return f"{control.test_accuracy:.2%} ({low:.2%} - {high:.2%})"
+    on_card = ours.card.control if ours and ours.card else None
+    if on_card is None or (baseline and baseline.card and baseline.card.test):
+        return _accuracy(baseline)
+    low, high = on_card.test_interval
+    return f"{on_card.test_accuracy:.2%} ({low:.2%} - {high:.2%})"
 
 
-def _epochs(result: Result | None) -> str:
-    """Epochs trained, and those it took to 99 % of the best accuracy."""
+def _epochs(result: TrainedRun | None) -> str:
+    """Return the number of epochs, and after how many 99 % of the best accuracy was reached."""
     if result is None or not result.history:
         return "-"
     return f"{len(result.history)}, 99 % after {epochs_to_99_percent(result.history)}"

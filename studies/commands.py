@@ -1,16 +1,17 @@
-"""`python -m models compare metaplasticity`, `compare vgg` and `report`."""
+"""The work of `python -m models compare` and `python -m models report`."""
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import MetaplasticError
 from studies import brainprop_page, metaplasticity_page, training_page, vgg_page
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING
-from studies.plan import Group, Limits
+from studies.plan import Group, Limits, plan
 from studies.results import Tables, read_done
-from studies.summary import lines, mean_and_deviation, points
+from studies.summary import lines, mean_and_deviation, points, rule_name
 
-# Study -> the tables that it fills, each with its groups.
+# Study -> the tables that it fills -> the groups of each table.
 STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "metaplasticity": {"forgetting": FORGETTING, "metaplasticity": LEARNING},
     "vgg": {"vgg": INGREDIENTS},
@@ -18,17 +19,20 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
 PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
-_OUTCOME = "<!-- {study}: python -m models report {study} -->"  # its line in the README follows
+# The study whose result is in README.md, and the line before that result.
+_IN_README = "metaplasticity"
+_MARK = f"<!-- {_IN_README}: python -m models report {_IN_README} -->"
 
 Rows = list[tuple[str, ...]]
 
 
 def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
-    """Train what `results` lacks of a study, in `folder`; then its closing table, header first.
+    """Train the trials of a study that have no row in `results`, and return its closing table.
 
-    Raises MetaplasticError for a part that the study does not have.
+    `folder` holds the unfinished trials. The header of the table comes first. Raises
+    MetaplasticError for a part that the study does not have.
     """
-    # Here, since they bring Keras with them, and a report needs none.
+    # Imported here because they import Keras, which a report does not need.
     from studies.forgetting import learn_in_turn
     from studies.training import learn, learn_with_ingredients
     from studies.work import work_through
@@ -41,12 +45,37 @@ def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
     _check_parts(limits.parts, STUDIES[study].values())
     wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}
     for name, groups in wanted.items():
-        work_through(groups, carry_out[name], Tables(results, name), folder / name)
+        work_through(
+            functools.partial(plan, groups), carry_out[name], Tables(results, name), folder / name
+        )
     return closing_table(wanted, results)
 
 
+def run_comparison(dataset: str, architecture: str, limits: Limits, folder: Path) -> Rows:
+    """Compare the metaplastic rules on one network, and return a table, header first.
+
+    `folder` holds the results and the unfinished trials. Raises MetaplasticError for a number of
+    seeds or images that is not possible.
+    """
+    from studies.compare import compare_rules
+
+    compared = compare_rules(
+        *(dataset, architecture),
+        seeds=5 if limits.seeds is None else limits.seeds,
+        epochs=4 if limits.epochs is None else limits.epochs,
+        images=6000 if limits.images is None else limits.images,
+        root=folder,
+    )
+    rows: Rows = [("variant", "seeds", "validation, % (sd)", "difference, 95 %")]
+    for name, pairs in compared.items():
+        found = pairs.difference("validation")
+        values = mean_and_deviation(pairs.values("validation"))
+        rows.append((name, str(pairs.seeds), values, points(found) if found else ""))
+    return rows
+
+
 def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
-    """What is known of each group, condition and rule."""
+    """Return a table with a row for each group, condition and rule, header first."""
     rows: Rows = [("network", "condition", "rule", "seeds", "test, % (sd)", "difference, 95 %")]
     for name, groups in wanted.items():
         for line in lines(groups, read_done(Tables(results, name))):
@@ -55,7 +84,7 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
             rows.append(
                 (
                     f"{group.dataset} {group.architecture} {group.optimizer}",
-                    *(line.condition, f"{line.rule} {line.strength:g}", str(line.seeds)),
+                    *(line.condition, f"{rule_name(line.rule)} {line.strength:g}", str(line.seeds)),
                     mean_and_deviation(line.values("test")),
                     points(found) if found else "",
                 )
@@ -63,35 +92,39 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
     return rows
 
 
-def write_report(page: str, docs: Path, shelf: Path) -> Path:
-    """Renew one of PAGES in `docs`, and a study's line in the README beside `docs`.
+def write_report(page: str, docs: Path, repository: Path) -> Path:
+    """Write one of PAGES in `docs` again and return its path.
 
-    A study's page is made of `docs`/results; of the others only the table is, of the models on the
-    shelf and of `docs`/runs.
+    The page of a study is made from `docs`/results. So is the line about metaplasticity in the
+    README.md beside `docs`.
+    On the other pages only a table is replaced. It is made from the cards in the model repository
+    and in `docs`/runs.
     """
     path = docs / f"{page}.md"
     if page in _PAGES_OF_CARDS:
-        text = _PAGES_OF_CARDS[page].page(path.read_text(encoding="utf-8"), docs, shelf)
+        text = _PAGES_OF_CARDS[page].page(path.read_text(encoding="utf-8"), docs, repository)
     else:
         text = _STUDY_PAGES[page].page(docs / "results", docs / "images")
+    if page == _IN_README:
         readme = docs.parent / "README.md"
         before = readme.read_text(encoding="utf-8")
-        readme.write_text(with_outcome(before, page, docs / "results"), encoding="utf-8")
+        readme.write_text(with_summary(before, docs / "results"), encoding="utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def with_outcome(readme: str, study: str, results: Path) -> str:
-    """The README with the study's line renewed. Raises MetaplasticError where it has none."""
-    mark = _OUTCOME.format(study=study)
-    if mark not in readme:
-        raise MetaplasticError(f"README.md has no line {mark}")
-    before, after = readme.split(mark + "\n", 1)
+def with_summary(readme: str, results: Path) -> str:
+    """Return the text of README.md with a new line about metaplasticity.
+
+    Raises MetaplasticError if it has no such line.
+    """
+    if _MARK not in readme:
+        raise MetaplasticError(f"README.md has no line {_MARK}")
+    before, after = readme.split(_MARK + "\n", 1)
     _, rest = after.split("\n", 1)
-    title = {"metaplasticity": "What metaplasticity does", "vgg": "What the VGG is made of"}[study]
-    outcome = _STUDY_PAGES[study].outcome(results)
-    return f"{before}{mark}\n[{title}](docs/{study}.md): {outcome}.\n{rest}"
+    link = f"[What metaplasticity does](docs/{_IN_README}.md)"
+    return f"{before}{_MARK}\n{link}: {metaplasticity_page.summary(results)}.\n{rest}"
 
 
 def _check_parts(parts: Iterable[str], tables: Iterable[tuple[Group, ...]]) -> None:

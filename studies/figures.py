@@ -1,4 +1,4 @@
-"""The pictures of the pages, as SVG: the same rows always give the same file."""
+"""The figures of the pages, as SVG files. The same rows always give the same file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
-from studies.plan import PLAIN
+from studies.plan import BASELINE
 from studies.results import Row
-from studies.summary import Line, groups_of, title
+from studies.summary import Line, groups_of, rule_name, title
 
 Curves = Mapping[str, Sequence[Row]]
 
 COLOURS = {
-    PLAIN: "black",
+    BASELINE: "black",
     "kernel": "tab:orange",
     "consolidating": "tab:blue",
     "pattern": "tab:green",
@@ -24,7 +24,10 @@ COLOURS = {
 
 
 def draw_learning(lines: Sequence[Line], curves: Curves, target: Path) -> None:
-    """Validation accuracy by epoch, a panel for each group, mean and one deviation of the seeds."""
+    """Draw the validation accuracy by epoch into `target`, one panel for each group.
+
+    Lines are means over the seeds, bands one standard deviation.
+    """
     groups = groups_of(lines)
     rows = -(-len(groups) // 2)
     figure = Figure(figsize=(9, 2.7 * rows), layout="constrained")
@@ -42,7 +45,7 @@ def draw_learning(lines: Sequence[Line], curves: Curves, target: Path) -> None:
 
 
 def draw_differences(lines: Sequence[Line], target: Path) -> None:
-    """Each paired difference of the test accuracy, with its 95 % interval."""
+    """Draw each paired difference of the test accuracy, with its 95 % interval, into `target`."""
     compared = [line for line in lines if line.difference("test")]
     names = list(dict.fromkeys(_comparison(line) for line in compared))
     rules = list(dict.fromkeys(line.rule for line in compared))
@@ -59,14 +62,14 @@ def draw_differences(lines: Sequence[Line], target: Path) -> None:
             for end in ("low", "mean", "high")
         )
         axes.hlines(places, lows, highs, color=COLOURS[rule])
-        axes.plot(means, places, "o", color=COLOURS[rule], markersize=3, label=rule)
+        axes.plot(means, places, "o", color=COLOURS[rule], markersize=3, label=rule_name(rule))
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=1)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 3, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(
-        xlabel="difference of the test accuracy from plain backprop, percentage points\n"
+        xlabel="difference of the test accuracy from the baseline, percentage points\n"
         "(linear to 1, logarithmic beyond)"
     )
     axes.grid(alpha=0.3)
@@ -75,7 +78,10 @@ def draw_differences(lines: Sequence[Line], target: Path) -> None:
 
 
 def draw_forgetting(lines: Sequence[Line], curves: Curves, target: Path) -> None:
-    """The mean validation accuracy of the tasks so far, after each task, a panel for each group."""
+    """Draw the mean validation accuracy of the tasks so far, after each task, into `target`.
+
+    There is one panel for each group.
+    """
     groups = groups_of(lines)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for group, axes in zip(
@@ -93,7 +99,10 @@ def draw_forgetting(lines: Sequence[Line], curves: Curves, target: Path) -> None
 
 
 def draw_ingredients(lines: Sequence[Line], curves: Curves, target: Path) -> None:
-    """Training (dashed) and validation accuracy by epoch, of the blocks and of the ingredients."""
+    """Draw training and validation accuracy by epoch into `target`.
+
+    The left panel compares the numbers of blocks, the right one the ingredients.
+    """
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
@@ -118,12 +127,12 @@ def _comparison(line: Line) -> str:
 
 
 def _by_epoch(line: Line, curves: Curves, quantity: str) -> np.ndarray[tuple[int, int], np.dtype]:
-    """(seeds, epochs)."""
+    """Return a quantity of the curves of a line: (seeds, epochs)."""
     return np.array([[float(row[quantity]) for row in curves[trial.name]] for trial in line.ours])
 
 
 def _by_task(line: Line, curves: Curves) -> np.ndarray[tuple[int, int], np.dtype]:
-    """(seeds, tasks learned): the mean over the tasks so far."""
+    """Return the mean validation accuracy over the tasks so far: (seeds, tasks learned)."""
     means = []
     for trial in line.ours:
         rows = curves[trial.name]
@@ -138,9 +147,9 @@ def _by_task(line: Line, curves: Curves) -> np.ndarray[tuple[int, int], np.dtype
 
 
 def _band(axes: mpl.axes.Axes, values: np.ndarray[tuple[int, int], np.dtype], rule: str) -> None:
-    """The mean over the first axis, and one standard deviation each way where there are several."""
+    """Draw the mean over the first axis and, for several seeds, one standard deviation each way."""
     x, mean = np.arange(1, values.shape[1] + 1), 100 * values.mean(axis=0)
-    axes.plot(x, mean, color=COLOURS[rule], label=rule, linewidth=1.2)
+    axes.plot(x, mean, color=COLOURS[rule], label=rule_name(rule), linewidth=1.2)
     if len(values) > 1:
         deviation = 100 * values.std(axis=0, ddof=1)
         axes.fill_between(x, mean - deviation, mean + deviation, color=COLOURS[rule], alpha=0.15)
@@ -154,6 +163,6 @@ def _finish(axes: mpl.axes.Axes, x: str, y: str) -> None:
 
 def _save(figure: Figure, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # No date, no random names, text as text.
+    # A date or random identifiers would make each file different. Text stays text, not outlines.
     with mpl.rc_context({"svg.hashsalt": target.name, "svg.fonttype": "none"}):
         figure.savefig(target, metadata={"Date": None, "Creator": None})

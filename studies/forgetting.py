@@ -1,10 +1,10 @@
-"""What is left of a task once others have been learned by the same network.
+"""Measure how much of a task remains after the same network has learned other tasks.
 
 `two-tasks`: LeNet learns MNIST, then Fashion-MNIST, with one output layer for both. `ten-tasks`:
 784-2000-2000-10 learns MNIST ten times, each time with the pixels in another order (Zenke et al.
-2017). Both without batch normalisation, whose averages would follow the last task. The optimizer
-keeps its moments from task to task, and is told of the tasks' ends by nobody but Synaptic
-Intelligence, which needs it.
+2017). Both networks have no batch normalisation, because its moving averages would follow the last
+task. The optimizer keeps its moments from task to task. Only Synaptic Intelligence is told where a
+task ends, because it needs to know.
 """
 
 import json
@@ -22,24 +22,24 @@ from models.architectures import build
 from models.data.batches import TrainingBatches
 from models.data.datasets import Images, Labels, dataset, split
 from models.files import write_whole
-from models.training.hardware import backend_name, hardware
 from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
+from models.training.fast_clone import fast_clone, keep_freed_memory
+from models.training.hardware import backend_name, hardware
 from studies.groups import REFERENCE, STRENGTHS, TASKS
-from studies.plan import PLAIN
-from studies.results import Outcome, Trial
+from studies.plan import BASELINE
+from studies.results import Trial, TrialResult
 from studies.training import VALIDATION, accuracy, arrays_of, first, prepared
-from models.training.fast_clone import keep_freed_memory, training_network
 
 BATCH = {"lenet": 128, "784-2000-2000-10": 256}
 
 
-def learn_in_turn(trial: Trial, folder: Path) -> Outcome:
-    """Learn the tasks of `trial` in turn, in `folder`, from the task where it was left.
+def learn_in_turn(trial: Trial, folder: Path) -> TrialResult:
+    """Learn the tasks of `trial` one after the other, from the first unfinished one in `folder`.
 
-    After each task, the validation images of every task so far are looked at; the test sets once
-    all have been learned.
+    After each task, accuracy is measured on the validation images of every task so far. The test
+    sets are read after the last task.
     """
     learning, model = _build(trial)
     curve = _read(folder)
@@ -59,7 +59,7 @@ def learn_in_turn(trial: Trial, folder: Path) -> Outcome:
         _state(folder, number - 1).unlink(missing_ok=True)
         kept = np.mean([row["val_accuracy"] for row in curve if row["learned"] == number])
         print(f"task {number}: validation {kept:.4f} on average", file=sys.stderr, flush=True)
-    return Outcome(
+    return TrialResult(
         _figures(trial, model, curve),
         [{name: row[name] for name in ("learned", "task", "val_accuracy")} for row in curve],
     )
@@ -70,7 +70,7 @@ def _figures(trial: Trial, model: keras.Model, curve: list[dict[str, Any]]) -> d
     at_once = [row["val_accuracy"] for row in curve if row["task"] == row["learned"]]
     kept = [row["val_accuracy"] for row in curve if row["learned"] == last]
     figures: dict[str, Any] = {
-        "learned": float(np.mean(at_once)),  # each task right after it was learned
+        "learned": float(np.mean(at_once)),  # each task directly after it was learned
         "validation": float(np.mean(kept)),  # each task after the last one
         "forgotten": float(np.mean(at_once) - np.mean(kept)),
     }
@@ -78,11 +78,11 @@ def _figures(trial: Trial, model: keras.Model, curve: list[dict[str, Any]]) -> d
         tests = [accuracy(model, *_images(trial, task, "test")) for task in range(1, last + 1)]
         figures |= {"test_first": tests[0], "test_last": tests[-1], "test": float(np.mean(tests))}
     figures["seconds"] = sum(row["seconds"] for row in curve)
-    return {**figures, "backend": backend_name(), "machine": hardware()}
+    return {**figures, "backend": backend_name(), "hardware": hardware()}
 
 
 def _learn(trial: Trial, number: int, learning: Learning, model: keras.Model) -> None:
-    """The epochs of one task, counted from 1."""
+    """Train for the epochs of task `number`, counted from 1."""
     batches = TrainingBatches(
         *(*_images(trial, number, "training"), 10),
         batch_size=BATCH[trial.architecture],
@@ -102,7 +102,7 @@ def _build(trial: Trial) -> tuple[Learning, keras.Model]:
     if trial.architecture == "lenet":
         given = dataset("mnist").input
         network = build("lenet", (28, 28, 1), 10, given.mean, given.std, batch_norm=False)
-        model = training_network(network, "float32")
+        model = fast_clone(network, "float32")
     else:
         keep_freed_memory()
         hidden = [layers.Dense(2000, activation="relu", dtype="mixed_bfloat16") for _ in range(2)]
@@ -126,14 +126,17 @@ def _around(rule: str) -> Callable[[keras.optimizers.Optimizer, float], Learning
 
 
 _RULES: Mapping[str, Callable[[keras.optimizers.Optimizer, float], Learning]] = {
-    PLAIN: lambda base, strength: Learning(base),
+    BASELINE: lambda base, strength: Learning(base),
     **{rule: _around(rule) for rule in STRENGTHS},
     REFERENCE: lambda base, strength: Learning(SynapticIntelligence(base, strength)),
 }
 
 
 def _images(trial: Trial, number: int, part: str) -> tuple[Images, Labels]:
-    """The "training", "validation" or "test" images and labels of one task, counted from 1."""
+    """Return the images and labels of task `number`, counted from 1.
+
+    `part` is "training", "validation" or "test".
+    """
     names = trial.dataset.split("+")
     arrays = arrays_of(names[number - 1] if len(names) > 1 else "mnist")
     if part == "test":
@@ -150,7 +153,7 @@ def _images(trial: Trial, number: int, part: str) -> tuple[Images, Labels]:
 
 
 def _state(folder: Path, learned: int) -> Path:
-    """Network and optimizer after so many tasks."""
+    """Return the path of the state of network and optimizer after `learned` tasks."""
     return folder / f"task-{learned:02d}.weights.h5"
 
 

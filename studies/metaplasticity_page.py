@@ -1,28 +1,29 @@
-"""docs/metaplasticity.md: what metaplasticity does, from docs/results alone."""
+"""docs/metaplasticity.md: the effect of metaplasticity, made from docs/results alone."""
 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.publishing.markdown import table
-from studies.statistics import paired_difference
 from studies import metaplasticity_prose
 from studies.figures import Curves, draw_differences, draw_forgetting, draw_learning
-from studies.groups import FORGETTING, LEARNING, REFERENCE, STRENGTHS, TARGETS
-from studies.plan import PLAIN, Done, chosen
+from studies.groups import FORGETTING, LEARNING, STRENGTHS, TARGETS
+from studies.plan import BASELINE, Done, chosen
 from studies.results import Row, Tables, read_curves, read_done, read_rows
+from studies.statistics import paired_difference
 from studies.step_cost import step_cost
 from studies.summary import (
     UNMEASURED,
     VERDICTS,
     Line,
-    backends_and_machines,
+    backends_and_hardware,
     epochs_to,
     groups_of,
     lines,
     mean_and_deviation,
     percent,
     points,
+    rule_name,
     title,
 )
 
@@ -30,7 +31,7 @@ COMMAND = "python -m models compare metaplasticity"
 
 
 def page(results: Path, images: Path) -> str:
-    """The page, with its pictures drawn into the folder `images`, which lies beside it."""
+    """Return the text of the page, and draw its figures into `images`, a folder beside the page."""
     learning, forgetting = (Tables(results, name) for name in ("metaplasticity", "forgetting"))
     learned = lines(LEARNING, read_done(learning))
     kept = lines(FORGETTING, read_done(forgetting))
@@ -39,15 +40,15 @@ def page(results: Path, images: Path) -> str:
         metaplasticity_prose.QUESTION,
         "## The answer",
         *_answers(learned, kept, results),
-        "## Where it helps, where it does not, where it hurts",
+        "## Effect on accuracy",
         *_where(learned, images),
-        "## How fast it learns",
+        "## Speed of learning",
         *_speed(learned, curves, images),
         *_conditions(learned),
-        "## What is left of a task once others have been learned",
+        "## Forgetting of earlier tasks",
         metaplasticity_prose.TASKS,
         *_kept(kept, curves, images),
-        "## What a step costs",
+        "## Cost of a step",
         *step_cost(results),
         "## How it was measured",
         metaplasticity_prose.METHOD,
@@ -57,18 +58,20 @@ def page(results: Path, images: Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def outcome(results: Path) -> str:
-    """One line for the README."""
+def summary(results: Path) -> str:
+    """Return one line for README.md."""
     learned = lines(LEARNING, read_done(Tables(results, "metaplasticity")))
     kept = lines(FORGETTING, read_done(Tables(results, "forgetting")))
     compared = [line for line in learned if line.difference("test")]
     ten = {line.rule: line for line in kept if line.condition == "ten-tasks"}
     said = []
     if compared:
-        said.append(f"test accuracy: {_tally(compared)} ({_by_chance(compared)} by chance)")
+        said.append(
+            f"test accuracy: {_tally(compared)} ({_by_chance(compared)} expected by chance)"
+        )
     if len(ten) > 1:
-        shares = (f"{_name(rule)} {percent(line)} %" for rule, line in ten.items())
-        said.append(f"kept of ten permuted MNIST tasks: {', '.join(shares)}")
+        shares = (f"{rule_name(rule)} {percent(line)} %" for rule, line in ten.items())
+        said.append(f"mean accuracy after ten permuted MNIST tasks: {', '.join(shares)}")
     return "; ".join(said) if said else UNMEASURED.lower().rstrip(".")
 
 
@@ -78,23 +81,25 @@ def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> li
     for rule in STRENGTHS:
         of_rule = [line for line in compared if line.rule == rule]
         if of_rule:
-            said.append(f"- `{rule}`, on the accuracy of one task: {_tally(of_rule)}.")
+            said.append(f"- `{rule}`, accuracy on one task: {_tally(of_rule)}.")
     for group in groups_of(kept):
-        plain, *others = (line for line in kept if line.group is group)
+        baseline, *others = (line for line in kept if line.group is group)
         if not others:
             continue
-        beside = "; ".join(f"{_name(line.rule)} {percent(line)} %{_gain(line)}" for line in others)
+        beside = "; ".join(
+            f"{rule_name(line.rule)} {percent(line)} %{_gain(line)}" for line in others
+        )
         said.append(
-            f"- {title(group)}: after the last task, plain backprop keeps {percent(plain)} % "
-            f"on average over the tasks; {beside}."
+            f"- {title(group)}: after the last task, the mean accuracy over all tasks is "
+            f"{percent(baseline)} % with the baseline; {beside}."
         )
     rows = read_rows(results / "optimizer-step.csv")
     if rows:
         least, most = (100 * (f(float(row["ratio"]) for row in rows) - 1) for f in (min, max))
         networks = " and ".join(dict.fromkeys(row["architecture"] for row in rows))
         said.append(
-            f"- A step of {networks} costs {least:+.1f} to {most:+.1f} % more, by rule, optimizer "
-            "and backend (medians)."
+            f"- The duration of a step of {networks} changes by {least:+.1f} to {most:+.1f} %, "
+            "depending on rule, optimizer and backend (medians)."
         )
     if not compared and not kept:
         return [f"{UNMEASURED} `{COMMAND}`"]
@@ -104,8 +109,8 @@ def _answers(learned: Sequence[Line], kept: Sequence[Line], results: Path) -> li
     verdicts = [*compared, *(line for line in kept if line.difference("test"))]
     return [
         "\n".join(said),
-        f"Each verdict is of one 95 % interval. Of {len(verdicts)} such intervals, "
-        f"{_by_chance(verdicts)} would lie off 0 by chance alone if no rule did anything.",
+        f"Each verdict comes from one 95 % interval. Even if no rule had an effect, "
+        f"{_by_chance(verdicts)} of these {len(verdicts)} intervals would not contain 0.",
     ]
 
 
@@ -122,9 +127,9 @@ def _where(learned: Sequence[Line], images: Path) -> list[str]:
         cells = [_verdict(here[rule]) if rule in here else "" for rule in STRENGTHS]
         body.append([title(one.group), one.condition, str(one.seeds), *cells])
     return [
-        "Test accuracy with the rule less that of plain backprop, in percentage points, mean over "
-        "paired seeds and 95 % interval by Student's t. Where the interval spans 0, no difference "
-        "was found.",
+        "The difference between the test accuracy with the rule and that of the baseline, in "
+        "percentage points: the mean over paired seeds, with the 95 % interval of Student's t "
+        "distribution. Where the interval contains 0, no difference was found.",
         table(("network", "condition", "seeds", *STRENGTHS), body),
         "![Each difference with its interval](images/metaplasticity-differences.svg)",
     ]
@@ -140,7 +145,7 @@ def _speed(learned: Sequence[Line], curves: Curves, images: Path) -> list[str]:
         early = (f"validation_{epochs}" for epochs in (1, 3))
         body.append(
             [
-                *(title(line.group), _name(line.rule)),
+                *(title(line.group), rule_name(line.rule)),
                 *(_beside(line, figure) if line.has(figure) else "" for figure in early),
                 *(_beside(line, "validation"), _epochs_to(line, curves)),
                 *(mean_and_deviation(line.values("test")), _points(line, "test")),
@@ -150,21 +155,22 @@ def _speed(learned: Sequence[Line], curves: Curves, images: Path) -> list[str]:
     said = " and ".join(f"{epochs} epochs on {images:,} images" for images, epochs in budgets)
     header = ("network", "rule", "after 1 epoch", "after 3", "after all", "epochs to a target")
     return [
-        f"{said}. Accuracy in %, mean (sd) over the seeds; the paired difference from plain "
-        "backprop in percentage points with its 95 % interval. Until the test, which is read once "
-        "at the end, all of it is on the validation split.",
-        table((*header, "test", "difference of the test"), body),
+        f"{said}. The table shows accuracy in %, as mean (standard deviation) over the seeds. It "
+        "also shows the paired difference from the baseline in percentage points, with its 95 % "
+        "interval. The test set is read once, at the end. All other columns are about the "
+        "validation split.",
+        table((*header, "test", "difference, test"), body),
         "Targets: "
         + "; ".join(f"{_network(key)} {100 * t:.0f} %" for key, t in TARGETS.items())
         + ".",
-        "![Learning curves, mean and one standard deviation](images/metaplasticity-learning.svg)",
+        "![Learning curves: mean and one standard deviation](images/metaplasticity-learning.svg)",
     ]
 
 
 def _conditions(learned: Sequence[Line]) -> list[str]:
     sections = []
     for condition, heading in (
-        ("wrong-labels", "With 20 % of the labels wrong"),
+        ("wrong-labels", "With 20 % wrong labels"),
         ("few-samples", "With 1 % of the training set"),
     ):
         here = [line for line in learned if line.condition == condition]
@@ -174,7 +180,7 @@ def _conditions(learned: Sequence[Line]) -> list[str]:
             continue
         body = [
             [
-                *(title(line.group), _name(line.rule), str(line.seeds)),
+                *(title(line.group), rule_name(line.rule), str(line.seeds)),
                 *(mean_and_deviation(line.values("test")), _points(line, "test")),
             ]
             for line in here
@@ -182,7 +188,10 @@ def _conditions(learned: Sequence[Line]) -> list[str]:
         budgets = sorted({(line.images, line.epochs) for line in here}, reverse=True)
         said = " or ".join(f"{epochs} epochs on {images:,} images" for images, epochs in budgets)
         header = ("network", "rule", "seeds", "test, % (sd)", "difference and 95 % interval")
-        sections += [f"{said}, with the constants chosen on clean images.", table(header, body)]
+        sections += [
+            f"{said}. The constants are those that were chosen on clean images.",
+            table(header, body),
+        ]
     return sections
 
 
@@ -201,24 +210,25 @@ def _kept(kept: Sequence[Line], curves: Curves, images: Path) -> list[str]:
     draw_forgetting(kept, curves, images / "metaplasticity-forgetting.svg")
     body = [
         [
-            *(title(line.group), _name(line.rule), f"{line.strength:g}", str(line.seeds)),
+            *(title(line.group), rule_name(line.rule), f"{line.strength:g}", str(line.seeds)),
             *(_beside(line, figure) for figure in _KEPT),
         ]
         for line in kept
     ]
     budgets = [
-        f"{title(group)}: {line.epochs} epochs a task on {line.images:,} images"
+        f"{title(group)}: {line.epochs} epochs on {line.images:,} images for each task"
         for group in groups_of(kept)
         for line in [next(line for line in kept if line.group is group)]
     ]
     return [
-        "Accuracy in %, mean (sd) over the seeds, then the paired difference from plain backprop "
-        "in percentage points with its 95 % interval. `learned` is the mean over the tasks on the "
-        "validation split, of each right after it was learned, and `forgotten` by how much that is "
-        "above the same after the last task; the others are on the test sets after the last task.",
+        "The table shows accuracy in %, as mean (standard deviation) over the seeds. It also shows "
+        "the paired difference from the baseline in percentage points, with its 95 % interval. "
+        "`learned` is the validation accuracy of each task directly after it was learned, averaged "
+        "over the tasks. `forgotten` is how much lower the same average is after the last task. "
+        "The other columns are test accuracies after the last task.",
         table(("tasks and network", "rule", "strength", "seeds", *_KEPT.values()), body),
         "; ".join(budgets) + ".",
-        "![Mean accuracy of the tasks so far](images/metaplasticity-forgetting.svg)",
+        "![Mean accuracy over the tasks so far](images/metaplasticity-forgetting.svg)",
     ]
 
 
@@ -229,25 +239,23 @@ def _constants(*studies: Done) -> list[str]:
             constants = chosen(group, done)
             if constants:
                 tried = "; ".join(
-                    f"{_name(rule)} {_list(tries)}" for rule, tries in group.strengths.items()
+                    f"{rule_name(rule)} {_list(tries)}" for rule, tries in group.strengths.items()
                 )
                 strengths = "; ".join(
-                    f"{_name(rule)} {_choice(strength, group.strengths[rule])}"
+                    f"{rule_name(rule)} {_choice(strength, group.strengths[rule])}"
                     for rule, (_, strength) in constants.items()
-                    if rule != PLAIN
+                    if rule != BASELINE
                 )
-                rate = f"{_choice(constants[PLAIN][0], group.rates)} of {_list(group.rates)}"
+                rate = f"{_choice(constants[BASELINE][0], group.rates)} of {_list(group.rates)}"
                 tries = group.tuning or group.conditions[group.tuned_on]
                 budget = f"{tries.epochs} epochs on {tries.images:,} images"
                 body.append([title(group), budget, rate, strengths, tried])
     if not body:
         return []
     return [
-        "A star marks a constant at the edge of what was tried: a better one may lie beyond. "
-        "Beyond the least strength lies plain backprop.",
-        table(
-            ("network", "tries", "learning rate, of those tried", "chosen strengths", "tried"), body
-        ),
+        "A star marks a constant at the edge of the tried values. A better value may lie beyond "
+        "it. Below the smallest strength, a rule approaches the baseline.",
+        table(("network", "tries", "learning rate", "chosen strengths", "tried strengths"), body),
     ]
 
 
@@ -255,12 +263,13 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     hours = sum(float(row["seconds"]) for row in rows) / 3600
-    backends, machines = backends_and_machines(rows)
+    backends, hardware = backends_and_hardware(rows)
     return [
-        f"{len(rows)} trainings, side by side, whose times add up to {hours:.1f} hours, on "
-        f"{machines}; {backends}. Every training is a row of [metaplasticity.csv]"
-        "(results/metaplasticity.csv) or [forgetting.csv](results/forgetting.csv), its epochs "
-        "rows of the files ending in `-curves.csv`."
+        f"{len(rows)} trainings ran side by side. Their times add up to {hours:.1f} hours. "
+        f"Hardware: {hardware}. Backends: {backends}. Each training is a row of "
+        "[metaplasticity.csv](results/metaplasticity.csv) or "
+        "[forgetting.csv](results/forgetting.csv). Its epochs are rows of the files that end in "
+        "`-curves.csv`."
     ]
 
 
@@ -274,7 +283,7 @@ def _tally(compared: Sequence[Line]) -> str:
 
 
 def _by_chance(verdicts: Sequence[Line]) -> str:
-    """How many 95 % intervals would lie off 0 if no rule did anything."""
+    """Return the number of 95 % intervals that would not contain 0 if no rule had an effect."""
     return f"about {len(verdicts) / 20:.2g}"
 
 
@@ -314,8 +323,8 @@ def _epochs_to(line: Line, curves: Curves) -> str:
     if len(reached) > 1:
         text += f" ({statistics.stdev(reached):.2f})"
     there = [epochs for epochs in theirs if epochs is not None]
-    # No difference where one of the two is not known.
-    if line.rule == PLAIN or len(reached) < 2 or len(there) < len(theirs) or min(there) == 1:
+    # A first epoch that reaches the target gives no exact number, so there is no difference.
+    if line.rule == BASELINE or len(reached) < 2 or len(there) < len(theirs) or min(there) == 1:
         return text
     found = paired_difference(reached, there)
     return f"{text} {found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
@@ -323,10 +332,6 @@ def _epochs_to(line: Line, curves: Curves) -> str:
 
 def _network(key: tuple[str, str]) -> str:
     return f"{key[1]} on {key[0]}"
-
-
-def _name(rule: str) -> str:
-    return "Synaptic Intelligence" if rule == REFERENCE else rule
 
 
 def _choice(constant: float, tries: Sequence[float]) -> str:

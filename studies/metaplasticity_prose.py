@@ -1,36 +1,46 @@
-"""What docs/metaplasticity.md says whatever the rows are."""
+"""The text of docs/metaplasticity.md that does not depend on the results."""
 
-QUESTION = """# What does metaplasticity do?
+QUESTION = """# What is the effect of metaplasticity?
 
-Does a network that scales its weights' steps by a metaplastic factor learn better, faster, from
-fewer images or from worse labels than the same network with plain backprop? Does it keep what it
-learned while it learns something else? There are three
+A metaplastic network scales each step of its weights by a factor. The baseline is the same network
+with the same optimizer and without the factor (back-propagation). Does the metaplastic network
+learn better than the baseline, or faster? Does it need fewer images? Is it less sensitive to wrong
+labels? Does it remember one task while it learns another? There are three
 [rules](../models/plasticity/metaplastic.py) for the factor.
 
-`python -m models compare metaplasticity` leaves a row for each training; from those rows,
-`python -m models report metaplasticity` makes this page."""
+`python -m models compare metaplasticity` writes a row for each training.
+`python -m models report metaplasticity` makes this page from these rows."""
 
 TASKS = """`two-tasks`: LeNet learns MNIST, then Fashion-MNIST, with one output layer for both.
-`ten-tasks`: 784-2000-2000-10 learns MNIST ten times, each time with the pixels in another order.
-[Synaptic Intelligence](../models/plasticity/synaptic_intelligence.py) is the reference: Zenke et
-al. (2017) report 96.9 % on average after the ten tasks, with 20 epochs a task, where plain Adam
-keeps 57.4 %. It is told where a task ends; the metaplastic rules are not. `consolidating`
-follows Laborieux et al. (2021), who have it act on the hidden weights of binarised networks:
-here it acts on the weights themselves, so that its figures say nothing of theirs. The networks
-have no batch normalisation, whose averages would follow the last task, and the rule `kernel` has
-nothing to act on where there is no convolution."""
+`ten-tasks`: a network with layers of 784, 2000, 2000 and 10 units learns MNIST ten times, each time
+with the pixels in another order.
 
-METHOD = """Trials are paired: same seed, so same initialisation, same images in the same order,
-same wrong labels. The learning rate is chosen by the baseline alone and each rule's strength at
-that rate, with the same number of tries on clean images, two seeds a try that are never reported,
-by the accuracy on 2,000 images of a validation split of 10 % of the training set. For one task a
-try is shorter than what is reported: a strength that is good at first can be chosen and do harm
-later, which then counts as harm. Where the best lay at the upper edge (of the two tasks' tries: at
-either), the tries were moved on and the trials repeated, so that some constants had more tries than
-are listed: the files keep them all, the page counts those listed. The test set is read once, at the
-end of a trial that is reported, with the weights of the last epoch. No dropout, no augmentation;
-batches of 128 (256 for the ten tasks), weight decay 5e-4, a warm-up over the first tenth and a
-cosine to 0; for the tasks in turn a constant rate and no decay. The averages of batch normalisation
-keep 0.9 of themselves at each step, where Keras' 0.99 would still hold a third of their initial
-values after a hundred. Products are in bfloat16 and weights in float32, but for the two tasks,
-which have all in float32. The VGG is trained on clean labels and many images alone."""
+[Synaptic Intelligence](../models/plasticity/synaptic_intelligence.py) is the reference. Zenke et
+al. (2017) report a mean accuracy of 96.9 % after the ten tasks, with 20 epochs for each task, where
+Adam alone reaches 57.4 %. This method is told where a task ends. The metaplastic rules are not.
+
+`consolidating` follows Laborieux et al. (2021). In their work it acts on the hidden weights of
+binarised networks. Here it acts on the weights themselves, so these results say nothing about
+theirs. The networks have no batch normalisation, because its moving averages would follow the last
+task. The rule `kernel` has no effect on a network without convolutions."""
+
+METHOD = """Trials are paired. Two trials with the same seed have the same initial weights, the same
+images in the same order, and the same wrong labels.
+
+The learning rate is chosen for the baseline alone, and the strength of each rule at that rate. Each
+constant gets the same number of tries, on clean images, with two seeds that no reported trial has.
+The criterion is the accuracy on 2,000 images of a validation split, which is 10 % of the training
+set. For one task, a try is shorter than a reported trial. So a strength that is good at first can
+be chosen and do harm later, and then this counts as harm. Where the best value was at the upper
+edge of the tries (for two tasks: at either edge), other values were tried and the trials were
+repeated. So some constants had more tries than the table lists. The files hold all of them, and the
+page counts the listed ones.
+
+The test set is read once, at the end of a reported trial, with the weights of the last epoch. There
+is no dropout and no augmentation. Batches have 128 images (256 for the ten tasks), and the weight
+decay is 5e-4. The learning rate rises over the first tenth of the steps, then follows a cosine to
+0. Trials with several tasks use a constant rate and no weight decay. The moving averages of batch
+normalisation keep a share of 0.9 at each step. With Keras' default of 0.99 they would still hold a
+third of their initial values after a hundred steps. Products are computed in bfloat16 and weights
+are kept in float32, except for the two tasks, which use float32 throughout. The VGG is trained only
+on clean labels and many images."""

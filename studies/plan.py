@@ -1,9 +1,9 @@
-"""What a study trains: groups of trials, in which constants are chosen before they are reported.
+"""The plan of a study: groups of trials, in which constants are chosen before they are reported.
 
-The baseline's learning rate and each rule's strength get the same number of tries. All tries are
-trained under one condition with seeds of their own, and the best mean accuracy on the validation
-split chooses: first the learning rate, by the baseline alone, then each rule's strength at that
-rate. Only trials with the chosen constants are reported.
+The learning rate of the baseline and the strength of each rule get the same number of tries. All
+tries are trained under one condition, with seeds that no reported trial has. The best mean accuracy
+on the validation split decides: first the learning rate, by the baseline alone, then the strength
+of each rule at this rate. Only trials with the chosen constants are reported.
 """
 
 import dataclasses
@@ -12,40 +12,40 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.errors import MetaplasticError
-from studies.statistics import MOST_RUNS
 from studies.results import Row, Trial
+from studies.statistics import MOST_RUNS
 
-PLAIN = "plain"
-TUNING_SEEDS = (1000, 1001)  # no trial that is reported has one of them
+BASELINE = "plain"  # the name of the baseline in the column `rule` of docs/results
+TUNING_SEEDS = (1000, 1001)  # no reported trial has one of these
 
 Done = Mapping[Trial, Row]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one trial may cost."""
+    """The size of one trial."""
 
     images: int  # of the training split
     epochs: int
-    fixed: bool = False  # whether the number of images is the point: never more
+    fixed: bool = False  # True: never more images, because their number is what is studied
 
 
 @dataclass(frozen=True)
 class Group:
-    """A network on a data set with an optimizer: what is compared in it, and at what cost."""
+    """A network on a data set with an optimizer, and what is compared with them."""
 
     dataset: str
     architecture: str
     optimizer: str
     conditions: Mapping[str, Budget]
     seeds: int
-    rates: tuple[float, ...]  # the baseline's tries; a single one is not tried but taken
+    rates: tuple[float, ...]  # tries of the learning rate; a single one is used without a try
     strengths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # rule -> its tries
-    tuning: Budget | None = None  # of each try; None: as what is reported
-    tuned_on: str = "clean"  # the condition under which constants are chosen, for all conditions
+    tuning: Budget | None = None  # of each try; None: that of the reported trials
+    tuned_on: str = "clean"  # the condition of the tries, which choose for all conditions
 
     def trial(self, condition: str, purpose: str, rule: str, seed: int, **rest: float) -> Trial:
-        """One of the group's trials; `rest` are its learning rate and its strength."""
+        """Return one trial of the group. `rest`: `learning_rate`, and perhaps `strength`."""
         budget = self.tuning if purpose == "tuning" else None
         budget = budget or self.conditions[condition]
         return Trial(
@@ -64,24 +64,24 @@ class Group:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The baseline, then what is compared with it."""
-        return PLAIN, *self.strengths
+        """Return the baseline and the rules that are compared with it."""
+        return BASELINE, *self.strengths
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked for on the command line; None leaves a group as it is."""
+    """Limits from the command line. None leaves a group unchanged."""
 
     seeds: int | None = None
     epochs: int | None = None
     images: int | None = None
-    parts: Collection[str] = ()  # the only conditions; none given: all
+    parts: Collection[str] = ()  # the conditions to carry out; empty: all
 
     def apply(self, groups: Iterable[Group]) -> list[Group]:
-        """The groups within these limits. Raises MetaplasticError for a number out of range.
+        """Return the groups within these limits.
 
-        Tries with a budget of their own become smaller, never larger: asking for more of what is
-        reported does not choose other constants.
+        Tries with a budget of their own can become smaller but not larger, so that larger reported
+        trials use the same constants. Raises MetaplasticError for a number out of range.
         """
         for name, value, most in (
             ("seeds", self.seeds, MOST_RUNS),
@@ -115,17 +115,20 @@ class Limits:
 
 
 def plan(groups: Iterable[Group], done: Done) -> list[Trial]:
-    """All trials of `groups`, done or not, that are known yet: tries before what they choose."""
+    """Return all trials of `groups` that are known so far, whether done or not.
+
+    Reported trials become known once the tries that choose their constants are done.
+    """
     return [trial for group in groups for trial in _group_plan(group, done)]
 
 
 def chosen(group: Group, done: Done) -> dict[str, tuple[float, float]]:
-    """Rule -> (learning rate, strength), once all tries of the group are done; else empty."""
+    """Return (learning rate, strength) for each rule, or nothing while a try is missing."""
     rate = _best(_rate_tries(group), done)
     if rate is None:
         return {}
     strengths = {rule: _best(tries, done) for rule, tries in _strength_tries(group, rate).items()}
-    found = {PLAIN: (rate, 0.0)}
+    found = {BASELINE: (rate, 0.0)}
     for rule, strength in strengths.items():
         if strength is None:
             return {}
@@ -159,15 +162,15 @@ def _group_plan(group: Group, done: Done) -> list[Trial]:
 
 
 def _rate_tries(group: Group) -> dict[float, list[Trial]]:
-    """The trials of each learning rate; none where there is no choice."""
+    """Return the trials of each learning rate. A single rate has no trials."""
     return {
-        rate: _tries(group, PLAIN, rate, 0.0) if len(group.rates) > 1 else []
+        rate: _tries(group, BASELINE, rate, 0.0) if len(group.rates) > 1 else []
         for rate in group.rates
     }
 
 
 def _strength_tries(group: Group, rate: float) -> dict[str, dict[float, list[Trial]]]:
-    """For each rule, the trials of each strength."""
+    """Return the trials of each strength, for each rule. A single strength has no trials."""
     return {
         rule: {
             strength: _tries(group, rule, rate, strength) if len(strengths) > 1 else []
@@ -185,7 +188,10 @@ def _tries(group: Group, rule: str, rate: float, strength: float) -> list[Trial]
 
 
 def _best(tries: Mapping[float, Sequence[Trial]], done: Done) -> float | None:
-    """The constant whose trials have the best mean on the validation split, the first of equals."""
+    """Return the constant with the best mean validation accuracy, the first one of equals.
+
+    Return None while a trial is missing.
+    """
     if len(tries) == 1:
         return next(iter(tries))
     if any(trial not in done for trials in tries.values() for trial in trials):

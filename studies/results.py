@@ -1,4 +1,4 @@
-"""Trials and what came of them: a row each in a CSV file that is the record of what is done."""
+"""Trials and their results: one row for each trial in a CSV file, the record of what is done."""
 
 import csv
 import dataclasses
@@ -19,76 +19,83 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One training: all that tells it from any other. Each field is a column."""
+    """One training. Each field is a column, and all fields together identify it."""
 
     dataset: str
     architecture: str
     condition: str
     optimizer: str
-    purpose: str  # "tuning": constants are chosen by it; "report": the test set is read at its end
-    rule: str  # "plain" for the baseline
+    # "tuning": constants are chosen by its validation accuracy. "report": its test accuracy counts.
+    purpose: str
+    rule: str  # plan.BASELINE or a rule
     learning_rate: float
     strength: float  # of the rule; 0 for the baseline
-    images: int  # that it is trained on
+    images: int  # of the training split
     epochs: int
     seed: int
 
     @property
     def name(self) -> str:
-        """Unique, and fit for a folder."""
+        """Return a unique name that can be the name of a folder."""
         values = (str(value).replace(" ", "_") for value in dataclasses.astuple(self))
         return "-".join(values).replace("+", "_")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a trial leaves: the figures of its row, and a row of the curves for each epoch."""
+class TrialResult:
+    """The figures of a trial, for its row, and a row of its curves for each epoch."""
 
-    figures: Mapping[str, float | str]  # accuracies in 0..1, seconds, backend, machine
+    figures: Mapping[str, float | str]  # accuracies in 0..1, seconds, backend, hardware
     curve: Iterable[Mapping[str, float | str]]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A study's two files, `<study>.csv` and `<study>-curves.csv`, in one folder."""
+    """The two files of a study in one folder: `<study>.csv` and `<study>-curves.csv`."""
 
     folder: Path
     study: str
 
     @property
     def runs(self) -> Path:
-        """A row for each trial."""
+        """Return the path of the file with a row for each trial."""
         return self.folder / f"{self.study}.csv"
 
     @property
     def curves(self) -> Path:
-        """A row for each epoch of each trial, which its name stands in front of."""
+        """Return the path of the file with a row for each epoch of each trial."""
         return self.folder / f"{self.study}-curves.csv"
 
 
 def read_done(tables: Tables) -> dict[Trial, Row]:
-    """What there is, by trial, in the file's order. Raises MetaplasticError for a strange row."""
+    """Return the row of each finished trial, in the order of the file.
+
+    Raises MetaplasticError for a row that is not a trial.
+    """
     return {_trial(row, tables.runs): row for row in read_rows(tables.runs)}
 
 
 def read_curves(tables: Tables) -> dict[str, list[Row]]:
-    """The epochs of each trial, by its name."""
+    """Return the epochs of each trial, by the name of the trial."""
     curves: dict[str, list[Row]] = {}
     for row in read_rows(tables.curves):
         curves.setdefault(row["run"], []).append(row)
     return curves
 
 
-def record(tables: Tables, trial: Trial, outcome: Outcome, lock: Path) -> None:
-    """Add a trial to both files, which stay sorted; `lock` keeps other processes out meanwhile."""
+def record(tables: Tables, trial: Trial, result: TrialResult, lock: Path) -> None:
+    """Add a trial to both files, which stay sorted.
+
+    `lock` is a lock file that keeps other processes out in the meantime.
+    """
     own = {name: _text(value) for name, value in dataclasses.asdict(trial).items()}
-    row = own | {name: _text(value) for name, value in outcome.figures.items()}
+    row = own | {name: _text(value) for name, value in result.figures.items()}
     curve = [
         {"run": trial.name} | {name: _text(value) for name, value in epoch.items()}
-        for epoch in outcome.curve
+        for epoch in result.curve
     ]
     with locked(lock):
-        # The curves first: a trial whose row is there has its curve.
+        # The curves come first, so that every trial with a row also has its curve.
         others = [old for old in read_rows(tables.curves) if old["run"] != trial.name]
         write_rows(tables.curves, sorted([*others, *curve], key=lambda epoch: epoch["run"]))
         done = {**read_done(tables), trial: row}
@@ -97,7 +104,7 @@ def record(tables: Tables, trial: Trial, outcome: Outcome, lock: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for it; a process that dies lets go of it."""
+    """Wait for the lock file `path` and hold it. A process that dies releases it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -119,7 +126,7 @@ def _text(value: Any) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file; none where there is no file."""
+    """Return the rows of a CSV file, or no rows if the file does not exist."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as lines:
@@ -127,7 +134,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Replace the file at once; its columns are those of all rows, in the order they come."""
+    """Replace a CSV file in one step. Its columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

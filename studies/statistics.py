@@ -1,10 +1,10 @@
-"""Means, deviations and paired differences of a few runs."""
+"""Paired differences over a few runs."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Student's t, 97.5 %, for 1 to 30 degrees of freedom.
+# The 97.5 % quantile of Student's t distribution for 1 to 30 degrees of freedom.
 _T = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -15,7 +15,7 @@ MOST_RUNS = len(_T) + 1
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of ours - theirs over paired runs, with its 95 % interval."""
+    """The mean of `ours - theirs` over paired runs, with its 95 % interval."""
 
     mean: float
     low: float
@@ -23,12 +23,15 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies above or below 0; 0 where no difference was found."""
+        """Return 1 if the interval lies above 0, -1 if it lies below, and 0 if it contains 0."""
         return (self.low > 0) - (self.high < 0)
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Their mean difference and its 95 % interval by Student's t, from 2 to MOST_RUNS pairs."""
+    """Return the mean of `ours - theirs` and its 95 % interval by Student's t distribution.
+
+    Both have the same length, from 2 to MOST_RUNS. Values at the same place are a pair.
+    """
     differences = [our - their for our, their in zip(ours, theirs, strict=True)]
     mean = statistics.mean(differences)
     error = statistics.stdev(differences) / len(differences) ** 0.5

@@ -1,4 +1,4 @@
-"""What a metaplastic step costs: the rows of benchmarks/optimizer_step.py as a table."""
+"""The cost of a metaplastic step: the rows of benchmarks/optimizer_step.py as a table."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ from studies.summary import UNMEASURED
 
 
 def step_cost(results: Path) -> list[str]:
-    """The table of benchmarks/optimizer_step.py's last run."""
+    """Return the sections with the results of the last run of benchmarks/optimizer_step.py."""
     rows = read_rows(results / "optimizer-step.csv")
     if not rows:
         return [f"{UNMEASURED} `python -m benchmarks.optimizer_step`"]
-    header = ("backend", "network", "optimizer", "plain step, ms", *STRENGTHS)
-    plain = {(r["backend"], r["architecture"], r["optimizer"]): r["plain_ms"] for r in rows}
+    header = ("backend", "network", "optimizer", "baseline step, ms", *STRENGTHS)
+    baseline = {(r["backend"], r["architecture"], r["optimizer"]): r["plain_ms"] for r in rows}
     body = []
-    for key, milliseconds in plain.items():
+    for key, milliseconds in baseline.items():
         ratios = {
             r["rule"]: f"{float(r['ratio']):.3f} ({float(r['low']):.3f} - {float(r['high']):.3f})"
             for r in rows
             if (r["backend"], r["architecture"], r["optimizer"]) == key
         }
         body.append([*key, milliseconds, *(ratios.get(rule, "") for rule in STRENGTHS)])
-    steps, machines = (sorted({row[name] for row in rows}) for name in ("steps", "machine"))
+    steps, hardware = (sorted({row[name] for row in rows}) for name in ("steps", "hardware"))
     return [
-        "A training step with each rule, as a ratio to the plain step: medians of "
-        f"{' or '.join(steps)} steps that take turns, and their quartiles. "
-        "`python -m benchmarks.optimizer_step`",
+        "The duration of a training step with each rule, divided by that of the baseline: the "
+        f"median and the quartiles of {' or '.join(steps)} steps of each, which take turns. "
+        "`python -m benchmarks.optimizer_step` measures it.",
         table(header, body),
-        f"On {'; '.join(machines)}.",
+        f"Hardware: {'; '.join(hardware)}.",
     ]

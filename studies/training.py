@@ -1,4 +1,4 @@
-"""One trial on one data set: its images and labels, its recipe, its training, its figures."""
+"""Carry out one trial on one data set: its images, its recipe, its training and its figures."""
 
 import functools
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.training.build import build_network
 from models.data.datasets import Arrays, Images, Labels, dataset, load, scaled, split
 from models.errors import MetaplasticError
-from models.training.recipes import Recipe, recipe_from
+from models.training.build import build_network
+from models.training.fast_clone import fast_clone
+from models.training.recipes import Recipe, recipe_for, recipe_from
 from models.training.runs import Run, checkpoint_path, read_history, trained_on
-from studies.groups import VARIANTS
-from studies.plan import PLAIN
-from studies.results import Outcome, Trial
 from models.training.train import fit
-from models.training.fast_clone import training_network
+from studies.groups import VARIANTS
+from studies.plan import BASELINE
+from studies.results import Trial, TrialResult
 
 VALIDATION = 0.1  # the share of the training set held out
-VALIDATED = 2000  # of those images are looked at after each epoch
-WRONG_LABELS = 0.2  # the share, under the condition of that name
+VALIDATED = 2000  # images of the validation split that are classified after each epoch
+WRONG_LABELS = 0.2  # share of the labels under the condition "wrong-labels"
 
-# What all trials on one data set have in common: no regularisation but a little weight decay.
+# The settings that all trials of a study share. A little weight decay is the only regularisation.
 _COMMON: Mapping[str, Any] = {
     "batch_size": 128,
     "validation": VALIDATION,
@@ -31,26 +31,26 @@ _COMMON: Mapping[str, Any] = {
     "schedule": "cosine",
     "weight_decay": 5e-4,
     "label_smoothing": 0.0,
-    "precision": "mixed_bfloat16",  # faster, so more of it
-    # Trials of a hundred steps are measured too.
+    "precision": "mixed_bfloat16",  # faster, so that more trials fit into the same time
+    # With 0.99, trials of only a hundred steps would still be measured with initial averages.
     "batch_norm_momentum": 0.9,
 }
 
-# The classic VGG: of two convolutions and a pool in each block, and two dense layers.
+# The classic VGG: two convolutions and a pool in each block, then two dense layers.
 _VGG: Mapping[str, Any] = {
     **{"width": 32, "dense": 128, "whiten": False, "early_pool": False, "logit_scale": 1.0},
     **{"blocks": 3},
 }
 
 
-def learn(trial: Trial, folder: Path) -> Outcome:
-    """Carry out one of the trials of LEARNING in `folder`, from where it was left."""
+def learn(trial: Trial, folder: Path) -> TrialResult:
+    """Carry out a trial of LEARNING in `folder`, from its last finished epoch."""
     network = _VGG if trial.architecture == "vgg" else {}
     return _train(trial, _recipe(trial, network=network), folder)
 
 
-def learn_with_ingredients(trial: Trial, folder: Path) -> Outcome:
-    """Carry out one of the trials of INGREDIENTS in `folder`, from where it was left."""
+def learn_with_ingredients(trial: Trial, folder: Path) -> TrialResult:
+    """Carry out a trial of INGREDIENTS in `folder`, from its last finished epoch."""
     variant = VARIANTS[trial.condition]
     settings = {
         "network": {**_VGG, "batch_norm": False, **variant.network},
@@ -60,8 +60,32 @@ def learn_with_ingredients(trial: Trial, folder: Path) -> Outcome:
     return _train(trial, _recipe(trial, **settings), folder)
 
 
+def learn_by_recipe(trial: Trial, folder: Path) -> TrialResult:
+    """Carry out a trial of compare.py in `folder`, from its last finished epoch.
+
+    The recipe is the network's own in recipes.toml. The training images are the same for all seeds,
+    and accuracy is that of the whole validation split.
+    """
+    rule = "backprop" if trial.rule == BASELINE else "metaplastic"
+    settings: dict[str, Any] = {
+        "epochs": trial.epochs,
+        "seed": trial.seed,
+        "learning_rate": trial.learning_rate,
+        "batch_norm_momentum": _COMMON["batch_norm_momentum"],
+    }
+    if trial.rule != BASELINE:
+        settings |= {"metaplastic.rule": trial.rule, "metaplastic.strength": trial.strength}
+    recipe = recipe_for(trial.dataset, trial.architecture, rule, settings)
+    arrays = arrays_of(trial.dataset)
+    training, validation = split(arrays.x_train, arrays.y_train, recipe.validation)
+    _, part = split(*training, trial.images / len(training[0]))
+    run = Run(folder, trial.dataset, trial.architecture, rule, recipe, command="")
+    fit(run, part, validation)
+    return _result(folder)
+
+
 def _recipe(trial: Trial, **settings: Any) -> Recipe:
-    """`settings` are other hyperparameters than the common ones."""
+    """Return the recipe of a trial. `settings` are added to the common ones or replace them."""
     constants = {"rule": trial.rule, "strength": trial.strength}
     return recipe_from(
         {
@@ -70,20 +94,33 @@ def _recipe(trial: Trial, **settings: Any) -> Recipe:
             "seed": trial.seed,
             "optimizer": trial.optimizer,
             "learning_rate": trial.learning_rate,
-            "constants": {} if trial.rule == PLAIN else constants,
+            "constants": {} if trial.rule == BASELINE else constants,
             **settings,
         }
     )
 
 
-def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
-    """Train in `folder` from where it was left, then measure; the test set only for a report."""
+def _train(trial: Trial, recipe: Recipe, folder: Path) -> TrialResult:
+    """Train in `folder` from its last finished epoch, then measure.
+
+    Only a trial for the report reads the test set.
+    """
     arrays = arrays_of(trial.dataset)
     training, validation = split(arrays.x_train, arrays.y_train, VALIDATION)
-    rule = "backprop" if trial.rule == PLAIN else "metaplastic"
+    rule = "backprop" if trial.rule == BASELINE else "metaplastic"
     run = Run(folder, trial.dataset, trial.architecture, rule, recipe, command="")
     classes = len(dataset(trial.dataset).labels)
     fit(run, prepared(trial, *training, classes), first(*validation))
+    if trial.purpose != "report":
+        return _result(folder)
+    return _result(folder, test=accuracy(_trained(run), arrays.x_test, arrays.y_test))
+
+
+_CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def _result(folder: Path, **measured: float) -> TrialResult:
+    """Return the figures of the finished training in `folder`, with those that were `measured`."""
     history = read_history(folder)
     figures: dict[str, float | str] = {
         f"validation_{epochs}": history[epochs - 1]["val_accuracy"]
@@ -92,28 +129,24 @@ def _train(trial: Trial, recipe: Recipe, folder: Path) -> Outcome:
     }
     figures["train"] = history[-1]["accuracy"]
     figures["validation"] = history[-1]["val_accuracy"]
-    if trial.purpose == "report":
-        model = _trained(run)
-        figures["test"] = accuracy(model, arrays.x_test, arrays.y_test)
+    figures |= measured
     figures["seconds"] = sum(row["seconds"] for row in history)
+    figures["backend"], figures["hardware"] = trained_on(folder)
     curve = [{name: row[name] for name in _CURVE} for row in history]
-    figures["backend"], figures["machine"] = trained_on(folder)
-    return Outcome(figures, [{**row, "epoch": int(row["epoch"])} for row in curve])
-
-
-_CURVE = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    return TrialResult(figures, [{**row, "epoch": int(row["epoch"])} for row in curve])
 
 
 @functools.cache
 def arrays_of(name: str) -> Arrays:
-    """A data set, read once by each process."""
+    """Return the arrays of a data set, which each process reads only once."""
     return load(name)
 
 
 def prepared(trial: Trial, images: Images, labels: Labels, classes: int) -> tuple[Images, Labels]:
-    """The images that a trial is trained on, and what it is told that they are.
+    """Return the training images and labels of a trial.
 
-    Which images and which labels are wrong depends on the seed alone, as paired trials need it.
+    The choice of images and of wrong labels depends on the seed alone, so that paired trials get
+    the same ones. Raises MetaplasticError if there are fewer images than the trial needs.
     """
     if trial.images > len(images):
         raise MetaplasticError(
@@ -123,25 +156,25 @@ def prepared(trial: Trial, images: Images, labels: Labels, classes: int) -> tupl
     drawn = random.permutation(len(images))[: trial.images]
     images, labels = images[drawn], labels[drawn].copy()
     if trial.condition == "wrong-labels":
-        count = round(WRONG_LABELS * len(labels))  # the first ones: they are in random order
+        count = round(WRONG_LABELS * len(labels))  # the first ones, because the order is random
         labels[:count] = (labels[:count] + random.integers(1, classes, count)) % classes
     return images, labels
 
 
 def first(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """The validation images that are looked at after each epoch: the same in every trial."""
+    """Return the validation images for the end of each epoch: the same ones in every trial."""
     drawn = np.random.default_rng(0).permutation(len(images))[:VALIDATED]
     return images[drawn], labels[drawn]
 
 
 def accuracy(model: keras.Model, images: Images, labels: Labels) -> float:
-    """The share of images whose highest output is their label."""
+    """Return the share (0..1) of uint8 `images` whose largest output is that of their label."""
     outputs = model.predict(scaled(images), batch_size=500, verbose=0)
     return float((np.asarray(outputs).argmax(axis=1) == labels).mean())
 
 
 def _trained(run: Run) -> keras.Model:
-    """The network with the weights of the last epoch."""
-    model = training_network(build_network(run), run.recipe.precision)
+    """Return the network with the weights of the last epoch."""
+    model = fast_clone(build_network(run), run.recipe.precision)
     model.load_weights(checkpoint_path(run.folder, run.recipe.epochs))
     return model

@@ -1,4 +1,4 @@
-"""The table of docs/training.md: how published models do on spoilt pictures, from their cards."""
+"""The table of docs/training.md: accuracy of published models on corrupted images."""
 
 from pathlib import Path
 
@@ -7,22 +7,22 @@ from models.data.corruptions import NAMES
 from models.publishing.markdown import table
 
 HEADER = (
-    *("model", "version", "test accuracy", "spoilt: mean", *NAMES),
-    "AUROC of wrong by energy",
+    *("model", "version", "test accuracy", "corrupted: mean", *NAMES),
+    "AUROC of the energy score",
 )
 
 
-def page(prose: str, docs: Path, shelf: Path) -> str:
-    """docs/training.md, written by hand as `prose`, with its table renewed."""
+def page(prose: str, docs: Path, repository: Path) -> str:
+    """Return docs/training.md, whose text is `prose`, with a new table."""
     before, rest = prose.split(table(HEADER, []), 1)
     _, after = rest.split("\n\n", 1)
-    return f"{before}{corruptions_table(shelf)}\n\n{after}"
+    return f"{before}{corruptions_table(repository)}\n\n{after}"
 
 
-def corruptions_table(shelf: Path) -> str:
-    """A Markdown table with a row for each published model that was measured on spoilt pictures."""
+def corruptions_table(repository: Path) -> str:
+    """Return a Markdown table with a row for each published model measured on corrupted images."""
     rows = []
-    for _, card in find_models(shelf):
+    for _, card in find_models(repository):
         found = card.corrupted
         if card.test is None or found is None:
             continue

@@ -1,4 +1,4 @@
-"""The work of a study: one trial at a time, by any number of processes, stopped at any moment."""
+"""Carry out the trials of a study, shared by processes that may stop at any moment."""
 
 import fcntl
 import shutil
@@ -7,52 +7,55 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from studies.plan import Group, plan
-from studies.results import Outcome, Tables, Trial, read_done, record
+from studies.plan import Done
+from studies.results import Tables, Trial, TrialResult, read_done, record
 
-# Trains in a folder, which has what an interrupted process left in it.
-CarryOut = Callable[[Trial, Path], Outcome]
+# Returns all trials that are known so far. Some depend on the results of earlier ones.
+Plan = Callable[[Done], Sequence[Trial]]
+# Trains in a folder that may hold the state of an interrupted process.
+CarryOut = Callable[[Trial, Path], TrialResult]
 
 
-def work_through(
-    groups: Sequence[Group], carry_out: CarryOut, tables: Tables, folder: Path
-) -> None:
-    """Carry out every trial of `groups` that `tables` has no row of.
+def work_through(plan: Plan, carry_out: CarryOut, tables: Tables, folder: Path) -> None:
+    """Carry out every planned trial that has no row in `tables`.
 
-    Each trial is claimed by a lock below `folder`, which a process holds until the row is written
-    or it dies: processes that are given the same work share it. What an interrupted trial left in
-    `folder` is where the next process goes on.
+    Each trial is claimed by a lock file below `folder`. A process holds the lock until it has
+    written the row or it dies. So several processes with the same arguments share the work, and the
+    next process continues from what an interrupted one left in `folder`.
     """
-    while pending := pending_trials(groups, tables):
+    while pending := pending_trials(plan, tables):
         with _claimed(pending, folder) as trial:
-            if trial in read_done(tables):  # meanwhile, by another process
+            if trial in read_done(tables):  # another process finished it in the meantime
                 continue
             print(f"{len(pending)} or more to do: {trial.name}", file=sys.stderr, flush=True)
             place = folder / trial.name
             place.mkdir(parents=True, exist_ok=True)
-            outcome = carry_out(trial, place)
-            record(tables, trial, outcome, folder / "results.lock")
+            result = carry_out(trial, place)
+            record(tables, trial, result, folder / "results.lock")
             shutil.rmtree(place)
 
 
-def pending_trials(groups: Sequence[Group], tables: Tables) -> list[Trial]:
-    """Those that are known yet and that `tables` has no row of."""
+def pending_trials(plan: Plan, tables: Tables) -> list[Trial]:
+    """Return the trials that are known so far and have no row in `tables`."""
     done = read_done(tables)
-    return [trial for trial in plan(groups, done) if trial not in done]
+    return [trial for trial in plan(done) if trial not in done]
 
 
 @contextmanager
 def _claimed(pending: Sequence[Trial], folder: Path) -> Iterator[Trial]:
-    """The first trial that no other process is at; if there is none, the first once it is free."""
+    """Yield the first trial that no other process works on.
+
+    If all are taken, wait for the first one to become free.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for trial, patience in [(trial, fcntl.LOCK_NB) for trial in pending] + [(pending[0], 0)]:
+    for trial, flags in [(trial, fcntl.LOCK_NB) for trial in pending] + [(pending[0], 0)]:
         path = folder / f"{trial.name}.lock"
         with path.open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | patience)
+                fcntl.flock(file, fcntl.LOCK_EX | flags)
             except BlockingIOError:
                 continue
             yield trial
-            # Whoever has opened the file by now finds the row once it gets the lock.
+            # A process that has opened the file by now gets the lock next and then finds the row.
             path.unlink(missing_ok=True)
             return

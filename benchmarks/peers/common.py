@@ -1,4 +1,4 @@
-"""What each peer is given: a PNG's way to an array, the model, and the answer."""
+"""The code that all peers share: decode a PNG, open the model, make the answer."""
 
 import io
 import os
@@ -10,13 +10,13 @@ WORKERS = 2
 
 
 def pixels_of(png: bytes) -> np.ndarray:
-    """float32 (1, height, width, channels) in 0..1."""
+    """Return a PNG as float32 (1, height, width, channels) in 0..1."""
     pixels = np.asarray(Image.open(io.BytesIO(png)), np.float32) / 255
     return (pixels if pixels.ndim == 3 else pixels[..., None])[None]
 
 
 def open_onnx():
-    """The network as a function from such arrays to logits (N, classes), on one thread."""
+    """Return the network as a function from pixels to logits (N, classes), on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -33,7 +33,7 @@ def open_keras():
 
 
 def answer(logits: np.ndarray) -> dict[str, object]:
-    """The class and its probability."""
+    """Return the most probable class and its probability."""
     powers = np.exp(logits[0] - logits[0].max())
     best = int(powers.argmax())
     return {"label": best, "probability": float(powers[best] / powers.sum())}

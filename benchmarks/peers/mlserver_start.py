@@ -1,4 +1,4 @@
-"""MLServer reads its settings from files: written here, into a folder of their own."""
+"""Start MLServer. It reads its settings from files, which are written to a new folder here."""
 
 import json
 import os

@@ -8,7 +8,7 @@ from pytriton.triton import Triton, TritonConfig
 
 
 class Instance:
-    """Its network is opened where it runs, in a process of its own."""
+    """A network that is opened in the process that runs it."""
 
     network = None
 

@@ -1,4 +1,4 @@
-"""Network architectures, a file each. Importing this package registers all of them."""
+"""Network architectures, one file each. Importing this package registers all of them."""
 
 import inspect
 from collections.abc import Iterable
@@ -20,25 +20,28 @@ def build(
     classes: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    **knobs: Any,
+    **options: Any,
 ) -> keras.Model:
-    """The network `architecture` for images of `input_shape` (height, width, channels).
+    """Return an untrained network with the given `architecture`.
 
-    `mean` and `std` are the data set's, per channel, of values in 0..1; `knobs` are the builder's
-    own. Raises ValueError for an architecture that is not registered or a knob that it has not.
+    `input_shape` is (height, width, channels). `mean` and `std` describe the data set: one value
+    for each channel, for pixels in 0..1. `options` belong to the architecture. The network takes
+    float32 images (N, height, width, channels) in 0..1 and returns float32 logits (N, classes).
+
+    Raises ValueError for an unknown architecture or option.
     """
-    check_knobs(architecture, knobs)
-    return ARCHITECTURES[architecture](input_shape, classes, mean=mean, std=std, **knobs)
+    check_options(architecture, options)
+    return ARCHITECTURES[architecture](input_shape, classes, mean=mean, std=std, **options)
 
 
-def check_knobs(architecture: str, knobs: Iterable[str]) -> None:
-    """Raise ValueError, with those there are, for an unknown architecture or knob."""
+def check_options(architecture: str, options: Iterable[str]) -> None:
+    """Raise ValueError for an unknown architecture or option; the message lists the known ones."""
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ValueError(f"no architecture is called {architecture!r}; there are: {known}")
-    parameters = inspect.signature(ARCHITECTURES[architecture]).parameters
-    own = [name for name in parameters if name not in ("input_shape", "classes", "mean", "std")]
-    if unknown := [knob for knob in knobs if knob not in own]:
+    # The first two parameters of a builder are `inputs` and `classes`.
+    _, _, *own = inspect.signature(ARCHITECTURES[architecture]).parameters
+    if unknown := [option for option in options if option not in own]:
         raise ValueError(
-            f"{architecture} has no knob {', '.join(unknown)}; it has: {', '.join(own) or 'none'}"
+            f"{architecture} has no option {', '.join(unknown)}; it has: {', '.join(own) or 'none'}"
         )

@@ -1,4 +1,4 @@
-"""What several architectures are built from."""
+"""Groups of layers that several architectures use."""
 
 from typing import Any
 
@@ -15,12 +15,10 @@ def convolution(
     batch_norm: bool = True,
     padding: str = "same",
 ) -> Any:
-    """A `size` x `size` convolution to `width` maps, batch normalisation and ReLU.
+    """Apply a `size` x `size` convolution to `width` maps, batch normalisation and ReLU.
 
-    Without `batch_norm` the convolution has a bias instead.
-
-    With `pool`, 2x2 max-pooling stands right behind the convolution: the same maps for a quarter
-    of the normalisation's work.
+    Without `batch_norm`, the convolution has a bias instead. With `pool`, 2x2 max-pooling directly
+    follows the convolution, so that the normalisation has a quarter of the work.
     """
     x = layers.Conv2D(width, size, padding=padding, use_bias=not batch_norm)(x)
     if pool:
@@ -33,13 +31,15 @@ def convolution(
 def locally_connected(
     x: Any, filters: int, size: int, strides: int = 1, use_bias: bool = True, **settings: Any
 ) -> Any:
-    """A `size` x `size` convolution without padding that has a kernel of its own at each place.
+    """Apply a `size` x `size` convolution that has its own kernel at each place, without padding.
 
-    Keras 2's LocallyConnected2D, which Keras 3 lacks, of plain Keras layers, so that a saved
-    network needs nothing else: shifted copies of the maps, joined, are the patches, and one einsum
-    multiplies them. `x` (N, height, width, channels) becomes (N, y, x, filters); the kernel is
-    (y, x, size * size * channels, filters) with a patch's rows first, then columns, then channels,
-    and the bias (y, x, filters). `settings` are EinsumDense's, such as `kernel_initializer`.
+    This replaces LocallyConnected2D of Keras 2, which Keras 3 does not have. It consists of
+    standard Keras layers, so that a saved network loads without this code. Shifted copies of the
+    maps are joined to patches, and one einsum multiplies them with the kernels.
+
+    `x` (N, height, width, channels) becomes (N, y, x, filters). The kernel is (y, x, size * size *
+    channels, filters); within a patch, rows come first, then columns, then channels. The bias is
+    (y, x, filters). `settings` are arguments of EinsumDense, such as `kernel_initializer`.
     """
     patches = []
     for top in range(size):
@@ -47,7 +47,7 @@ def locally_connected(
             bottom, right = size - 1 - top, size - 1 - left
             shifted = layers.Cropping2D(((top, bottom), (left, right)))(x)
             if strides > 1:
-                shifted = layers.MaxPooling2D(1, strides=strides)(shifted)  # every strides-th
+                shifted = layers.MaxPooling2D(1, strides=strides)(shifted)  # keeps one of `strides`
             patches.append(shifted)
     joined = layers.Concatenate()(patches) if size > 1 else patches[0]
     _, height, width, _ = joined.shape
@@ -60,10 +60,11 @@ def locally_connected(
 
 
 def whitening(x: Any) -> Any:
-    """A fixed convolution to decorrelated patches of the image, each with its negative, and ReLU.
+    """Apply a fixed convolution that decorrelates the pixels of a patch, and ReLU.
 
-    Patches are 2x2 for colour (24 maps) and 3x3 for grey (18), without padding. Training sets the
-    kernel from its images before the first step: see models/architectures/whitening.py.
+    Each filter comes with its negative, so that ReLU loses nothing. Patches are 2x2 for colour (24
+    maps) and 3x3 for grey (18 maps), without padding. The kernel is set from training images before
+    the first step: see models/architectures/whitening.py.
     """
     size = 2 if x.shape[-1] > 1 else 3
     maps = 2 * size * size * x.shape[-1]
@@ -72,10 +73,10 @@ def whitening(x: Any) -> Any:
 
 
 def logits(x: Any, classes: int, scale: float = 1.0) -> Any:
-    """A dense layer to one float32 logit for each class, multiplied by `scale`.
+    """Apply a dense layer with one float32 logit for each class, multiplied by `scale`.
 
-    A scale below 1 keeps the first steps' softmax soft at the learning rates that the
-    convolutions stand.
+    A scale below 1 keeps the softmax of the first steps soft. This allows the high learning rates
+    that suit the convolutions.
     """
     if scale == 1:
         return layers.Dense(classes, dtype="float32", name="logits")(x)

@@ -1,22 +1,23 @@
-"""A network's answer averaged with that to the mirror image.
+"""Average a network's logits over an image and its mirror image.
 
-Where a picture's meaning does not depend on left and right, the two answers' errors differ, and
-their mean is more often right. It costs nothing in training and a second pass in service.
+Where left and right do not change what a picture shows, the errors of the two outputs differ, and
+their mean is right more often. Training costs the same. Inference costs twice as much.
 """
 
 import keras
 from keras import layers, ops
 
 
-def mirrored(network: keras.Model) -> keras.Model:
-    """A network with the weights of `network`, whose logits are the mean over image and mirror.
+def flip_average(network: keras.Model) -> keras.Model:
+    """Return a network with the weights of `network` whose logits are the mean of two passes.
 
-    Takes the same images (N, height, width, channels) in 0..1 and answers float32 logits.
+    One pass sees the image, the other one its mirror image. The input is that of `network`: images
+    (N, height, width, channels) in 0..1. The output is float32 logits (N, classes).
     """
     image = keras.Input(network.input_shape[1:], name="image")
-    # Not image[:, :, ::-1], which PyTorch does not take.
-    mirror = ops.take(image, list(range(image.shape[2]))[::-1], axis=2)
-    both = [network(image), network(mirror)]
+    # PyTorch does not support the negative step of image[:, :, ::-1].
+    flipped = ops.take(image, list(range(image.shape[2]))[::-1], axis=2)
+    both = [network(image), network(flipped)]
     return keras.Model(
         image, layers.Average(dtype="float32", name="logits")(both), name=network.name
     )

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import keras
 from keras import layers
 
 from models.architectures.blocks import convolution, logits, whitening
-from models.architectures.registry import normalised_input, register
+from models.architectures.registry import register
 
-# A module's maps: 1x1; the 1x1 before the 3x3, 3x3; the 1x1 before the 5x5, 5x5; pooled.
-# Pools stand between the groups.
+# The numbers of maps in each module: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; pooled branch.
+# A pool stands between two groups.
 MODULES = (
     ((32, 48, 64, 12, 24, 24), (64, 64, 96, 16, 32, 32)),
     ((96, 96, 160, 24, 48, 48), (128, 128, 192, 32, 64, 64)),
@@ -19,42 +18,41 @@ MODULES = (
 
 @register
 def googlenet(
-    input_shape: tuple[int, int, int],
+    inputs: Any,
     classes: int,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     width: float = 1.0,
     dropout: float = 0.0,
     logit_scale: float = 0.25,
-) -> keras.Model:
-    """A whitening layer, a convolution, five inception modules with two pools, a global average.
+) -> Any:
+    """Apply a whitening layer, a convolution, five inception modules and a global average.
 
-    Each module joins a 1x1, a 3x3, a 5x5 and a pooled branch, all with batch normalisation. `width`
-    multiplies the maps of every convolution, to the next multiple of 16, and `dropout` is the share
-    of activations dropped before the last layer. With the defaults and 10 classes:
+    Each module joins a 1x1, a 3x3, a 5x5 and a pooled branch, all with batch normalisation. Two
+    pools separate the modules into groups. `width` (above 0) multiplies the maps of every
+    convolution, rounded to a multiple of 16. `dropout` (0 to below 1) is the share of activations
+    that is dropped before the last layer. With the defaults and 10 classes:
 
         28x28x1   1,324,588 parameters   59,115,976 multiply-adds for one image
         32x32x3   1,328,170 parameters   81,913,632
     """
-    inputs, x = normalised_input(input_shape, mean, std)
-    x = convolution(whitening(x), _maps(64 * width), pool=True)
+    x = convolution(whitening(inputs), _maps(64 * width), pool=True)
     for number, modules in enumerate(MODULES):
         if number:
             x = layers.MaxPooling2D()(x)
         for widths in modules:
             x = inception(x, *(_maps(maps * width) for maps in widths))
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(inputs, logits(x, classes, logit_scale), name="googlenet")
+    return logits(x, classes, logit_scale)
 
 
 def inception(
     x: Any, one: int, before3: int, three: int, before5: int, five: int, pool: int
 ) -> Any:
-    """Four branches over the same maps, joined: `one + three + five + pool` maps.
+    """Apply four branches to the maps `x` and join them to `one + three + five + pool` maps.
 
-    What the branches answer is normalised and rectified once it is joined: the same function of the
-    same weights as within each branch, and a seventh faster to train.
+    `before3` and `before5` are the maps of the 1x1 convolutions before the 3x3 and the 5x5 one.
+    Batch normalisation and ReLU follow the concatenation. The function is the same as with one of
+    each in every branch, and a training step takes a seventh less time.
     """
     pooled = layers.MaxPooling2D(3, strides=1, padding="same")(x)
     joined = layers.Concatenate()(
@@ -69,5 +67,5 @@ def inception(
 
 
 def _maps(wanted: float) -> int:
-    """The multiple of 16 next to `wanted`: what processors multiply at a time."""
+    """Return the multiple of 16 nearest to `wanted`, because processors multiply in such groups."""
     return 16 * max(1, round(wanted / 16))

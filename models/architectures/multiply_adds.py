@@ -1,4 +1,4 @@
-"""How large a network is, counted from its layers."""
+"""Count the multiply-adds of a network from its layers."""
 
 import math
 
@@ -6,7 +6,10 @@ import keras
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Multiplications of weights with activations for one image, in all layers with a kernel."""
+    """Return the number of multiplications of a weight with an activation for one image.
+
+    Raises ValueError for a layer that has a kernel and is of an unknown kind.
+    """
     return sum(_layer_multiply_adds(layer) for layer in model.layers)
 
 
@@ -21,7 +24,7 @@ def _layer_multiply_adds(layer: keras.layers.Layer) -> int:
         sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
         sizes |= zip(inputs, (1, *layer.input.shape[1:]), strict=True)
         return math.prod(sizes.values())
-    # A layer with a kernel that is not counted here would make the card wrong without a sign.
+    # Refuse the unknown: a layer that is left out would silently make the card wrong.
     if any(weight.name.endswith("kernel") for weight in layer.weights):
-        raise ValueError(f"do not know how to count the multiply-adds of {layer!r}")
+        raise ValueError(f"cannot count the multiply-adds of {layer!r}: add its kind to {__name__}")
     return 0

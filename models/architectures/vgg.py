@@ -1,19 +1,19 @@
 """VGG: blocks of two 3x3 convolutions and a pool (Simonyan and Zisserman, arXiv 1409.1556)."""
 
+from typing import Any
+
 import keras
 from keras import layers
 
 from models.architectures.blocks import logits, whitening
-from models.architectures.registry import normalised_input, register
+from models.architectures.registry import register
 
 
 @register
 def vgg(
-    input_shape: tuple[int, int, int],
+    inputs: Any,
     classes: int,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     blocks: int = 3,
     width: int = 64,
     whiten: bool = True,
@@ -23,25 +23,26 @@ def vgg(
     dropout: float = 0.0,
     l2: float = 0.0,
     logit_scale: float = 0.25,
-) -> keras.Model:
-    """A whitening layer, `blocks` of two convolutions, global max-pooling and a dense layer.
+) -> Any:
+    """Apply a whitening layer, `blocks` of two 3x3 convolutions, a global maximum, a dense layer.
 
-    The first block is `width` maps wide, each further one twice as wide. With `early_pool` the pool
-    stands between a block's convolutions: wider maps for the same work (Jordan, arXiv 2404.00498).
-    `dense` puts a hidden layer of that width on the flattened maps instead of pooling them.
-    `batch_norm`, `dropout` (share dropped after each block) and `l2` (penalty on the kernels) are
-    the switches of the classic study, whose networks are `width=32, whiten=False,
-    early_pool=False, dense=128, logit_scale=1`. With the defaults and 10 classes:
+    The first block has `width` maps, and each further block has twice as many. With `early_pool`,
+    the pool of a block stands between its convolutions, so that wider maps cost the same (Jordan,
+    arXiv 2404.00498). With `dense` above 0, the maps are flattened and a hidden layer of that width
+    replaces the global maximum. `dropout` (0 to below 1) is the share of activations that is
+    dropped after each block, and `l2` (0 or more) the penalty on the kernels. The networks of
+    docs/vgg.md are `width=32, whiten=False, early_pool=False, dense=128, logit_scale=1`. With the
+    defaults and 10 classes:
 
         28x28x1   1,159,468 parameters   47,044,552 multiply-adds for one image
         32x32x3   1,163,050 parameters   65,431,840
+
+    Raises ValueError unless `blocks` is 1 or more.
     """
     if blocks < 1:
         raise ValueError(f"blocks: expected 1 or more, found {blocks!r}")
     penalty = keras.regularizers.L2(l2) if l2 else None
-    inputs, x = normalised_input(input_shape, mean, std)
-    if whiten:
-        x = whitening(x)
+    x = whitening(inputs) if whiten else inputs
     for block in range(blocks):
         for pool in (early_pool, False):
             x = layers.Conv2D(
@@ -64,4 +65,4 @@ def vgg(
         x = layers.Dropout(dropout)(x)
     else:
         x = layers.GlobalMaxPooling2D()(x)
-    return keras.Model(inputs, logits(x, classes, logit_scale), name="vgg")
+    return logits(x, classes, logit_scale)

@@ -1,9 +1,9 @@
-"""The kernel of a whitening layer, computed from the training images.
+"""Compute the kernel of a whitening layer from training images.
 
-The patches' covariance is diagonalised, and each filter is an eigenvector over the square root of
-its eigenvalue, followed by all of them with the other sign, for the ReLU behind. A network that
-starts from decorrelated pixels needs about half the epochs (Jordan, arXiv 2404.00498, section 3.2;
-Page, "How to train your ResNet 8: bag of tricks", 2019).
+The covariance of the patches is diagonalised. Each filter is an eigenvector divided by the square
+root of its eigenvalue. All filters follow once more with the opposite sign, because ReLU comes
+next. A network that starts from decorrelated pixels needs about half the epochs (Jordan, arXiv
+2404.00498, section 3.2; Page, "How to train your ResNet 8: bag of tricks", 2019).
 """
 
 import keras
@@ -13,12 +13,15 @@ import numpy.typing as npt
 from models.architectures.blocks import WHITENING
 from models.data.datasets import Images, scaled
 
-_IMAGES = 5_000  # give far more patches than there are entries in the covariance
-_FLOOR = 5e-4  # added to each eigenvalue: nearly constant directions are not blown up
+_IMAGES = 5_000  # enough: they have far more patches than the covariance has entries
+_FLOOR = 5e-4  # added to each eigenvalue, so that flat directions stay small
 
 
 def whiten(network: keras.Model, images: Images) -> None:
-    """Set the network's whitening kernel, where it has one, from uint8 training `images`."""
+    """Set the whitening kernel of `network` from uint8 images (N, height, width, channels).
+
+    A network without a whitening layer stays as it is.
+    """
     if not any(layer.name == WHITENING for layer in network.layers):
         return
     layer = network.get_layer(WHITENING)
@@ -28,10 +31,11 @@ def whiten(network: keras.Model, images: Images) -> None:
 
 
 def whitening_kernel(pixels: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """Filters (size, size, channels, 2 * size * size * channels) for images (N, h, w, channels).
+    """Return filters (size, size, channels, 2 * size * size * channels) that whiten `pixels`.
 
-    Over all patches of `pixels`, the answers of the first half are uncorrelated with variance 1
-    (less in directions with hardly any variance); the second half are their negatives.
+    `pixels` are normalised images (N, height, width, channels). Over all their patches, the
+    outputs of the first half of the filters are uncorrelated and have variance 1, or less in
+    directions with little variance. The second half are the negatives of the first.
     """
     channels = pixels.shape[-1]
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2))

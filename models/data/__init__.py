@@ -1,1 +1,1 @@
-"""Data sets: where they come from, how images are changed, and batches of them."""
+"""Data sets, augmentation, corruptions and training batches."""

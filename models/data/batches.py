@@ -1,4 +1,4 @@
-"""Training batches: shuffled, augmented, and the same whenever the same epoch is drawn again."""
+"""Training batches: shuffled, augmented, and reproducible for each epoch."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,22 +13,22 @@ from models.data.augmentation import augment
 from models.data.datasets import Images, Labels, scaled
 from models.plasticity.learning import Rows, labels_alone
 
-# Numpy and Pillow let go of Python's lock while they compute. A network on a GPU waits for batches
-# otherwise; on two cores one thread fills the gaps of the other.
+# numpy and Pillow release Python's lock while they compute, so threads run in parallel. Without
+# threads, a network on a GPU would wait for batches. One core is left for the training itself.
 _THREADS = max(1, min(8, (os.cpu_count() or 1) - 1))
 _POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="batch")
-AHEAD = 2 * _THREADS  # batches
+AHEAD = 2 * _THREADS  # batches that are prepared in advance
 
-# Images, labels, and what draws the rest of what is random.
+# Images, labels, and the generator for everything else that is random in the batch.
 _Drawn = tuple[npt.NDArray[np.float32], Rows, np.random.Generator]
 
 
 class TrainingBatches(keras.utils.PyDataset):
     """Batches of (images float32 in 0..1, targets float32[, loss weights float32]).
 
-    Batch i of epoch e depends on the seed, e and i alone, so that an interrupted training goes on
-    as if it had not stopped. A few are drawn ahead, in threads. Pass `shuffle=False` to `fit`: the
-    shuffling is done here. The last batch of an epoch may be smaller.
+    Batch i of epoch e depends only on the seed, e and i, so that a resumed training repeats an
+    uninterrupted one. Threads prepare a few batches in advance. Pass `shuffle=False` to `fit`,
+    because this class shuffles the images. The last batch of an epoch may be smaller.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class TrainingBatches(keras.utils.PyDataset):
         loss_weights: Callable[[Any], Any] | None = None,
         teach: Callable[[Any], Rows] | None = None,
     ) -> None:
-        """`targets` and `loss_weights` are the learning rule's: see models/plasticity/learning.py.
+        """Start with epoch 0.
 
-        Targets are the one-hot labels (N, classes) unless the rule says otherwise. `teach` gives
-        a teacher's soft answers (N, classes) to augmented images; with it targets are pairs
-        (N, 2, classes): see models/training/distillation.py.
+        `targets` and `loss_weights` are those of models/plasticity/learning.py. By default, targets
+        are one-hot labels (N, classes). `teach` returns soft labels (N, classes) for augmented
+        images. With it, targets are pairs (N, 2, classes), as models/training/distillation.py
+        explains.
         """
         super().__init__()
         self._images, self._labels = images, one_hot(labels, classes)
@@ -62,7 +63,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         images, labels, random = self._drawn(index)
-        # After the augmentation, so that twins by different rules see the same images.
+        # After the augmentation, so that a model and its baseline see the same images.
         targets = self._targets(labels, random)
         if self._teach is not None:
             targets = np.stack([targets, self._teach(images)], axis=1)
@@ -71,17 +72,17 @@ class TrainingBatches(keras.utils.PyDataset):
         return images, targets, keras.ops.convert_to_numpy(self._loss_weights(images))
 
     def start_epoch(self, epoch: int) -> None:
-        """Draw the batches of `epoch` (from 0) from here on.
+        """Switch to the batches of `epoch` (from 0).
 
-        Not left to Keras' on_epoch_end, which also comes after the batch that Keras looks at
-        before the first epoch.
+        Keras' on_epoch_end is not used, because Keras also calls it after it has inspected one
+        batch before the first epoch.
         """
         self._epoch = epoch
         self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
         self._waiting: dict[int, Future[_Drawn]] = {}
 
     def _drawn(self, index: int) -> _Drawn:
-        """Return a batch, and have the next ones drawn while the network learns from it."""
+        """Return a batch, and start the preparation of the next ones."""
         for number in range(index, min(index + 1 + AHEAD, len(self))):
             if number not in self._waiting:
                 start = number * self._batch_size
@@ -98,5 +99,5 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 def one_hot(labels: Labels, classes: int) -> Rows:
-    """Labels (N,) as rows (N, classes) with a single 1."""
+    """Return labels (N,) as float32 rows (N, classes) with a single 1."""
     return np.eye(classes, dtype=np.float32)[labels]

@@ -1,10 +1,12 @@
-"""Fifteen ways to spoil a picture, to measure how much of it a network stands.
+"""Fifteen corruptions of images, to measure how robust a network is.
 
-After the kinds of Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261) and of Mu and Gilmer
-(arXiv 1906.02337), with arithmetic and strengths of our own: figures are not to be compared with
-those of their data sets. Each takes images (N, height, width, channels), float32 in 0..1, a
-severity from 1 to 5 and a numpy generator, and returns images of the same shape. `corrupt` gives
-the same pictures for the same images on every machine, JPEG apart, which is Pillow's.
+The kinds follow Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261) and Mu and Gilmer (arXiv
+1906.02337). Arithmetic and strengths are our own, so results cannot be compared with those on their
+data sets.
+
+Each corruption takes images (N, height, width, channels), float32 in 0..1, a severity from 1 to 5
+and a numpy generator, and returns images of the same shape. `corrupt` returns the same result for
+the same images on every computer. The exception is JPEG, which depends on Pillow.
 """
 
 import zlib
@@ -25,41 +27,44 @@ Generator = np.random.Generator
 
 
 class CorruptionError(MetaplasticError):
-    """A corruption or severity that there is not: says which there are."""
+    """An unknown corruption or severity. The message lists the known ones."""
 
 
 def corrupt(images: Batch, name: str, severity: int = SEVERITY) -> Batch:
-    """Return `images` spoilt by the corruption `name`. Raises CorruptionError."""
+    """Return `images` with the corruption `name`, float32 in 0..1.
+
+    Raises CorruptionError for an unknown name or a severity outside 1..5.
+    """
     if name not in CORRUPTIONS:
         raise CorruptionError(f"no corruption is called {name!r}; there are: {', '.join(NAMES)}")
     if severity not in range(1, 6):
         raise CorruptionError(f"severity: expected a whole number from 1 to 5, found {severity!r}")
     random = np.random.default_rng((zlib.crc32(name.encode()), severity))
-    spoilt = CORRUPTIONS[name](images, severity, random)
-    return np.clip(spoilt, 0, 1).astype(np.float32)
+    corrupted = CORRUPTIONS[name](images, severity, random)
+    return np.clip(corrupted, 0, 1).astype(np.float32)
 
 
 def gaussian_noise(images: Batch, severity: int, random: Generator) -> Batch:
-    """Noise of a camera in the dark."""
+    """Add Gaussian noise, as a camera does in the dark."""
     deviation = _of(severity, 0.06, 0.12, 0.18, 0.26, 0.38)
     return images + deviation * random.standard_normal(images.shape, np.float32)
 
 
 def shot_noise(images: Batch, severity: int, random: Generator) -> Batch:
-    """Noise of few photons: the lighter a pixel, the more of it."""
+    """Add Poisson noise, as few photons cause it: lighter pixels get more."""
     photons = _of(severity, 60, 25, 12, 6, 3)
     return random.poisson(images * photons).astype(np.float32) / np.float32(photons)
 
 
 def impulse_noise(images: Batch, severity: int, random: Generator) -> Batch:
-    """Pixels that are stuck at black or at white."""
+    """Set some pixels to black or white."""
     drawn = random.random(images.shape[:3])[..., None]
     half = _of(severity, 0.03, 0.06, 0.09, 0.17, 0.27) / 2
     return np.where(drawn < half, 0, np.where(drawn > 1 - half, 1, images))
 
 
 def defocus(images: Batch, severity: int, random: Generator) -> Batch:
-    """Every point spread to a disc."""
+    """Spread every point to a disc."""
     radius = _of(severity, 0.7, 1.0, 1.4, 1.9, 2.5)
     y, x = np.mgrid[-3:4, -3:4]
     disc = np.clip(radius + 0.5 - np.hypot(y, x), 0, 1)
@@ -67,16 +72,16 @@ def defocus(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def gaussian(images: Batch, severity: int, random: Generator) -> Batch:
-    """A Gaussian blur."""
+    """Blur by a Gaussian."""
     deviation = _of(severity, 0.5, 0.8, 1.1, 1.5, 2.0)
     return gaussian_blur(images, np.full(len(images), deviation))
 
 
 def motion(images: Batch, severity: int, random: Generator) -> Batch:
-    """The camera moves along a line while the shutter is open, in another direction each time."""
+    """Blur along a line, as if the camera moved. Each image has its own direction."""
     length = _of(severity, 2, 3, 4, 6, 8)
     angle, reach = random.uniform(0, np.pi, len(images)), 5
-    # The border goes on beyond the image: a move would else show black there.
+    # Extend the border, because a shift would otherwise bring in black pixels.
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
     ones, blurred = np.ones(len(images)), np.zeros_like(padded)
     steps = np.linspace(-0.5, 0.5, 9)
@@ -87,7 +92,7 @@ def motion(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def zoom(images: Batch, severity: int, random: Generator) -> Batch:
-    """The camera zooms while the shutter is open."""
+    """Blur radially, as if the camera zoomed."""
     most, ones = _of(severity, 0.1, 0.17, 0.25, 0.35, 0.45), np.ones(len(images))
     scales = 1 + np.linspace(0, most, 8)
     zoomed = np.zeros_like(images)
@@ -97,10 +102,10 @@ def zoom(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def pixelate(images: Batch, severity: int, random: Generator) -> Batch:
-    """Fewer pixels, each a larger square."""
+    """Reduce the resolution: fewer pixels, each shown as a larger square."""
     share = _of(severity, 0.75, 0.6, 0.5, 0.4, 0.3)
     height, width = images.shape[1:3]
-    small = round(width * share), round(height * share)  # as Pillow has it
+    small = round(width * share), round(height * share)  # Pillow's order
     return arrays(
         [
             picture.resize(small, Image.Resampling.BOX).resize(
@@ -112,26 +117,26 @@ def pixelate(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def jpeg_blocks(images: Batch, severity: int, random: Generator) -> Batch:
-    """A file that is much too small."""
+    """Compress strongly as JPEG."""
     quality = int(_of(severity, 40, 25, 15, 10, 6))
     return arrays([through_jpeg(picture, quality) for picture in pictures(images)])
 
 
 def bright(images: Batch, severity: int, random: Generator) -> Batch:
-    """Too much light."""
+    """Increase the brightness."""
     lit: Batch = images + np.float32(_of(severity, 0.1, 0.2, 0.3, 0.4, 0.5))
     return lit
 
 
 def flat(images: Batch, severity: int, random: Generator) -> Batch:
-    """Too little contrast."""
+    """Reduce the contrast."""
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     flattened: Batch = mean + _of(severity, 0.6, 0.45, 0.3, 0.2, 0.12) * (images - mean)
     return flattened
 
 
 def fog(images: Batch, severity: int, random: Generator) -> Batch:
-    """Clouds of light grey, large and small, before everything."""
+    """Blend with light grey clouds of several sizes."""
     n, (height, width) = len(images), images.shape[1:3]
     clouds = np.zeros((n, height, width, 1), np.float32)
     for cells in (2, 4, 8):
@@ -145,7 +150,7 @@ def fog(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def stripes(images: Batch, severity: int, random: Generator) -> Batch:
-    """Bands, all upright or all lying, whose values are turned around."""
+    """Invert bands, which are either all vertical or all horizontal."""
     n, (height, width) = len(images), images.shape[1:3]
     thick, period = _of(severity, 1, 1, 2, 3, 4), 14 if severity == 1 else 9
     start = random.integers(0, period, n)[:, None]
@@ -156,16 +161,16 @@ def stripes(images: Batch, severity: int, random: Generator) -> Batch:
 
 
 def dotted_line(images: Batch, severity: int, random: Generator) -> Batch:
-    """Lines of dots across the picture, lighter or darker than what they cover."""
-    spoilt = images.copy()
-    for image in spoilt:
+    """Draw lines of black or white dots across the image."""
+    dotted = images.copy()
+    for image in dotted:
         for _ in range(int(_of(severity, 1, 1, 2, 3, 4))):
             _draw_dots(image, random)
-    return spoilt
+    return dotted
 
 
 def spatter(images: Batch, severity: int, random: Generator) -> Batch:
-    """Drops of mud on the lens."""
+    """Cover parts with grey drops, like mud on the lens."""
     n, (height, width) = len(images), images.shape[1:3]
     drops = gaussian_blur(
         random.standard_normal((n, height, width, 1), np.float32), np.full(n, 1.2)
@@ -198,22 +203,22 @@ NAMES = tuple(CORRUPTIONS)
 
 
 def _of(severity: int, *values: float) -> float:
-    """The value of a severity, the first being that of 1."""
+    """Return the value for a severity. The first one is for severity 1."""
     return values[severity - 1]
 
 
 def _convolved(images: Batch, kernel: npt.NDArray[np.float64]) -> Batch:
-    """Each channel's sum over its neighbours, weighted by a square kernel of odd size."""
+    """Convolve each channel with a square kernel of odd size."""
     reach, (height, width) = len(kernel) // 2, images.shape[1:3]
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
-    spoilt = np.zeros_like(images)
+    total = np.zeros_like(images)
     for (down, across), weight in np.ndenumerate(kernel):
-        spoilt += np.float32(weight) * padded[:, down : down + height, across : across + width]
-    return spoilt
+        total += np.float32(weight) * padded[:, down : down + height, across : across + width]
+    return total
 
 
 def _enlarged(coarse: Batch, height: int, width: int) -> Batch:
-    """Grids (N, rows, columns, 1) at the size of an image, bilinearly."""
+    """Enlarge grids (N, rows, columns, 1) bilinearly to (N, height, width, 1)."""
     rows, columns = coarse.shape[1:3]
     y, x = np.linspace(0, rows - 1, height), np.linspace(0, columns - 1, width)
     top = np.minimum(y.astype(int), rows - 2)
@@ -226,7 +231,7 @@ def _enlarged(coarse: Batch, height: int, width: int) -> Batch:
 
 
 def _draw_dots(image: Batch, random: Generator) -> None:
-    """Draw a line of dots, two pixels apart, between two sides of one image, in place."""
+    """Draw a line of dots, two pixels apart, between opposite sides of one image, in place."""
     height, width = image.shape[:2]
     down = random.random() < 0.5
     length, across = (height, width) if down else (width, height)

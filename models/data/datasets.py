@@ -1,4 +1,4 @@
-"""The data sets: what their images look like, and where their arrays come from."""
+"""The data sets: their images and labels, and where their arrays come from."""
 
 import hashlib
 import importlib
@@ -20,12 +20,12 @@ Labels = npt.NDArray[np.int64]  # (N,)
 
 
 class DataError(MetaplasticError):
-    """A data set that is not to be had, or not what it should be: says what to do."""
+    """A data set that is missing or broken. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set before it is loaded."""
+    """A data set as it is known before it is loaded."""
 
     name: str  # in folders, URLs and commands
     module: str  # `<module>.npz` in METAPLASTIC_DATA, and `keras.datasets.<module>` if it has one
@@ -35,7 +35,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set in memory. Every choice is made on `x_train`; the test set is read once."""
+    """A data set in memory.
+
+    Every choice is made on the training set. The test set is read once, when a model is published.
+    """
 
     x_train: Images
     y_train: Labels
@@ -43,7 +46,7 @@ class Arrays:
     y_test: Labels
 
     def sha256(self) -> str:
-        """A checksum over all four arrays' shapes and values."""
+        """Return the SHA-256 of the shapes and values of all four arrays, in hexadecimal."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(repr(array.shape).encode())
@@ -64,10 +67,10 @@ pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip,
 wardrobe, whale, willow tree, wolf, woman, worm
 """
 
-_OURS = "tiny_imagenet"  # the module of what `keras.datasets` does not have
+_OURS = "tiny_imagenet"  # `keras.datasets` does not have this one
 
-# Mean and standard deviation are those of the training images, values in 0..1 (of Tiny ImageNet as
-# others give them).
+# Mean and standard deviation of the training images, for pixels in 0..1. Those of Tiny ImageNet are
+# the values that are in common use.
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -124,19 +127,20 @@ DATASETS = {
 
 
 def dataset(name: str) -> DataSet:
-    """The data set called `name`. Raises DataError, with the names there are."""
+    """Return the data set called `name`. Raises DataError for an unknown name."""
     if name not in DATASETS:
         raise DataError(f"no data set is called {name!r}; there are: {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def load(name: str) -> Arrays:
-    """The arrays of the data set `name`.
+    """Return the arrays of the data set `name`.
 
-    From `<METAPLASTIC_DATA>/<module>.npz` (arrays x_train, y_train, x_test, y_test; uint8 images
-    N x H x W or N x H x W x C) where that variable is set, else downloaded by `keras.datasets`.
-    Tiny ImageNet, which that has not, must have been prepared. Raises DataError where it cannot be
-    had or the arrays are not what they should be.
+    If METAPLASTIC_DATA is set, the file is `<METAPLASTIC_DATA>/<module>.npz` with the arrays
+    x_train, y_train, x_test and y_test. Images are uint8, N x H x W or N x H x W x C. Otherwise
+    `keras.datasets` downloads the arrays, except those of Tiny ImageNet, which `prepare` makes.
+
+    Raises DataError for an unknown name, missing data, or arrays of another shape or type.
     """
     wanted = dataset(name)
     path = _stored(wanted)
@@ -148,29 +152,29 @@ def load(name: str) -> Arrays:
 
 
 def whereabouts(name: str) -> str:
-    """Where the arrays of the data set `name` are, or how they are to be had. Reads none."""
+    """Return where the arrays of the data set `name` are, or how to get them."""
     wanted = dataset(name)
     path = _stored(wanted)
     if path is None:
-        return "downloaded by keras.datasets when first used"
+        return "downloaded by keras.datasets at first use"
     if path.exists():
         return str(path)
     if wanted.module == _OURS:
-        return f"not there: python -m models data {name}"
-    return f"not there: METAPLASTIC_DATA has no {path.name}"
+        return f"missing: python -m models data {name}"
+    return f"missing: METAPLASTIC_DATA has no {path.name}"
 
 
 def prepare(name: str, archive: Path | None = None) -> None:
-    """Make sure that the data set `name` is there to load, as far as that takes a step of its own.
+    """Prepare the data set `name` for `load`.
 
-    That is Tiny ImageNet, from `archive` or downloaded: see models/data/tiny_imagenet.py. Raises
-    DataError, DownloadError or ArchiveError.
+    Only Tiny ImageNet needs this. It is read from `archive` or downloaded, as
+    models/data/tiny_imagenet.py explains. Raises DataError, DownloadError or ArchiveError.
     """
     wanted = dataset(name)
     path = _stored(wanted)
     if wanted.module != _OURS:
         if archive is not None:
-            raise DataError(f"{name} has no archive to read; only tiny-imagenet has")
+            raise DataError(f"{name} is not read from an archive; only tiny-imagenet is")
     elif path is not None and (archive is not None or not path.exists()):
         tiny_imagenet.prepare(path, archive)
 
@@ -178,11 +182,11 @@ def prepare(name: str, archive: Path | None = None) -> None:
 def split(
     images: Images, labels: Labels, validation: float
 ) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
-    """(training, validation): the share `validation` of each class is held out.
+    """Return (training, validation). The share `validation` (0..1) of each class is held out.
 
-    The split depends on nothing but the data and the share, so that runs with different seeds,
-    rules and recipes are chosen on the same images. Raises ValueError for a share outside 0..1 or
-    one that leaves a class without an image on either side.
+    The split depends only on the data and the share, so that runs with different seeds, rules and
+    recipes are compared on the same images. Raises ValueError for a share outside 0..1, and for one
+    that leaves a class without images on one side.
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation: expected a share between 0 and 1, found {validation!r}")
@@ -201,18 +205,18 @@ def split(
 
 
 def scaled(images: Images) -> npt.NDArray[np.float32]:
-    """What every network here takes: float32 in 0..1."""
+    """Return uint8 images as float32 in 0..1, the input of every network here."""
     return images.astype(np.float32) / np.float32(255)
 
 
 def _stored(wanted: DataSet) -> Path | None:
-    """The file that holds a data set's arrays; None where `keras.datasets` keeps them."""
+    """Return the file with the arrays of a data set, or None if `keras.datasets` has them."""
     folder = os.environ.get("METAPLASTIC_DATA")
     if folder:
         return Path(folder) / f"{wanted.module}.npz"
     if wanted.module != _OURS:
         return None
-    # Where `keras.datasets` keeps the others.
+    # The folder in which `keras.datasets` keeps the others.
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     return home / "datasets" / f"{wanted.module}.npz"
 
@@ -243,9 +247,9 @@ def _download(wanted: DataSet) -> list[npt.NDArray[np.uint8]]:
         (x_train, y_train), (x_test, y_test) = source.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise DataError(
-            f"{wanted.name} could not be downloaded ({error}). On a machine with no way out, put "
-            f"{wanted.module}.npz (arrays x_train, y_train, x_test, y_test) into a folder and name "
-            "that folder in METAPLASTIC_DATA."
+            f"{wanted.name} could not be downloaded ({error}). Without internet access, put "
+            f"{wanted.module}.npz (arrays x_train, y_train, x_test, y_test) into a folder and set "
+            "METAPLASTIC_DATA to that folder."
         ) from error
     return [x_train, y_train, x_test, y_test]
 

@@ -1,4 +1,4 @@
-"""Download a file whose checksum is known; what a broken connection left is gone on with."""
+"""Download a file with a known checksum, and continue after a broken connection."""
 
 import hashlib
 import http.client
@@ -11,23 +11,23 @@ from tqdm import tqdm
 from models.errors import MetaplasticError
 
 _PART = 1 << 16  # bytes read at once
-_SECONDS = 30  # without a byte before a connection is given up
+_SECONDS = 30  # without data, after which a connection counts as broken
 
 
 class DownloadError(MetaplasticError):
-    """A file that could not be had: says what was kept of it and what to do."""
+    """A failed download. The message says what was kept and what to do."""
 
 
 def download(url: str, target: Path, sha256: str, size: int) -> None:
-    """Fetch the `size` bytes of `url` into `target`, which appears complete and checked at once.
+    """Download `size` bytes from `url` to `target`, which appears when it is complete.
 
-    Until then its bytes are in `<target>.part`. A broken connection is opened again for as long as
-    each brings something new, and the next call goes on from that file; from its start where the
-    server cannot send a part (no HTTP range requests). Shows a bar on a terminal.
+    Until then the bytes are in `<target>.part`. A broken connection is opened again as long as each
+    one brings new bytes. The next call continues with that file, or from the start if the server
+    does not support HTTP range requests. A terminal shows a progress bar.
 
-    Raises DownloadError where the server cannot be reached, where it sends more than `size` bytes,
-    which are not taken, and where the SHA-256 is another: then the `.part` file is dropped, since
-    nothing can be added to make it right.
+    Raises DownloadError if the server cannot be reached, if it sends more than `size` bytes, and if
+    the SHA-256 differs. In the last two cases the `.part` file is deleted, because more bytes
+    cannot make it right.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -48,15 +48,15 @@ def download(url: str, target: Path, sha256: str, size: int) -> None:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _go_on(url: str, part: Path, name: str, size: int) -> bool:
-    """Add to `part` what one connection brings; whether that is all of it.
+    """Append the bytes of one connection to `part`, and return whether the file is complete.
 
-    Raises OSError, or DownloadError where that would be more than `size` bytes.
+    Raises OSError, or DownloadError if there are more than `size` bytes.
     """
     have = part.stat().st_size
     request = urllib.request.Request(url)  # noqa: S310  (the project's own URLs)
@@ -67,11 +67,11 @@ def _go_on(url: str, part: Path, name: str, size: int) -> bool:
     except urllib.error.HTTPError as error:
         error.close()
         if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return True  # there is no more; the checksum says whether it is right
+            return True  # all bytes are there; the checksum decides whether they are right
         raise
     with answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # the whole file again
+            have = 0  # the server sends the whole file
         length = answer.headers["Content-Length"]
         total = None if length is None else have + int(length)
         if total is not None and total > size:
@@ -84,14 +84,14 @@ def _go_on(url: str, part: Path, name: str, size: int) -> bool:
                 initial=have,
                 unit="B",
                 unit_scale=True,
-                disable=None,  # where there is no terminal
+                disable=None,  # if there is no terminal
             ) as bar,
         ):
             file.truncate(have)
             file.seek(have)
             while received := answer.read(_PART):
                 if file.tell() + len(received) > size:
-                    raise _another(part, f"{url} has more than the {size} bytes that are expected")
+                    raise _another(part, f"{url} has more than the expected {size} bytes")
                 file.write(received)
                 bar.update(len(received))
             return total is None or file.tell() >= total
@@ -100,8 +100,8 @@ def _go_on(url: str, part: Path, name: str, size: int) -> bool:
 def _another(part: Path, difference: str) -> DownloadError:
     part.unlink()
     return DownloadError(
-        f"{difference}: it was changed on its way or is another file by now. Nothing was kept of "
-        "it; try again, or fetch it elsewhere"
+        f"{difference}: it was damaged on the way, or the file has changed. Nothing was kept. Try "
+        "again, or download it elsewhere"
     )
 
 
@@ -111,6 +111,6 @@ def _interrupted(url: str, part: Path, error: Exception) -> str:
         part.unlink()
         return f"{url} could not be downloaded ({error})"
     return (
-        f"the download of {url} broke off ({error}); {kept} bytes are kept in {part}, and the same "
-        "command goes on from there"
+        f"the download of {url} was interrupted ({error}); {kept} bytes are kept in {part}, and "
+        "the same command continues from there"
     )

@@ -1,7 +1,7 @@
-"""Tiny ImageNet: from the archive as Stanford's CS231n publishes it to one file of arrays.
+"""Tiny ImageNet: convert the archive of Stanford's course CS231n to one file of arrays.
 
-100,000 training images and 10,000 others with labels (the published `val`, our test set), 64x64,
-of 200 of ImageNet's classes. Its own `test` has no labels and is left out. Some JPEGs are grey.
+It has 64x64 images of 200 classes of ImageNet: 100,000 for training, and 10,000 in `val`, which is
+the test set here. The published `test` has no labels and is not used. Some JPEGs are grey.
 ImageNet's terms allow non-commercial research and education.
 """
 
@@ -19,30 +19,30 @@ from models.data.download import DownloadError, checksum, download
 from models.errors import MetaplasticError
 
 URL = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
-# Not measured here: nine projects of others agree on the checksum, and one of them on the size.
+# Not verified by a download. Nine other projects state this checksum, and one states the size.
 SHA256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 SIZE = 248_100_043  # bytes
 SIDE = 64  # pixels, of every image
-_MOST_BYTES = 1 << 20  # of one file in the archive, unpacked; far more than any has
+_MOST_BYTES = 1 << 20  # limit for one unpacked file; the real ones are far smaller
 
 _Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]  # (N, 64, 64, 3) RGB, labels (N,)
 
 
 class ArchiveError(MetaplasticError):
-    """An archive that is not Tiny ImageNet: says what was expected in it."""
+    """An archive that is not Tiny ImageNet. The message says what was expected."""
 
 
 def classes() -> dict[str, str]:
-    """ImageNet's number of each of the 200 classes -> the first of its words, in label order."""
+    """Return ImageNet's number of each of the 200 classes and its name, in the order of labels."""
     lines = Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8").splitlines()
     return dict(tuple(line.split("\t")) for line in lines)  # type: ignore[misc]
 
 
 def prepare(target: Path, archive: Path | None = None) -> None:
-    """Write the four arrays into the .npz file `target`, which appears complete.
+    """Write the four arrays to the .npz file `target` in one step.
 
-    They are read from `archive`, or else from a copy of the published one beside `target`, which
-    is downloaded, unless it is there, and kept. Raises DownloadError or ArchiveError.
+    They are read from `archive`. Without one, the published archive is downloaded to the folder of
+    `target`, unless it is there already, and kept. Raises DownloadError or ArchiveError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if archive is None:
@@ -52,7 +52,7 @@ def prepare(target: Path, archive: Path | None = None) -> None:
         elif (found := checksum(archive)) != SHA256:
             raise DownloadError(
                 f"{archive} has the SHA-256 {found}, expected {SHA256}: delete it to download it "
-                "again, or name it with --archive to read it all the same"
+                "again, or use --archive to read it anyway"
             )
     (x_train, y_train), (x_test, y_test) = read(archive)
     partial = target.with_name(f".partial-{target.name}")
@@ -64,12 +64,13 @@ def prepare(target: Path, archive: Path | None = None) -> None:
 
 
 def read(archive: Path) -> tuple[_Split, _Split]:
-    """(training, test) of the zip file `archive`.
+    """Return (training, test) from the zip file `archive`.
 
-    Its images are JPEGs in folders `train` and `val`. A training image's class is its file name's
-    beginning; a val image's stands in `val_annotations.txt`, or is the name of its folder, as many
-    rearrange it. An archive of a part of the images is read as what it is. Raises ArchiveError
-    where it is no such archive.
+    Images are JPEGs in the folders `train` and `val`. The file name of a training image begins with
+    its class. The class of a `val` image is in `val_annotations.txt`, or it is the name of its
+    folder, as in many rearranged copies. An archive with only some of the images is accepted.
+
+    Raises ArchiveError for any other archive.
     """
     numbers = {name: number for number, name in enumerate(classes())}
     try:
@@ -95,7 +96,7 @@ def read(archive: Path) -> tuple[_Split, _Split]:
 
 
 def _annotations(archive: zipfile.ZipFile) -> dict[str, str]:
-    """File name -> class, of the val images, where the archive has the published table."""
+    """Return file name -> class of the `val` images, empty if the archive has no such table."""
     tables = [name for name in archive.namelist() if name.endswith("val_annotations.txt")]
     lines = _unpacked(archive, tables[0]).decode().splitlines() if tables else []
     return {name: kind for name, kind, *_ in (line.split("\t") for line in lines)}
@@ -109,7 +110,7 @@ def _class_of(path: PurePosixPath, split: str, annotated: Mapping[str, str]) -> 
 
 def _decoded(archive: zipfile.ZipFile, labels: Mapping[str, int]) -> _Split:
     images = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
-    bar = tqdm(labels, desc="reading JPEGs", unit="image", disable=None)  # None: on a terminal
+    bar = tqdm(labels, desc="reading JPEGs", unit="image", disable=None)  # None: only on a terminal
     for image, name in zip(images, bar, strict=True):
         try:
             opened = Image.open(io.BytesIO(_unpacked(archive, name)))
@@ -125,7 +126,7 @@ def _decoded(archive: zipfile.ZipFile, labels: Mapping[str, int]) -> _Split:
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size  # zipfile unpacks no more than that
+    size = archive.getinfo(name).file_size  # zipfile unpacks at most this many bytes
     if size > _MOST_BYTES:
         raise ArchiveError(
             f"{archive.filename}: {name} has {size} bytes, expected at most {_MOST_BYTES}"

@@ -1,1 +1,1 @@
-"""From a trained network to its files: ONNX, half precision, scores and pictures."""
+"""The files of a trained network: ONNX, half precision, scores and figures."""

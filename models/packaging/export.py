@@ -1,4 +1,4 @@
-"""Keras -> ONNX, and the check that both say the same."""
+"""Export Keras models to ONNX, and check that both give the same results."""
 
 import dataclasses
 import os
@@ -14,43 +14,44 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from models.calibration import softmax
 from models.cards import CARD, KERAS_MODEL, ONNX_MODEL, checksums, read_card, write_card
 from models.data.datasets import Images, scaled
 from models.errors import MetaplasticError
 from models.packaging.half_precision import kernels, store_in_onnx
-from models.packaging.scoring import Logits, softmax
+from models.packaging.scoring import Logits
 
-TOLERANCE = 1e-5  # of a probability
+TOLERANCE = 1e-5  # the largest accepted difference between two probabilities
 _BATCH = 500
 
 
 class ExportError(MetaplasticError):
-    """An export that cannot be made, or does not agree with its source."""
+    """An export that failed, or that does not agree with its Keras model."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an ONNX model is from its Keras model on the same images."""
+    """The differences between an ONNX model and its Keras model on the same images."""
 
     images: int
-    max_difference: float  # of any class' probability
+    max_difference: float  # between the probabilities of any class
     different_answers: int  # images whose most probable class differs
 
     def check(self) -> None:
-        """Raise ExportError unless both models may be called the same."""
+        """Raise ExportError unless both models agree."""
         if self.max_difference > TOLERANCE or self.different_answers:
             raise ExportError(
                 f"{ONNX_MODEL} does not agree with {KERAS_MODEL} on {self.images} images: largest "
                 f"difference of a probability {self.max_difference:.2g} (at most {TOLERANCE:g}), "
-                f"{self.different_answers} other answers (0); export it again"
+                f"{self.different_answers} different answers (0); export it again"
             )
 
 
 def export(folder: Path) -> Path:
-    """Write `model.onnx` beside the `model.keras` in `folder`, at once, and return its path.
+    """Write `model.onnx` beside the `model.keras` in `folder`, in one step, and return its path.
 
-    Keras exports to ONNX through TensorFlow; on another backend this happens in a process of its
-    own. Raises ExportError where that fails or there is no Keras model.
+    Keras exports to ONNX through TensorFlow. On another backend, a new process does it. Raises
+    ExportError if this fails or if there is no Keras model.
     """
     if not (folder / KERAS_MODEL).exists():
         raise ExportError(f"{folder} holds no {KERAS_MODEL}")
@@ -65,10 +66,12 @@ def export(folder: Path) -> Path:
     shapes = {image.name: image.shape} | {name: value.shape for name, value in values.items()}
     signature = [keras.InputSpec("float32", shape, name=name) for name, shape in shapes.items()]
     opened = _KernelsAsInputs(model)
-    opened([keras.ops.zeros((1, *image.shape[1:])), *values.values()])  # else Keras exports nothing
+    opened(
+        [keras.ops.zeros((1, *image.shape[1:])), *values.values()]
+    )  # Keras exports a model only after a call
     partial = folder / f".partial-{ONNX_MODEL}"
     with warnings.catch_warnings():
-        # tf2onnx and Keras still ask numpy for names that it is about to redefine.
+        # tf2onnx and Keras still use names of numpy that will change their meaning.
         warnings.simplefilter("ignore", FutureWarning)
         opened.export(partial, format="onnx", verbose=False, input_signature=[signature])
     try:
@@ -82,7 +85,7 @@ def export(folder: Path) -> Path:
 
 
 def export_again(folder: Path) -> Path:
-    """`export`, and the checksum of what it wrote in the card, where there is one."""
+    """Export the model in `folder` and, if it has a card, update the checksum there."""
     path = export(folder)
     if (folder / CARD).exists():
         card = read_card(folder)
@@ -92,20 +95,20 @@ def export_again(folder: Path) -> Path:
 
 
 def keras_logits(folder: Path, images: Images) -> Logits:
-    """What `model.keras` answers for uint8 images: float32 (N, classes)."""
+    """Return the outputs of `model.keras` for uint8 images: float32 (N, classes)."""
     model = keras.saving.load_model(folder / KERAS_MODEL, compile=False)
     logits: Logits = model.predict(scaled(images), batch_size=_BATCH, verbose=0)
     return logits
 
 
 def onnx_logits(folder: Path, images: Images) -> Logits:
-    """What `model.onnx` answers for uint8 images: float32 (N, classes)."""
+    """Return the outputs of `model.onnx` for uint8 images: float32 (N, classes)."""
     return onnx_answers(folder, scaled(images))
 
 
 def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
-    """What `model.onnx` answers for images in 0..1: float32 (N, classes)."""
-    # ONNX Runtime reports the use of it to its makers, from its import on, unless told not to.
+    """Return the outputs of `model.onnx` for images in 0..1: float32 (N, classes)."""
+    # By default, ONNX Runtime sends usage data to its makers. This must be set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -121,22 +124,22 @@ def onnx_answers(folder: Path, images: npt.NDArray[np.float32]) -> Logits:
 def agreement(
     keras_answers: npt.NDArray[Any], onnx_answers: npt.NDArray[Any], temperature: float = 1.0
 ) -> Agreement:
-    """Compare two models' outputs (N, classes) for the same images.
+    """Compare the outputs (N, classes) of two models for the same images.
 
-    Probabilities are those that are served at `temperature`.
+    Probabilities are compared at `temperature`, as the service computes them.
     """
-    ours, theirs = (softmax(answers / temperature) for answers in (keras_answers, onnx_answers))
+    ours, theirs = (softmax(answers, temperature) for answers in (keras_answers, onnx_answers))
     difference = np.abs(ours - theirs).max()
     different = keras_answers.argmax(axis=1) != onnx_answers.argmax(axis=1)
     return Agreement(len(keras_answers), float(difference), int(different.sum()))
 
 
 class _KernelsAsInputs(keras.Model):
-    """A network that is given its kernels along with the images: [images, *kernels] -> logits.
+    """A network whose kernels are inputs: [images, *kernels] -> logits.
 
-    The exporter multiplies what is constant, so batch normalisation's factors would go into
-    constant kernels, whose values were then neither Keras' nor any that half precision holds. So
-    it is shown no constants. ONNX Runtime multiplies them all the same, when it opens the file.
+    The exporter folds constants: it would multiply constant kernels by the factors of batch
+    normalisation. The products differ from the values in Keras and do not fit half precision. So
+    the kernels are not constants during the export. ONNX Runtime folds them when it opens the file.
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -157,8 +160,8 @@ def _export_in_tensorflow(folder: Path) -> Path:
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
         raise ExportError(
-            f"the export to ONNX failed ({reason}). It needs TensorFlow. Nothing is lost: where "
-            f"that is installed, `python -m models train --resume {folder}` ends the training, and "
+            f"the export to ONNX failed ({reason}). It needs TensorFlow. Nothing is lost: with "
+            f"TensorFlow, `python -m models train --resume {folder}` finishes the training, and "
             f"`python -m models export {folder}` exports a finished one"
         )
     return folder / ONNX_MODEL

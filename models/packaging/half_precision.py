@@ -1,12 +1,12 @@
-"""Half the bytes: kernels rounded to half precision, and both model files packed accordingly.
+"""Round kernels to half precision, and make both model files smaller accordingly.
 
-Nearly all bytes of a network are its kernels. `round_weights` gives them values that half
-precision (float16: 11 significant bits) holds exactly. In Keras they stay float32, so that nothing
-else need know; the files leave out the bits that are now zero, `model.keras` by compression and
-`model.onnx` by type.
+Kernels are nearly all bytes of a network. `round_weights` rounds them to values that half precision
+(float16, 11 significant bits) represents exactly. In Keras they stay float32, so no other code is
+affected. The files do not store the bits that are now zero: `model.keras` by compression,
+`model.onnx` by its type.
 
-Every finished network is rounded, before anything is measured on it: its scores, its calibration
-and both of its files are those of the rounded weights.
+Every finished network is rounded before anything is measured. So its scores, its calibration and
+both of its files belong to the rounded weights.
 """
 
 import zipfile
@@ -22,19 +22,19 @@ _HALF = np.finfo(np.float16)
 
 
 def kernels(model: keras.Model) -> list[keras.Variable]:
-    """The weights of `model` with two axes or more.
+    """Return the weights of `model` with two or more axes.
 
-    The others, biases and what belongs to batch normalisation, are few, and a variance may be too
-    small or too large for half precision.
+    The others are biases and the weights of batch normalisation. They are few, and a variance may
+    be too small or too large for half precision.
     """
     return [weight for weight in model.weights if len(weight.shape) > 1]
 
 
 def round_weights(model: keras.Model) -> None:
-    """Round each kernel of `model` to the nearest values that half precision has, in place.
+    """Round each kernel of `model` to the nearest values of half precision, in place.
 
-    A kernel is left as it is where its largest value is above 65504, where half precision ends,
-    or below 0.00006, where its relative precision does.
+    A kernel stays unchanged if its largest absolute value is above 65504, the maximum of half
+    precision, or below 0.00006, where its relative precision decreases.
     """
     for kernel in kernels(model):
         values = keras.ops.convert_to_numpy(kernel)
@@ -43,30 +43,30 @@ def round_weights(model: keras.Model) -> None:
 
 
 def compact_keras(path: Path) -> None:
-    """Rewrite the `.keras` file at `path`, a zip, with LZMA; Keras loads it like any other.
+    """Compress the `.keras` file at `path`, a zip archive, with LZMA. Keras can still load it.
 
-    45 % of it remains if its network is rounded. It is replaced at once, and the same file
-    always becomes the same bytes.
+    With rounded weights, 45 % of the size remains. The file is replaced in one step. The same input
+    always gives the same bytes.
     """
     partial = path.with_name(f".partial-{path.name}")
-    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(partial, "w") as packed:
-        for name in plain.namelist():
-            # A ZipInfo made from a name alone is dated 1980.
-            packed.writestr(zipfile.ZipInfo(name), plain.read(name), zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(path) as original, zipfile.ZipFile(partial, "w") as packed:
+        for name in original.namelist():
+            # A ZipInfo without a date has a fixed one, 1980.
+            packed.writestr(zipfile.ZipInfo(name), original.read(name), zipfile.ZIP_LZMA)
     partial.replace(path)
 
 
 def store_in_onnx(path: Path, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Turn those inputs of the ONNX model at `path` that `values` names into constants.
 
-    What half precision holds exactly is stored in it, behind a Cast to float32, which ONNX
-    Runtime carries out once, when it opens the file. All else is stored as it is. Raises
-    onnx.checker.ValidationError where this makes no valid model.
+    Values that half precision represents exactly are stored in it, followed by a Cast to float32,
+    which ONNX Runtime executes once when it opens the file. Other values are stored unchanged.
+    Raises onnx.checker.ValidationError if the result is not a valid model.
     """
     model = onnx.load(path)
     casts = []
     for name, exact in values.items():
-        with np.errstate(over="ignore"):  # to infinity, which is then found not to be equal
+        with np.errstate(over="ignore"):  # an overflow gives infinity, which is not equal below
             half = exact.astype(np.float16)
         if np.array_equal(half, exact):
             stored = f"{name}_half"
@@ -76,7 +76,7 @@ def store_in_onnx(path: Path, values: Mapping[str, npt.NDArray[np.float32]]) -> 
         else:
             model.graph.initializer.append(onnx.numpy_helper.from_array(exact, name))
     inputs = [given for given in model.graph.input if given.name not in values]
-    nodes = [*casts, *model.graph.node]  # a node comes after those that it needs
+    nodes = [*casts, *model.graph.node]  # a node must follow its inputs
     del model.graph.input[:], model.graph.node[:]
     model.graph.input.extend(inputs)
     model.graph.node.extend(nodes)

@@ -1,4 +1,4 @@
-"""The pictures in a model's folder: its learning curves and its confusion matrix."""
+"""The figures in the folder of a model: learning curves and confusion matrix."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from models.cards import Scores
 
 
 def draw_curves(history: list[dict[str, float]], title: str, target: Path) -> None:
-    """Loss and accuracy of training and validation by epoch, as a PNG."""
+    """Draw loss and accuracy of training and validation by epoch, as a PNG."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -25,13 +25,16 @@ def draw_curves(history: list[dict[str, float]], title: str, target: Path) -> No
 
 
 def draw_confusion(scores: Scores, labels: tuple[str, ...], title: str, target: Path) -> None:
-    """Each true class' share of predictions, as a PNG; with the counts where there is room."""
+    """Draw the confusion matrix as a PNG, each row as shares of its true class.
+
+    With 20 classes or fewer, counts and labels are shown.
+    """
     counts = np.array(scores.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(4.5, min(0.55 * len(labels), 14))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
-    # The square root keeps the few mistakes of a good network visible.
+    # The square root makes the few mistakes of a good network visible.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if len(labels) <= 20:
@@ -45,5 +48,5 @@ def draw_confusion(scores: Scores, labels: tuple[str, ...], title: str, target: 
 
 
 def _save(figure: Figure, target: Path) -> None:
-    # Without the writer's version in it, the same numbers give the same file.
+    # The name of the software would include its version and change the file.
     figure.savefig(target, dpi=110, metadata={"Software": None})

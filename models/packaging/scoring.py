@@ -1,4 +1,4 @@
-"""From logits to the figures on a card: accuracy, confusion, calibration, energy threshold."""
+"""Compute the figures on a card from logits: accuracy, confusion matrix and calibration."""
 
 import math
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.calibration import contrasts
+from models.calibration import contrasts, energy_scores, softmax
 from models.cards import Calibration, Scores
 from models.data.datasets import Images, Labels, scaled
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
 
-ECE_BINS = 15
-IN_DISTRIBUTION_SHARE = 0.95
+ECE_BINS = 15  # of the expected calibration error
+IN_DISTRIBUTION_SHARE = 0.95  # of the validation images are at or above the energy threshold
 
 
 def score(logits: Logits, labels: Labels) -> Scores:
-    """Accuracy with its 95 % interval, per-class accuracy and the confusion matrix."""
+    """Return accuracy with its 95 % interval, accuracy of each class and confusion matrix."""
     classes = logits.shape[1]
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
@@ -33,7 +33,7 @@ def score(logits: Logits, labels: Labels) -> Scores:
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22:209, 1927)."""
+    """Return the 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22:209, 1927)."""
     share, spread = correct / total, z * z / total
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
@@ -43,18 +43,19 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
 def calibrate(
     logits: Logits, validation: tuple[Images, Labels], outputs: str = "logits"
 ) -> Calibration:
-    """Temperature scaling (Guo et al., ICML 2017), the energy score's threshold, least contrast.
+    """Fit temperature, energy threshold and least contrast on the validation split.
 
-    An input whose energy score (Liu et al., NeurIPS 2020) is below the threshold is unlike the
-    data: 95 % of these images are at or above it. `logits` are the answers to the `validation`
-    split; `outputs` says what they are.
+    `logits` are the outputs for the images of `validation`. `outputs` names their meaning.
 
-    The score is taken at the temperature of the probabilities. At 1, which suits logits, all
-    classes' estimates of a reward in 0..1 would weigh nearly the same in it.
+    The temperature minimises the cross-entropy (Guo et al., ICML 2017). An image with an energy
+    score below the threshold (Liu et al., NeurIPS 2020) counts as unlike the training data; 95 % of
+    the validation images are at or above it. The score uses the temperature of the probabilities.
+    At a temperature of 1, which suits logits, reward estimates in 0..1 would all have nearly the
+    same weight.
 
-    Of a blank picture the score says nothing: what a network answers to it no training has shaped,
-    and it may be anything. So one of less contrast than every one of n validation images is unlike
-    the data too. That a further image of the same kind is, happens once in n + 1 times.
+    The energy score says nothing about a blank image, because training does not determine the
+    output for it. So an image with less contrast than all n validation images also counts as unlike
+    the data. For a further image of the same kind, the probability of this is 1 / (n + 1).
     """
     images, labels = validation
     temperature = round(_fit_temperature(logits.astype(np.float64), labels), 6)
@@ -62,7 +63,7 @@ def calibrate(
     return Calibration(
         temperature=temperature,
         ece_before=round(expected_calibration_error(softmax(logits), labels), 6),
-        ece_after=round(expected_calibration_error(softmax(logits / temperature), labels), 6),
+        ece_after=round(expected_calibration_error(softmax(logits, temperature), labels), 6),
         energy_threshold=float(np.quantile(energies, 1 - IN_DISTRIBUTION_SHARE)),
         energy_temperature=temperature,
         outputs=outputs,
@@ -71,9 +72,9 @@ def calibrate(
 
 
 def auroc(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve: the chance that a positive has the higher score.
+    """Return the area under the ROC curve (0..1): the probability that a positive scores higher.
 
-    Of equal scores each counts a half. Raises ValueError unless there are positives and others.
+    Equal scores count as one half. Raises ValueError unless there are positives and others.
     """
     positives = int(positive.sum())
     others = len(positive) - positives
@@ -86,7 +87,11 @@ def auroc(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
 
 
 def expected_calibration_error(probabilities: npt.NDArray[Any], labels: Labels) -> float:
-    """Mean |accuracy - confidence| over equal-width bins of confidence, weighted by size."""
+    """Return the mean of |accuracy - confidence| over ECE_BINS bins of confidence.
+
+    Bins have equal width and are weighted by their number of images. `probabilities` is (N,
+    classes).
+    """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
@@ -94,34 +99,13 @@ def expected_calibration_error(probabilities: npt.NDArray[Any], labels: Labels) 
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Probabilities (N, classes) of logits (N, classes), in their dtype."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: npt.NDArray[Any] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def energy_scores(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float64]:
-    """T * logsumexp(logits / T) at the given temperature T, (N,), of logits (N, classes)."""
-    scores: npt.NDArray[np.float64] = temperature * log_sum_exp(
-        logits.astype(np.float64) / temperature
-    )
-    return scores
-
-
-def log_sum_exp(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """log(sum(exp(logits))) of each row of logits (N, classes), without overflow."""
-    largest = logits.max(axis=1)
-    score: npt.NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return score
-
-
 def _fit_temperature(logits: npt.NDArray[np.float64], labels: Labels) -> float:
-    """The temperature in 0.005..20 with the least cross-entropy, by golden section on its log."""
+    """Return the temperature (0.005..20) of least cross-entropy, by golden section."""
 
     def cross_entropy(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        return float((log_sum_exp(scaled) - scaled[np.arange(len(labels)), labels]).mean())
+        temperature = math.exp(log_temperature)
+        right = logits[np.arange(len(labels)), labels]
+        return float((energy_scores(logits, temperature) - right).mean() / temperature)
 
     low, high = math.log(0.005), math.log(20.0)
     golden = (math.sqrt(5) - 1) / 2

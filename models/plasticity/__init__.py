@@ -1,7 +1,7 @@
-"""Learning rules, a file each, and the table of them.
+"""Learning rules, one file each, and their table.
 
-A rule is what it makes of plain learning: a function that takes a Learning and the rule's
-constants, and returns one in which the optimizer, the loss or what the loss is told is another.
+A rule is a function. It takes the Learning of the baseline and the constants of the rule, and
+returns a Learning with another optimizer, another loss or other targets.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from models.plasticity.learning import Learning
 from models.plasticity.metaplastic import metaplastic
 
 
-def backprop(plain: Learning) -> Learning:
-    """The baseline: nothing changed."""
-    return plain
+def backprop(baseline: Learning) -> Learning:
+    """Return the baseline unchanged."""
+    return baseline
 
 
 LEARNING_RULES: dict[str, Callable[..., Learning]] = {

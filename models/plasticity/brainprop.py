@@ -1,26 +1,26 @@
 """BrainProp: learn from reward alone (Pozzi, Bohte and Roelfsema, NeurIPS 2020).
 
-A network's outputs q estimate the reward for naming each class. In training it names one class s,
-hears only whether that was right, and only the unit that was picked sends an error back:
+The outputs q of a network estimate the reward for choosing each class. In training the network
+chooses one class s and learns only whether the choice was right. Only the chosen unit sends an
+error back:
 
     s    = argmax q; with probability epsilon, drawn from softmax(q) instead
     r    = 1 if s is the true class, else 0
-    loss = (r - q_s)^2 / 2, mean over the batch
+    loss = (r - q_s)^2 / 2              mean over the batch
     dw   = rate * (r - q_s) * dq_s/dw        the step of plain gradient descent
 
-The gradient of every other output is exactly 0. At test the network answers argmax q.
+The gradient of every other output is exactly 0. In the test the network chooses argmax q.
 
-With `tries` above 1, which the paper does not have, a choice that earns nothing is followed by the
-next best one on the same image, until one is right or so many were made; the losses of those that
-were made add up. Among many classes a right pick is rare at first, and this makes it less so, still
-by reward alone. A network that is right at once tries once. `reward_weight`, 1 in the paper, is how
-many times the loss of a rewarded choice counts: where failures are many, rewards are to be heard.
+Two constants extend the paper. With `tries` above 1, a choice without reward is followed by the
+next best one on the same image, until one is right or `tries` choices were made. The losses of all
+choices add up. Among many classes a right choice is rare at first, and more tries earn more
+rewards. A network that is right at once tries only once. `reward_weight` multiplies the loss of a
+rewarded choice. Raise it when rewards are rare. The paper corresponds to 1 and 1.
 
-The choice of s is a max-Boltzmann controller. It is made as argmax(q + noise), where the noise is 0
-for an image that is not explored, and standard Gumbel noise for one that is: by the Gumbel-max
-trick, s then follows softmax(q). So the network stays a plain one with the outputs q, the loss a
-function of its arguments, and all chance comes with the batch, which draws it again when a
-training is resumed.
+The choice of s is a max-Boltzmann controller, computed as argmax(q + noise). The noise is 0 for
+most images and standard Gumbel noise for images that are explored. By the Gumbel-max trick, s then
+follows softmax(q). So the network is an ordinary one with outputs q, and the loss is a function of
+its arguments. All randomness comes with the batch, which repeats it when a training is resumed.
 """
 
 import dataclasses
@@ -36,21 +36,23 @@ from models.plasticity.constants import number, whole_number
 from models.plasticity.learning import Learning, Rows
 from models.plasticity.metaplastic import metaplastic as around
 
-Trials = npt.NDArray[np.float32]  # (N, 2, classes): what each choice earns, noise of the choice
+# (N, 2, classes): the reward of each choice, and the noise that is added to q before the choice.
+Trials = npt.NDArray[np.float32]
 
 
 def brainprop(
-    plain: Learning,
+    baseline: Learning,
     epsilon: float = 0.02,
     tries: int = 1,
     reward_weight: float = 1.0,
     metaplastic: Mapping[str, Any] | None = None,
 ) -> Learning:
-    """Reward in place of labels; with `metaplastic`, that rule's constants, on such synapses.
+    """Return `baseline` with rewards instead of labels.
 
-    `epsilon` is the share of images, 0..1, on which the network explores; `tries`, 1 or more, how
-    many choices it may make on an image until one is rewarded; `reward_weight`, above 0, how many
-    times the loss of a rewarded choice counts. Raises ValueError.
+    `epsilon` (0..1) is the share of images on which the network explores. `tries` (1 or more) is
+    the maximum number of choices for an image. `reward_weight` (above 0) multiplies the loss of a
+    rewarded choice. `metaplastic`, if given, holds the constants of the rule of that name, which
+    then scales the steps. Raises ValueError for a constant out of range.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon: expected a share from 0 to 1, found {epsilon!r}")
@@ -62,7 +64,7 @@ def brainprop(
         return np.stack([labels, noise], axis=1)
 
     rewarded = dataclasses.replace(
-        plain,
+        baseline,
         loss=RewardPredictionError(tries, reward_weight),
         outputs="reward estimates",
         accuracy=AnswerAccuracy(name="accuracy"),
@@ -72,19 +74,19 @@ def brainprop(
 
 
 def choice_noise(labels: Rows, epsilon: float, random: np.random.Generator) -> Rows:
-    """Noise (N, classes) that makes argmax(q + noise) the choice of a max-Boltzmann controller."""
+    """Return noise (N, classes) for which argmax(q + noise) is a max-Boltzmann choice."""
     explores = random.random((len(labels), 1)) < epsilon
     return np.where(explores, random.gumbel(size=labels.shape), 0).astype(np.float32)
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class RewardPredictionError(keras.losses.Loss):
-    """Half the squared difference between the reward of a choice and its estimate, q_s.
+    """Half the squared difference between the reward of a choice and its estimate q_s.
 
-    Takes trials (N, 2, classes), the reward that each choice would earn and the noise of the
-    choice, and outputs q (N, classes); the network hears the rewards of its own choices alone.
-    These are `tries` at most, or as many as there are classes, and none after a rewarded one,
-    whose loss counts `reward_weight` times.
+    The arguments are trials (N, 2, classes) and outputs q (N, classes). A trial holds the reward
+    that each choice would earn and the noise of the choice. Only the rewards of choices that the
+    network makes enter the loss. It makes at most `tries` choices, at most one for each class, and
+    none after a rewarded one, whose loss is multiplied by `reward_weight`.
     """
 
     def __init__(self, tries: int = 1, reward_weight: float = 1.0, **settings: Any) -> None:
@@ -92,7 +94,7 @@ class RewardPredictionError(keras.losses.Loss):
         self.tries, self.reward_weight = tries, reward_weight
 
     def call(self, trials: Any, q: Any) -> Any:
-        """The loss of each image, (N,), summed over its choices."""
+        """Return the loss (N,) of each image, summed over its choices."""
         rewards, noise = trials[:, 0], trials[:, 1]
         classes = q.shape[-1]
         _, choices = ops.top_k(q + noise, min(self.tries, classes))  # best first
@@ -110,7 +112,7 @@ class RewardPredictionError(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class AnswerAccuracy(keras.metrics.CategoricalAccuracy):
-    """The share of images whose argmax q, what the network would answer at test, is their class."""
+    """The share of images whose class is argmax q, the choice in the test."""
 
     def update_state(self, trials: Any, q: Any, sample_weight: Any = None) -> Any:
         return super().update_state(trials[:, 0], q, sample_weight)

@@ -1,18 +1,18 @@
-"""The constants of a learning rule, checked. NumPy's scalars are numbers; truth values are not."""
+"""Check the constants of a learning rule. NumPy scalars are numbers here; bool values are not."""
 
 import math
 from numbers import Integral, Real
 from typing import Any
 
-LARGEST = 1e6  # beyond it, products of constants and weights may overflow a float32
-SMALLEST = 1e-30  # above 0; a smaller one may be 0 as a float32
+LARGEST = 1e6  # larger constants could overflow a float32 in products with weights
+SMALLEST = 1e-30  # smaller constants could be 0 as a float32
 
 
 def number(name: str, value: Any, *, at_least: float = 0.0, above: float | None = None) -> float:
     """Return `value` as a float.
 
-    Raises ValueError, with `name`, where it is no number up to LARGEST, or none of `at_least` or
-    more, or, where `above` is given in its place, none above that by SMALLEST.
+    Raises ValueError, with `name`, unless the value is a number from `at_least` to LARGEST. With
+    `above`, which replaces `at_least`, it must be larger than `above` by SMALLEST or more.
     """
     as_float = _as_float(value)
     if as_float > LARGEST:
@@ -29,7 +29,7 @@ def number(name: str, value: Any, *, at_least: float = 0.0, above: float | None 
 
 
 def _as_float(value: Any) -> float:
-    """Return a number as a float, infinite where it is too large for one, and NaN if it is none."""
+    """Return a number as a float: infinity if it is too large, NaN if it is not a number."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     try:
         return float(value) if is_number else math.nan
@@ -38,7 +38,7 @@ def _as_float(value: Any) -> float:
 
 
 def whole_number(name: str, value: Any, *, at_least: int) -> int:
-    """Return `value` as an int. Raises ValueError, with `name`, where it is none of that size."""
+    """Return `value` as an int. Raises ValueError, with `name`, for other values."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < at_least:
         raise ValueError(f"{name}: expected a whole number from {at_least}, found {value!r}")
     return int(value)

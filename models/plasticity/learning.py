@@ -1,4 +1,4 @@
-"""What a network is trained with: plain error back-propagation, of which a rule changes a part."""
+"""Optimizer, loss and targets of a training: back-propagation, which learning rules modify."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Rows = npt.NDArray[np.float32]  # (N, classes)
 
 
 def labels_alone(labels: Rows, random: np.random.Generator | None) -> Rows:
-    """The labels themselves are what an image's answer is compared with."""
+    """Return the labels as targets."""
     return labels
 
 
@@ -22,16 +22,16 @@ def _cross_entropy() -> keras.losses.Loss:
 
 @dataclass(frozen=True)
 class Learning:
-    """An optimizer and a loss, and what the loss is told of each image.
+    """An optimizer, a loss and the targets that the loss compares with the outputs.
 
-    `Learning(optimizer)` is the plain baseline: cross-entropy on the one-hot labels. All functions
-    of a batch depend on their arguments alone, so that a resumed training repeats them.
+    `Learning(optimizer)` is the baseline: cross-entropy with one-hot labels. All functions of a
+    batch depend on their arguments alone, so that a resumed training repeats them.
     """
 
     optimizer: keras.optimizers.Optimizer
     loss: keras.losses.Loss = field(default_factory=_cross_entropy)  # of (targets, outputs)
-    outputs: str = "logits"  # what the loss makes of the network's answers
-    accuracy: str | keras.metrics.Metric = "accuracy"  # of the same
-    # One-hot labels -> targets, one for each image; without a generator, as for validation.
+    outputs: str = "logits"  # the meaning of the network's outputs
+    accuracy: str | keras.metrics.Metric = "accuracy"  # of (targets, outputs)
+    # One-hot labels -> targets, one for each image. Without a generator: targets for validation.
     targets: Callable[[Rows, np.random.Generator | None], Any] = labels_alone
-    loss_weights: Callable[[Any], Any] | None = None  # images -> the weight of each one's loss
+    loss_weights: Callable[[Any], Any] | None = None  # images -> loss weights (N,)

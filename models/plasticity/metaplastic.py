@@ -1,26 +1,29 @@
-"""Synaptic metaplasticity: a synapse's history sets how plastic it is.
+"""Synaptic metaplasticity: the history of a synapse determines how plastic it is.
 
-Any Keras optimizer proposes a step `dw` for the weights `w`; the rule scales it:
+Any Keras optimizer proposes a step `dw` for the weights `w`. The rule scales this step:
 
     dw = base_step(w, gradient)
-    s  = factor(w, dw)              s > 0, and s = 1 is the base optimizer
+    s  = factor(w, dw)              s > 0; s = 1 is the base optimizer
     w  = w + s * dw
 
-The factor scales the step and not the gradient, because an adaptive optimizer would divide a
-scaled gradient by its own scale again. Three rules choose `s`, with a strength `B` (or `m`) and a
+The factor scales the step and not the gradient, because an adaptive optimizer would divide the
+scaled gradient by its own scale. Three rules choose `s`. They have a strength `B` (or `m`) and a
 clip `c`:
 
     pattern        s ~ exp(B/2 * mean(x^2)) for each training image x, one scalar for all weights
     kernel         s ~ exp(B/2 * (w / rms(w))^2) for each weight of a convolution kernel
     consolidating  s = 1 - tanh(m * |w|)^2 where the step would shrink |w|, else 1
 
-`pattern` is artificial metaplasticity with the Gaussian choice (Andina et al., IWINAC 2011, doi
-10.1007/978-3-642-21344-1_13): rare images teach more. Its constant A only rescales the learning
-rate and its (2 pi)^(N/2) overflows, so the factor is computed from the mean over the N inputs, in
-log space, and normalised to mean 1 over the batch. `kernel` is our own choice of a factor for
-convolutional networks, after the idea, not the equation, of Vives-Boix and Ruiz-Fernandez
-(Neurocomputing 2021, doi 10.1016/j.neucom.2021.08.021). `consolidating` follows Laborieux et al.
-(Nat. Commun. 12:2549, 2021): large weights resist being undone.
+`pattern` is artificial metaplasticity with a Gaussian density (Andina et al., IWINAC 2011, doi
+10.1007/978-3-642-21344-1_13). Rare images have more influence. The paper's constant A only rescales
+the learning rate, and its factor (2 pi)^(N/2) overflows. So the factor is computed here from the
+mean over the N inputs, in log space, and normalised to a mean of 1 over the batch.
+
+`kernel` is our own factor for convolutional networks. It follows the idea but not the equation of
+Vives-Boix and Ruiz-Fernandez (Neurocomputing 2021, doi 10.1016/j.neucom.2021.08.021).
+
+`consolidating` follows Laborieux et al. (Nat. Commun. 12:2549, 2021). Large weights resist a step
+that would shrink them.
 """
 
 import dataclasses
@@ -37,42 +40,42 @@ from models.plasticity.owners import convolution_kernels
 from models.plasticity.wrapper import Step, Wrapper, in_single, inside, values_of
 
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
-LARGEST_SQUARED = 1e15  # its square times the largest strength is a float32 still
-SMALLEST_MEAN_SQUARE = 1e-28  # far below any trained kernel's; a float32, which 0 would divide by
+LARGEST_SQUARED = 1e15  # its square times the largest strength still fits into a float32
+SMALLEST_MEAN_SQUARE = 1e-28  # avoids a division by 0; far below that of any trained kernel
 
 
-def metaplastic(plain: Learning, **constants: Any) -> Learning:
-    """The optimizer of `plain` with its steps scaled; `constants` are Metaplastic's arguments."""
-    optimizer = Metaplastic(plain.optimizer, **constants)
-    return dataclasses.replace(plain, optimizer=optimizer, loss_weights=optimizer.loss_weights)
+def metaplastic(baseline: Learning, **constants: Any) -> Learning:
+    """Return `baseline` with scaled steps. `constants` are arguments of Metaplastic."""
+    optimizer = Metaplastic(baseline.optimizer, **constants)
+    return dataclasses.replace(baseline, optimizer=optimizer, loss_weights=optimizer.loss_weights)
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class Metaplastic(Wrapper):
-    """A Keras optimizer around another one, whose steps it scales by a metaplastic factor.
+    """A Keras optimizer that scales the steps of another one by a metaplastic factor.
 
-    Which weights: `kernel` acts on the kernels of convolution layers (owners.py says which these
-    are), `consolidating` on every variable named a kernel with two axes or more: convolution,
-    dense, einsum, attention and recurrent kernels. A locally connected layer is an EinsumDense
-    here, whose weights no two places share: `consolidating` acts on it, `kernel` does not. Biases
-    and normalisation parameters always get the base optimizer's step. `pattern` acts on all
-    weights, through the loss weight of each image: pass `loss_weights(images)` as `sample_weight`
-    to `fit`. With strength 0 every step is the base optimizer's, bit for bit.
+    `kernel` acts on the kernels of convolution layers (see owners.py). `consolidating` acts on
+    every variable that is named a kernel and has two or more axes: kernels of convolution, dense,
+    einsum, attention and recurrent layers. A locally connected layer is an EinsumDense here, so
+    `consolidating` acts on it and `kernel` does not. Biases and normalisation parameters always get
+    the step of the base optimizer. `pattern` acts on all weights through the loss weight of each
+    image: pass `loss_weights(images)` as `sample_weight` to `fit`. With strength 0, every step is
+    that of the base optimizer, bit for bit.
 
-    The factors are computed in float32 at least, whatever the variables are. Constraints hold
-    after the scaled step. Where the base accumulates gradients or skips a step, nothing is scaled.
+    The factors are computed in float32 or float64, whatever the variables are. Constraints hold
+    after the scaled step. If the base accumulates gradients or skips a step, nothing is scaled.
 
     Args:
         base: the `keras.optimizers.Optimizer` that proposes the steps.
         rule: "pattern", "kernel" or "consolidating".
-        strength: `B` of the first two rules, `m` of the third. 0..1e6.
-        clip: `c`; the factors of `pattern` and `kernel` lie within [1/c, c]. 1..1e6.
+        strength: `B` of the first two rules, `m` of the third, 0..1e6.
+        clip: `c`, 1..1e6. The factors of `pattern` and `kernel` lie in [1/c, c].
         name: the optimizer's name.
 
     Raises:
-        ValueError: an unknown rule, a constant out of range, or a base that is no Keras optimizer
-            or averages the weights itself where their steps are scaled (its average would hold
-            the unscaled ones).
+        ValueError: for an unknown rule, a constant out of range, or a base that is not a Keras
+            optimizer. Also for a base with `use_ema` if steps are scaled, because its average would
+            follow the steps before the factor.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Metaplastic(Wrapper):
         super().build(variables)
 
     def _prepare(self, variables: list[keras.Variable]) -> None:
-        if self.rule == "pattern" or self.strength == 0:  # not even rounded
+        if self.rule == "pattern" or self.strength == 0:  # every step stays exact
             scaled = []
         elif self.rule == "kernel":
             scaled = convolution_kernels(variables)
@@ -108,13 +111,16 @@ class Metaplastic(Wrapper):
 
     @property
     def loss_weights(self) -> Callable[[Any], Any] | None:
-        """Under the rule `pattern`, images (N, ...) -> a loss weight each (N,); else None."""
+        """Return a function from images (N, ...) to loss weights (N,), or None.
+
+        Only the rule `pattern` has loss weights.
+        """
         if self.rule != "pattern":
             return None
         return lambda images: pattern_factors(images, self.strength, self.clip)
 
     def _around(self, grads: Sequence[Any], variables: Sequence[Any], step: Step) -> None:
-        """Let the base optimizer take its step, then scale it where the rule applies."""
+        """Let the base optimizer take its step, then scale it for the variables of the rule."""
         scaled = self._to_scale(grads, variables)
         before = values_of(scaled)
         step(grads)
@@ -123,7 +129,7 @@ class Metaplastic(Wrapper):
             variable.assign(new if variable.constraint is None else variable.constraint(new))
 
     def _to_scale(self, grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-        """The variables whose steps are scaled, each once though it may come with two gradients."""
+        """Return the variables whose steps are scaled, each once even if it has two gradients."""
         found = {}
         for gradient, variable in zip(grads, variables, strict=True):
             key = self._var_key(variable)
@@ -141,12 +147,12 @@ class Metaplastic(Wrapper):
         return ops.cast(scaled, dtype)
 
     def _refuse_averages(self) -> None:
-        """Raise ValueError where the base, or one inside it, averages steps before their factor."""
+        """Raise ValueError if the base, or an optimizer inside it, would average unscaled steps."""
         if self.rule == "pattern" or self.strength == 0:
             return
         if any(optimizer.use_ema for optimizer in inside(self)):
             raise ValueError(
-                "base: expected an optimizer with use_ema=False, since its moving average would "
+                "base: expected an optimizer with use_ema=False, because its moving average would "
                 "follow the steps before the metaplastic factor; average in a callback instead"
             )
 
@@ -157,14 +163,14 @@ class Metaplastic(Wrapper):
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class LossScaledMetaplastic(Metaplastic, keras.optimizers.LossScaleOptimizer):
-    """What Metaplastic(base) makes where `base` is a LossScaleOptimizer."""
+    """The class of Metaplastic(base) if `base` is a LossScaleOptimizer."""
 
 
 def pattern_factors(images: Any, strength: float, clip: float) -> Any:
-    """One factor per image: `exp(B/2 * mean(x^2))`, normalised to mean 1 over the batch, clipped.
+    """Return `exp(B/2 * mean(x^2))` for each image, normalised to a mean of 1 and clipped.
 
-    `images` is (N, ...) in the range the network takes; the result is float32 (N,). A value beyond
-    LARGEST_SQUARED counts as that.
+    `images` is (N, ...), with values as the network gets them. The result is float32 (N,). Values
+    beyond LARGEST_SQUARED are clipped to it.
     """
     if len(images) == 0:
         return ops.zeros((0,), "float32")
@@ -174,20 +180,21 @@ def pattern_factors(images: Any, strength: float, clip: float) -> Any:
 
 
 def kernel_factors(kernel: Any, strength: float, clip: float) -> Any:
-    """`exp(B/2 * (w / rms(w))^2)`, normalised to mean 1 over the kernel, clipped to [1/c, c].
+    """Return `exp(B/2 * (w / rms(w))^2)`, normalised to a mean of 1 and clipped to [1/c, c].
 
-    The shape is the kernel's, the dtype float32 or float64. A kernel of zeros gets 1 everywhere.
+    The shape is that of the kernel, the dtype float32 or float64. For a kernel of zeros, all
+    factors are 1.
     """
     kernel = in_single(kernel)
     largest = ops.max(ops.abs(kernel))
-    # Dividing by 1 leaves the usual kernel as it is, to the bit.
+    # The square of a very large kernel would overflow. A division by 1 changes no bit.
     squared = ops.square(kernel / ops.where(largest > LARGEST_SQUARED, largest, 1.0))
     mean = ops.maximum(ops.mean(squared), SMALLEST_MEAN_SQUARE)
     return _normalised(strength / 2 * squared / mean, clip)
 
 
 def consolidating_factors(weights: Any, strength: float) -> Any:
-    """`1 - tanh(m * |w|)^2`: 1 for a weight at 0, towards 0 the larger the weight.
+    """Return `1 - tanh(m * |w|)^2`: 1 for a weight of 0, close to 0 for a large weight.
 
     The shape is that of the weights, the dtype float32 or float64.
     """
@@ -195,6 +202,6 @@ def consolidating_factors(weights: Any, strength: float) -> Any:
 
 
 def _normalised(log_factors: Any, clip: float) -> Any:
-    """exp(log_factors) over its mean, in log space, then clipped."""
+    """Return exp(log_factors) divided by its mean, computed in log space, then clipped."""
     log_mean = ops.logsumexp(log_factors) - math.log(math.prod(log_factors.shape))
     return ops.clip(ops.exp(log_factors - log_mean), 1 / clip, clip)

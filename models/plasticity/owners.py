@@ -1,9 +1,10 @@
-"""Which layers hold a variable. Keras' variables do not know, and optimizers get variables alone.
+"""Find the layers that own a variable.
 
-A variable's name and path are the user's choice, and its shape does not tell a convolution from an
-attention head. So the living layers are looked through, once for an optimizer, by the identity of
-what they hold. This works wherever the model came from: built, cloned or loaded. Only lists that
-Keras itself keeps in a layer are read, and no code of a layer is run.
+An optimizer gets variables alone, and Keras variables do not know their layer. Their name and path
+are the user's choice, and their shape does not distinguish a convolution from an attention head. So
+each optimizer searches the existing layers once and compares the variables that they hold by
+identity. This works for models that were built, cloned or loaded. It reads only lists that Keras
+keeps in a layer, and runs no code of a layer.
 """
 
 import gc
@@ -21,16 +22,18 @@ CONVOLUTIONS = (
     *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
     *(layers.SeparableConv1D, layers.SeparableConv2D),
 )
-RECURRENT_CONVOLUTIONS = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)  # in a cell
+# Their kernels belong to a cell inside the layer.
+RECURRENT_CONVOLUTIONS = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 
 
 def convolution_kernels(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
     """Return those of `variables` that are kernels of convolution layers, in their order.
 
-    Convolutions are Keras' own (depthwise, separable, transposed and recurrent ones too) and
-    layers derived from them; what a derived one holds in further layers is theirs. A kernel that no
-    living layer holds, as in a program that makes its variables itself, counts as a convolution's
-    where it has three axes or more, unless it has three and its path names attention or einsum.
+    Convolution layers are those of Keras (also depthwise, separable, transposed and recurrent ones)
+    and their subclasses. Variables in further layers inside a subclass belong to those layers.
+
+    A program may also create variables without a layer. Such a kernel counts as a convolution's if
+    it has more than three axes, or has three and its path does not name attention or einsum.
     """
     candidates = [v for v in variables if v.name.endswith("kernel") and len(v.shape) >= 3]
     if not candidates:
@@ -49,22 +52,22 @@ def convolution_kernels(variables: Sequence[keras.Variable]) -> list[keras.Varia
 
 
 def _looks_so(variable: keras.Variable) -> bool:
-    """Whether a kernel of three axes or more, which no layer holds, is taken for a convolution's.
+    """Return whether a kernel of three or more axes without a layer counts as a convolution's.
 
-    The kernels of attention and of EinsumDense have three axes too, as those of Conv1D.
+    Kernels of attention and of EinsumDense have three axes, like those of Conv1D.
     """
     named = any(word in variable.path.lower() for word in ("attention", "einsum"))
     return len(variable.shape) > 3 or not named
 
 
 def _held_by(layer: Any) -> set[int]:
-    """Return the ids of a layer's own trainable variables: none where it was left half made."""
+    """Return the ids of a layer's own trainable variables, or none if it is not complete."""
     found = _attributes(layer).get("_trainable_variables")
     return {id(variable) for variable in found} if isinstance(found, list) else set()
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
-    """Return what is stored in an object, without asking the object."""
+    """Return the attributes of an object without running its code."""
     try:
         stored: dict[str, Any] = object.__getattribute__(thing, "__dict__")
     except AttributeError:
@@ -73,18 +76,18 @@ def _attributes(thing: Any) -> dict[str, Any]:
 
 
 def _layers() -> Iterator[keras.layers.Layer]:
-    """Yield every layer of this process."""
+    """Yield every layer in this process."""
     for thing in _reachable() if gc.get_freeze_count() else gc.get_objects():
-        # Not isinstance, which asks some lazy modules and proxies for what they stand for.
+        # Not isinstance, which would make lazy modules and proxies load what they stand for.
         if issubclass(type(thing), layers.Layer):
             yield thing
 
 
 def _reachable() -> Iterable[Any]:
-    """Return every object that modules, running functions and unfrozen objects lead to.
+    """Return every object that modules, running functions and unfrozen objects refer to.
 
-    After `gc.freeze()`, which servers call before they fork, `gc.get_objects` and
-    `gc.get_referrers` leave out what was frozen; this finds it, in about ten times the time.
+    After `gc.freeze()`, which servers call before a fork, `gc.get_objects` and `gc.get_referrers`
+    omit frozen objects. This function finds them and takes about ten times as long.
     """
     found: dict[int, Any] = {}
     edge = [*gc.get_objects(), *(_attributes(module) for module in list(sys.modules.values()))]

@@ -1,4 +1,4 @@
-"""An optimizer around another one, which takes the steps."""
+"""The base class of optimizers that wrap another one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,35 +7,35 @@ import keras
 from keras import ops
 from keras.optimizers import LossScaleOptimizer
 
-Step = Callable[[Sequence[Any]], Any]  # lets the base take its step on these gradients
+Step = Callable[[Sequence[Any]], Any]  # makes the base take a step with these gradients
 
 
 def _of_the_base(name: str) -> Any:
-    """Return a property that is the base's attribute of that name."""
+    """Return a property that reads and writes the attribute `name` of the base."""
 
     def read(self: "Wrapper") -> Any:
         return getattr(self.base, name)
 
     def write(self: "Wrapper", value: Any) -> None:
-        if hasattr(self, "base"):  # Keras' __init__ sets its defaults before
+        if hasattr(self, "base"):  # Keras' __init__ sets defaults before the base exists
             setattr(self.base, name, value)
 
     return property(read, write)
 
 
 class Wrapper(keras.optimizers.Optimizer):
-    """What optimizers around another one share: everything but `_around` is the base's.
+    """An optimizer around `base`. Everything except `_around` is that of the base.
 
-    Learning rate and schedule, clipping, weight decay, gradient accumulation, averages of the
-    weights, loss scale and the count of iterations are those of `base`, whether read, set or
-    saved. What only the base has, such as `beta_1`, can be read of the wrapper too. The weights are
-    those of `base`, then the wrapper's own. A subclass overrides `_around`, and `_prepare` where it
-    needs the variables that `base` was built for.
+    Learning rate and schedule, clipping, weight decay, gradient accumulation, weight averages, loss
+    scale and the number of iterations belong to the base, whether they are read, set or saved.
+    Attributes that only the base has, such as `beta_1`, can be read from the wrapper too. The
+    weights are those of the base, followed by those of the wrapper. A subclass overrides `_around`.
+    It overrides `_prepare` if it needs the variables that the base was built for.
 
-    Around a `keras.optimizers.LossScaleOptimizer`, a subclass of its own that is one too is made:
-    `Model.compile` puts another loss scale around any optimizer that is none.
+    Around a `keras.optimizers.LossScaleOptimizer`, the new object belongs to a subclass that is
+    also a LossScaleOptimizer. Otherwise `Model.compile` would add a second loss scale.
 
-    Raises ValueError where `base` is no Keras optimizer.
+    Raises ValueError if `base` is not a Keras optimizer.
     """
 
     built: bool
@@ -50,7 +50,7 @@ class Wrapper(keras.optimizers.Optimizer):
     gradient_accumulation_steps = _of_the_base("gradient_accumulation_steps")
     learning_rate = _of_the_base("learning_rate")
     iterations = _of_the_base("iterations")
-    # What Keras' own methods, callbacks and trainers read.
+    # Keras' own methods, callbacks and trainers read these.
     _iterations = _of_the_base("_iterations")
     _trainable_variables = _of_the_base("_trainable_variables")
     _trainable_variables_indices = _of_the_base("_trainable_variables_indices")
@@ -67,20 +67,22 @@ class Wrapper(keras.optimizers.Optimizer):
     def __init__(self, base: keras.optimizers.Optimizer, name: str) -> None:
         if not isinstance(base, keras.optimizers.Optimizer):
             raise ValueError(f"base: expected a keras.optimizers.Optimizer, found {base!r}")
-        # Not super(), which is the LossScaleOptimizer where the base is one.
+        # Not super(), which would be LossScaleOptimizer if the base is one.
         keras.optimizers.Optimizer.__init__(self, learning_rate=0.0, name=name)
-        for unused in list(self._variables):  # a count of iterations and a rate, as the base has
+        for unused in list(
+            self._variables
+        ):  # its own iterations and learning rate; the base has both
             self._untrack_variable(unused)
         self.base = base
 
     def __getattr__(self, name: str) -> Any:
-        """Return a public attribute of the base that optimizers in general do not have."""
+        """Return a public attribute that only the base has."""
         if name.startswith("_") or "base" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.base, name)
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Build the base, if it is not, and what is the wrapper's own for the same variables."""
+        """Build the base, if necessary, and the wrapper's own state for the same variables."""
         if not self.base.built:
             self.base.build(variables)
         if not self.built:
@@ -88,17 +90,17 @@ class Wrapper(keras.optimizers.Optimizer):
         self.built = True
 
     def _prepare(self, variables: list[keras.Variable]) -> None:
-        """Make what the wrapper needs of its own for the variables of the base."""
+        """Create the wrapper's own state for the variables of the base."""
 
     @property
     def variables(self) -> list[keras.Variable]:
         return [*self.base.variables, *self._variables]
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Take a step, as Keras describes it.
+        """Take a step, as `keras.optimizers.Optimizer.apply` does.
 
-        Raises ValueError where variables are not those the optimizer was built for, or are not as
-        many as the gradients.
+        Raises ValueError for variables that the optimizer was not built for, and if the number of
+        variables is not that of the gradients.
         """
         if len(grads) == 0:
             return
@@ -130,10 +132,10 @@ class Wrapper(keras.optimizers.Optimizer):
         grads: Sequence[Any],
         trainable_variables: Sequence[Any],
     ) -> tuple[list[Any], list[Any]]:
-        """Take a step on values in place of variables, as Keras describes it.
+        """Take a step on values, as `keras.optimizers.Optimizer.stateless_apply` does.
 
-        The base takes its own stateless step, which for some is another than `apply`: on JAX, a
-        LossScaleOptimizer's `apply` cannot be traced.
+        The base takes its own stateless step, because `apply` is not always equivalent: on JAX, the
+        `apply` of a LossScaleOptimizer cannot be traced.
         """
         if not self.built or keras.backend.backend() == "tensorflow":
             # Raises Keras' own error.
@@ -150,7 +152,7 @@ class Wrapper(keras.optimizers.Optimizer):
                 variable.assign(value)
 
         given = [*trainable_variables, *optimizer_variables]
-        values = list(zip([*known, *state], given, strict=False))  # the base checks their numbers
+        values = list(zip([*known, *state], given, strict=False))  # the base checks their number
         with keras.StatelessScope(state_mapping=values) as scope:
             self._around(grads, known, step)
             return (
@@ -159,9 +161,9 @@ class Wrapper(keras.optimizers.Optimizer):
             )
 
     def _around(self, grads: Sequence[Any], variables: Sequence[Any], step: Step) -> None:
-        """Call `step` with the gradients that the base is to get, which may be None, just once.
+        """Call `step` exactly once, with the gradients for the base. Some may be None.
 
-        Each is that of the variable at its place.
+        Gradients and variables correspond by position.
         """
         raise NotImplementedError
 
@@ -191,7 +193,7 @@ class Wrapper(keras.optimizers.Optimizer):
 
 
 def inside(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """Return the optimizers that `optimizer` wraps, and those that they wrap."""
+    """Return the optimizers inside `optimizer`, at any depth."""
     wrapped = [getattr(optimizer, name, None) for name in ("base", "inner_optimizer")]
     wrapped = [inner for inner in wrapped if inner is not None]
     wrapped += getattr(optimizer, "optimizers", [])  # of a MultiOptimizer
@@ -199,12 +201,12 @@ def inside(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optim
 
 
 def values_of(variables: Sequence[Any]) -> list[Any]:
-    """Return copies of the variables' values: the PyTorch backend updates in place."""
+    """Return copies of the variables' values, because the PyTorch backend updates in place."""
     return [ops.copy(ops.convert_to_tensor(variable)) for variable in variables]
 
 
 def in_single(values: Any) -> Any:
-    """Return a tensor in float32, or in float64 where it was: float16 is too coarse for factors."""
+    """Return a tensor in float32, or in float64 if it was. float16 is too coarse for factors."""
     tensor = ops.convert_to_tensor(values)
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))

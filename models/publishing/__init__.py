@@ -1,1 +1,1 @@
-"""From a run to a published model: the test set, the card, and what is said of them."""
+"""Publish models: test scores, cards and tables."""

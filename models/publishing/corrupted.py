@@ -1,24 +1,25 @@
-"""How a model does on spoilt pictures, and whether its energy score says so."""
+"""Measure a model on corrupted images, and whether its energy score detects errors."""
 
 from pathlib import Path
 
 import numpy as np
 
+from models.calibration import energy_scores
 from models.cards import Card, Corrupted
 from models.data.corruptions import NAMES, SEVERITY, corrupt
 from models.data.datasets import load, scaled, split
 from models.packaging.export import onnx_answers
-from models.packaging.scoring import auroc, energy_scores
+from models.packaging.scoring import auroc
 
-IMAGES = 2_000  # thirty thousand answers over all corruptions
+IMAGES = 2_000  # for each corruption; 30,000 over all of them
 
 
 def measure_corrupted(folder: Path, card: Card, severity: int = SEVERITY) -> Corrupted:
-    """Classify IMAGES images under each corruption with the model.onnx in `folder`.
+    """Classify IMAGES images with each corruption, using the model.onnx in `folder`.
 
-    They are the first of the test set; before publication of the validation split, so that a recipe
-    can be chosen by them. Raises DataError where there is no data, CorruptionError for a severity
-    outside 1..5.
+    The images are the first ones of the test set. Before publication, they are those of the
+    validation split, so that recipes can be compared. Raises DataError if the data is missing, and
+    CorruptionError for a severity outside 1..5.
     """
     arrays = load(card.dataset)
     chosen = arrays.x_test, arrays.y_test
@@ -32,8 +33,8 @@ def measure_corrupted(folder: Path, card: Card, severity: int = SEVERITY) -> Cor
         by_corruption[name] = round(float(right.mean()), 6)
         energies.append(energy_scores(logits, card.calibration.energy_temperature))
         wrong.append(~right)
-    faults = np.concatenate(wrong)
-    told = auroc(-np.concatenate(energies), faults) if 0 < faults.sum() < len(faults) else None
+    errors = np.concatenate(wrong)
+    told = auroc(-np.concatenate(energies), errors) if 0 < errors.sum() < len(errors) else None
     return Corrupted(
         severity=severity,
         images=len(images),

@@ -1,21 +1,22 @@
-"""Measure published models again, in Keras and in ONNX, against what their cards say."""
+"""Measure published models again, in Keras and in ONNX, and compare with their cards."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.calibration import softmax
 from models.cards import Card, Scores
 from models.data.datasets import load, split
 from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
-from models.packaging.scoring import expected_calibration_error, score, softmax
+from models.packaging.scoring import expected_calibration_error, score
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches now, beside its card."""
+    """The results of a model now, beside its card."""
 
     card: Card
-    split: str  # "test", or "validation" for a model that is not published yet
+    split: str  # "test", or "validation" for a model that is not published
     scores: Scores
     calibration_error: float  # expected calibration error of the calibrated probabilities
     agreement: Agreement
@@ -23,17 +24,20 @@ class Evaluation:
 
     @property
     def claimed(self) -> Scores:
-        """The card's scores for the same split."""
+        """Return the scores on the card for the same split."""
         return self.card.test or self.card.validation
 
     @property
     def holds(self) -> bool:
-        """Whether the card is right: each image of the confusion matrix where it says."""
+        """Return whether the scores are exactly those on the card and both model files agree."""
         return self.scores == self.claimed and not self.agreement.different_answers
 
 
 def evaluate(folder: Path, card: Card) -> Evaluation:
-    """Classify the test set (before publication: the validation split) with both model files."""
+    """Classify the test set with both model files. Before publication: the validation split.
+
+    Raises DataError if the data is missing.
+    """
     started = time.monotonic()
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test
@@ -42,7 +46,7 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
             arrays.x_train, arrays.y_train, card.training.recipe["validation"]
         )
     logits = keras_logits(folder, images)
-    calibrated = softmax(logits / card.calibration.temperature)
+    calibrated = softmax(logits, card.calibration.temperature)
     return Evaluation(
         card=card,
         split="validation" if card.test is None else "test",

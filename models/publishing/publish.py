@@ -1,4 +1,4 @@
-"""From a run folder to the shelf: the one moment at which a model meets its test set."""
+"""Publish a run in the model repository. Only this step reads the test set."""
 
 import dataclasses
 import shutil
@@ -7,8 +7,8 @@ from pathlib import Path
 from models.cards import (
     CARD,
     KERAS_MODEL,
+    Baseline,
     Card,
-    Control,
     Distillation,
     checksums,
     read_card,
@@ -25,36 +25,38 @@ from models.training.runs import HISTORY
 
 
 class PublishError(MetaplasticError):
-    """A run that may not be published: says why and what to do."""
+    """A run that cannot be published. The message says why and what to do."""
 
 
 def publish(
     run: Path,
-    shelf: Path,
+    repository: Path,
     *,
-    control: Path | None = None,
+    baseline: Path | None = None,
     without: Path | None = None,
     default: bool | None = None,
     docs: Path | None = None,
 ) -> Path:
-    """Put the model in `run` on the shelf as its newest version, and return its folder there.
+    """Publish the model in `run` as the newest version in `repository` and return its folder.
 
-    The ONNX model must agree with the Keras model on the whole test set, which is read here to
-    score the model. `control` is the folder of its plain twin (a run or a published model), whose
-    scores the card then carries; `without` is that of the same training without its teachers;
-    `default` makes it its endpoint's default (None: every rule but `backprop` is). The folder
-    appears on the shelf complete, by one rename. Below `docs`, `runs` gets its teachers' cards.
+    This scores the model on the test set. On all of it, the ONNX model must agree with the Keras
+    model. `baseline` is the folder of the same training by backprop (a run or a published model).
+    The card gets its scores. `without` is the folder of the same training without teachers.
+    `default` says whether the endpoint uses this model when no rule is asked for. By default, it
+    does for every rule but `backprop`. The folder appears complete, by one rename. `docs`/runs gets
+    the cards of the teachers.
 
-    Raises PublishError, CardError, DataError or ExportError, and then leaves the shelf as it was.
+    Raises PublishError, CardError, DataError or ExportError, and then leaves the repository
+    unchanged.
     """
     card = read_card(run)
     arrays = load(card.dataset)
-    twin = None if control is None else _control(card, control, arrays)
+    compared = None if baseline is None else _baseline(card, baseline, arrays)
     taught = _distillation(card, without, arrays)
-    endpoint = shelf / card.dataset / card.architecture / card.rule
+    endpoint = repository / card.dataset / card.architecture / card.rule
     versions = [int(path.name) for path in endpoint.glob("*") if path.name.isdigit()]
     version = 1 + max(versions, default=0)
-    staging = shelf / f".publishing-{card.name}-{version}"
+    staging = repository / f".publishing-{card.name}-{version}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
@@ -66,7 +68,7 @@ def publish(
             card,
             version=version,
             default=card.rule != "backprop" if default is None else default,
-            control=twin,
+            control=compared,
             distillation=taught,
             files=checksums(staging),
         )
@@ -81,7 +83,7 @@ def publish(
 
 
 def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
-    """The card with its test scores, once both model files have been found to agree."""
+    """Return the card with test scores, after a check that both model files agree."""
     if arrays.sha256() != card.training.data_sha256:
         raise PublishError(
             f"{card.dataset} here (SHA-256 {arrays.sha256()[:12]}...) is not the data that the "
@@ -97,35 +99,41 @@ def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
     return dataclasses.replace(card, test=scores)
 
 
-def _control(card: Card, folder: Path, arrays: Arrays) -> Control:
-    """The scores of the twin in `folder`, which must differ from `card` in its rule alone."""
-    twin = read_card(folder)
-    ours, theirs = _what_twins_share(card), _what_twins_share(twin)
-    if twin.rule != "backprop" or card.rule == "backprop":
+def _baseline(card: Card, folder: Path, arrays: Arrays) -> Baseline:
+    """Return the scores of the baseline in `folder`.
+
+    Raises PublishError unless it differs from `card` in the rule alone.
+    """
+    other = read_card(folder)
+    ours, theirs = _all_but_the_rule(card), _all_but_the_rule(other)
+    if other.rule != "backprop" or card.rule == "backprop":
         raise PublishError(
-            f"{folder} is no plain twin: expected a run by backprop beside one by another rule, "
-            f"found {twin.rule} beside {card.rule}"
+            f"{folder} is not a baseline: expected a run by backprop for a model by another rule, "
+            f"found {other.rule} for {card.rule}"
         )
     if different := sorted(name for name, value in ours.items() if theirs[name] != value):
         raise PublishError(
-            f"{folder} is no twin of {card.name}: it must be {card.endpoint}, the same network "
-            f"trained on the same data and backend, by the same recipe but for the rule "
+            f"{folder} is not the baseline of {card.name}: it must be {card.endpoint}, the same "
+            f"network, trained on the same data and backend, by the same recipe except the rule "
             f"(different: {', '.join(different)})"
         )
-    return _reached(twin, folder, arrays)
+    return _scores_of(other, folder, arrays)
 
 
 def _distillation(card: Card, folder: Path | None, arrays: Arrays) -> Distillation | None:
-    """What the card says of its teachers, with what the run in `folder` reached without them."""
+    """Return the teachers on the card, with the scores of the run without them in `folder`.
+
+    Raises PublishError unless only the teachers differ.
+    """
     if folder is None:
         return card.distillation
     other = read_card(folder)
-    ours, theirs = _training_but_for_teachers(card), _training_but_for_teachers(other)
+    ours, theirs = _all_but_the_teachers(card), _all_but_the_teachers(other)
     if card.distillation is None or other.distillation is not None:
         raise PublishError(
-            f"{folder} shows nothing about teachers: expected a run without any beside one that "
-            f"has some; {card.name} has "
-            f"{len(card.distillation.teachers) if card.distillation else 0}, it has "
+            f"{folder} shows nothing about teachers: expected a run without teachers for a model "
+            f"with teachers; {card.name} has "
+            f"{len(card.distillation.teachers) if card.distillation else 0}, the run has "
             f"{len(other.distillation.teachers) if other.distillation else 0}"
         )
     if different := sorted(name for name, value in ours.items() if theirs[name] != value):
@@ -133,12 +141,12 @@ def _distillation(card: Card, folder: Path | None, arrays: Arrays) -> Distillati
             f"{folder} is not the same training without teachers (different: "
             f"{', '.join(different)})"
         )
-    return dataclasses.replace(card.distillation, without=_reached(other, folder, arrays))
+    return dataclasses.replace(card.distillation, without=_scores_of(other, folder, arrays))
 
 
-def _reached(other: Card, folder: Path, arrays: Arrays) -> Control:
+def _scores_of(other: Card, folder: Path, arrays: Arrays) -> Baseline:
     scores = other.test or score(onnx_logits(folder, arrays.x_test), arrays.y_test)
-    return Control(
+    return Baseline(
         rule=other.rule,
         seed=other.training.seed,
         validation_accuracy=other.validation.accuracy,
@@ -148,7 +156,7 @@ def _reached(other: Card, folder: Path, arrays: Arrays) -> Control:
 
 
 def _keep_teachers_cards(card: Card, runs: Path) -> None:
-    """Copy the cards and histories of a model's teachers: a teacher may leave the shelf."""
+    """Copy the cards and histories of a model's teachers, which may leave the repository."""
     for teacher in map(Path, recipe_from(card.training.recipe).teachers):
         known = read_card(teacher)
         target = runs / f"{known.name}-teacher-v{known.version}"
@@ -157,9 +165,10 @@ def _keep_teachers_cards(card: Card, runs: Path) -> None:
             shutil.copyfile(teacher / name, target / name)
 
 
-def _what_twins_share(card: Card) -> dict[str, object]:
-    """All that a training starts from but its rule. Backends draw different initial weights."""
+def _all_but_the_rule(card: Card) -> dict[str, object]:
+    """Return what determines a training, except the rule and its constants."""
     recipe = dataclasses.replace(recipe_from(card.training.recipe), constants={})
+    # Only the backend matters, not its version: backends draw different initial weights.
     backend = card.training.backend.partition(",")[0]
     return {
         "endpoint": card.endpoint,
@@ -171,9 +180,9 @@ def _what_twins_share(card: Card) -> dict[str, object]:
     }
 
 
-def _training_but_for_teachers(card: Card) -> dict[str, object]:
-    """All that a training is made of but for who taught it."""
+def _all_but_the_teachers(card: Card) -> dict[str, object]:
+    """Return what determines a training, except its teachers."""
     recipe = recipe_from(card.training.recipe)
     constants = {"rule": card.rule, "constants": dict(recipe.constants)}
-    shared = {**_what_twins_share(card), **constants}
+    shared = {**_all_but_the_rule(card), **constants}
     return {name: value for name, value in shared.items() if not name.startswith("teacher")}

@@ -1,4 +1,4 @@
-"""The README's table of models, from the cards on the shelf."""
+"""The table of models, made from the cards in the model repository."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from models.publishing.markdown import table
 _ORDER = ("lenet", "alexnet", "googlenet", "vgg")
 
 
-def models_table(shelf: Path) -> str:
-    """A Markdown table of the published models, a row each, data sets in the shelf's order."""
+def models_table(repository: Path) -> str:
+    """Return a Markdown table with a row for each published model, sorted by data set."""
     header = "data set", "architecture", "rule", "parameters", "multiply-adds", "test accuracy"
     rows = []
-    cards = [card for _, card in find_models(shelf) if card.test]
+    cards = [card for _, card in find_models(repository) if card.test]
     cards.sort(
         key=lambda card: (card.dataset, _rank(_ORDER, card.architecture), _rank(RULES, card.rule))
     )
@@ -31,5 +31,5 @@ def models_table(shelf: Path) -> str:
 
 
 def _rank(order: tuple[str, ...], name: str) -> tuple[int, str]:
-    """The place of `name` in `order`; what is not in it comes last, by name."""
+    """Return a sort key: the place in `order`, or the last place, then the name."""
     return (order.index(name) if name in order else len(order), name)

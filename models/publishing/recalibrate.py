@@ -1,4 +1,4 @@
-"""Fit a finished model's calibration again: what the card says changes, the network does not."""
+"""Calibrate a finished model again. Its card changes, its network does not."""
 
 import dataclasses
 from pathlib import Path
@@ -10,9 +10,9 @@ from models.packaging.scoring import calibrate
 
 
 def calibrate_again(folder: Path) -> Card:
-    """Fit the calibration of the model in `folder` on its validation split, into its card.
+    """Fit the calibration of the model in `folder` on its validation split.
 
-    Returns the new card. Raises CardError or DataError.
+    Write the result to the card and return the new card. Raises CardError or DataError.
     """
     card = read_card(folder)
     arrays = load(card.dataset)

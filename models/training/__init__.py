@@ -1,1 +1,1 @@
-"""Training: recipes, runs, teachers, and what happens at each epoch."""
+"""Training: recipes, run folders, teachers, and the work of each epoch."""

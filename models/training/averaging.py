@@ -1,11 +1,11 @@
-"""Averaged weights: the mean over the last epochs' ends, with batch normalisation measured again.
+"""Weight averaging: the mean over the ends of the last epochs (Izmailov et al., UAI 2018).
 
-The weights of a training go to and fro about a flat place; their mean lies nearer to its middle and
-generalises better (Izmailov et al., UAI 2018, arXiv 1803.05407). No training has seen the mean, so
-its moving means and variances belong to nothing: they are measured on augmented training images.
+Late in a training, the weights move around in a flat region. Their mean lies closer to its centre
+and generalises better (arXiv 1803.05407). The moving statistics of batch normalisation belong to
+other weights than the mean. So they are measured again, on augmented training images.
 
-Each epoch's weights are kept in a file until `count` newer ones are there: what a training that
-was interrupted goes on with.
+The weights of each epoch stay in a file until `count` newer files exist, so that an interrupted
+training can continue.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ import numpy.typing as npt
 from models.data.batches import TrainingBatches
 
 _TAIL = "tail-{epoch:04d}.weights.npz"
-_BATCHES = 200  # from which batch normalisation's statistics are computed
+_BATCHES = 200  # number of batches for the statistics of batch normalisation
 
 Weights = list[npt.NDArray[np.float32]]
 
 
 def keep_tail(folder: Path, epoch: int, weights: Weights, count: int) -> None:
-    """Keep the weights at the end of `epoch`, from 1, and drop those that are `count` older."""
+    """Save the weights at the end of `epoch` (from 1) and delete those of `count` epochs before."""
     partial = folder / f".partial-{_TAIL.format(epoch=epoch)}"
     np.savez(partial, *weights)
     partial.replace(folder / _TAIL.format(epoch=epoch))
@@ -32,7 +32,7 @@ def keep_tail(folder: Path, epoch: int, weights: Weights, count: int) -> None:
 
 
 def tail_mean(folder: Path, last: int, count: int) -> Weights:
-    """Return the mean of the weights at the ends of the `count` epochs up to `last`, or all."""
+    """Return the mean of the saved weights of the `count` epochs up to `last`, or of all before."""
     epochs = range(max(1, last - count + 1), last + 1)
     totals: Weights = []
     for epoch in epochs:
@@ -43,14 +43,14 @@ def tail_mean(folder: Path, last: int, count: int) -> Weights:
 
 
 def measure_batch_norm(model: keras.Model, batches: TrainingBatches) -> None:
-    """Set the moving statistics of `model` to their means over up to _BATCHES of the batches."""
+    """Set the moving statistics of `model` to their mean over the first _BATCHES batches."""
     norms = batch_norms(model)
     if not norms:
         return
     usual = [layer.momentum for layer in norms]
     for place in range(min(_BATCHES, len(batches))):
         for layer in norms:
-            layer.momentum = place / (place + 1)  # the mean of this batch and those before it
+            layer.momentum = place / (place + 1)  # makes the moving average a plain mean
         _forward(model, batches[place][0])
     for layer, momentum in zip(norms, usual, strict=True):
         layer.momentum = momentum

@@ -1,4 +1,4 @@
-"""What a run is made of: its network, and the optimizer and loss that train it."""
+"""Build the network of a run, and the optimizer and the loss that train it."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ from models.training.runs import Run
 
 
 def build_network(run: Run) -> keras.Model:
-    """The untrained network of a run."""
+    """Return the untrained network of a run."""
     given = image_input(run)
     shape = (given.height, given.width, given.channels)
     return architectures.build(
@@ -26,7 +26,7 @@ def build_network(run: Run) -> keras.Model:
 
 
 def image_input(run: Run) -> ImageInput:
-    """What the network of a run takes; without normalisation its mean is 0 and its deviation 1."""
+    """Return the input of the network of a run. Without normalisation, mean is 0 and std is 1."""
     given = dataset(run.dataset).input
     if run.recipe.normalise:
         return given
@@ -34,9 +34,10 @@ def image_input(run: Run) -> ImageInput:
 
 
 def build_learning(run: Run, steps: int) -> Learning:
-    """Return SGD or Adam and cross-entropy by the recipe, as the run's rule and teachers have them.
+    """Return the optimizer and the loss of a run.
 
-    `steps` is the number of batches in an epoch.
+    The recipe determines SGD or Adam and the cross-entropy. Then the learning rule and the teachers
+    modify them. `steps` is the number of batches in an epoch.
     """
     recipe = run.recipe
     rate = _learning_rate(recipe, steps)
@@ -64,7 +65,7 @@ def _learning_rate(recipe: Recipe, steps: int) -> Any:
     warmup_steps = round(recipe.warmup * total_steps)
     if recipe.schedule == "constant" and not warmup_steps:
         return recipe.learning_rate
-    # A cosine that ends where it began is a constant.
+    # With alpha 1 the cosine ends where it begins, so it is a constant after the warm-up.
     alpha = recipe.floor if recipe.schedule == "cosine" else 1.0
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total_steps, alpha)

@@ -1,4 +1,4 @@
-"""What happens at each epoch of a training: its chance is set, its state kept, its end decided."""
+"""The work of each epoch: seed its randomness, save its state, decide whether to stop."""
 
 import math
 import time
@@ -14,14 +14,17 @@ from models.training.recipes import Recipe
 from models.training.runs import BEST, Run, RunError, checkpoint_path, commit_epoch, rounded
 
 History = list[dict[str, float]]
-GAIN = 0.001  # of the validation accuracy: less does not restart the recipe's patience
+GAIN = 0.001  # of the validation accuracy; a smaller gain does not count for early stopping
 
 
 def patience_is_over(history: History, patience: int) -> bool:
-    """Whether the last `patience` epochs, if not 0, all stayed below the best before plus GAIN."""
+    """Return whether the last `patience` epochs brought no gain over the best one before.
+
+    With a `patience` of 0, return False.
+    """
     best, waited = float("-inf"), 0
     for row in history:
-        # Rounded, since 0.501 - 0.5 is a little less than 0.001.
+        # Rounded, because 0.501 - 0.5 is slightly less than 0.001 in floating point.
         if round(row["val_accuracy"] - best, 6) >= GAIN:
             best, waited = row["val_accuracy"], 0
         else:
@@ -30,12 +33,12 @@ def patience_is_over(history: History, patience: int) -> bool:
 
 
 def kept_epoch(history: History, recipe: Recipe) -> int:
-    """The epoch, from 1, whose weights a training keeps of those in `history`.
+    """Return the epoch in `history`, from 1, whose weights the training keeps.
 
-    The last one where the last ones are averaged, and under the schedule "cosine", at whose end
-    the steps die out: a validation split of a few thousand images cannot tell its last epochs
-    apart, and luck may choose one from the middle. Else the one with the best validation accuracy,
-    of equals the last.
+    With weight averaging and with the schedule "cosine", this is the last epoch. At the end of a
+    cosine the steps become very small, and a validation split of a few thousand images cannot
+    distinguish the last epochs: chance could select an earlier one. Otherwise it is the epoch with
+    the best validation accuracy, the last one of equals.
     """
     if recipe.average or recipe.schedule == "cosine":
         return int(history[-1]["epoch"])
@@ -43,7 +46,7 @@ def kept_epoch(history: History, recipe: Recipe) -> int:
 
 
 def keep_best(folder: Path, network: keras.Model, trained: keras.Model) -> None:
-    """Write the weights of `trained`, as those of `network`, to where a run's best ones lie."""
+    """Copy the weights of `trained` to `network` and save them as the best ones of the run."""
     partial = folder / f"partial-{BEST}"
     network.set_weights(trained.get_weights())
     network.save_weights(partial)
@@ -51,7 +54,7 @@ def keep_best(folder: Path, network: keras.Model, trained: keras.Model) -> None:
 
 
 class EpochStarter(keras.callbacks.Callback):
-    """Before each epoch, set all that is random in it by the seed and the epoch alone."""
+    """Before each epoch, seed everything random in it from the seed and the epoch alone."""
 
     def __init__(self, batches: TrainingBatches, seed: int) -> None:
         super().__init__()
@@ -62,10 +65,10 @@ class EpochStarter(keras.callbacks.Callback):
 
 
 def start_epoch(model: keras.Model, batches: TrainingBatches, seed: int, epoch: int) -> None:
-    """Set the images of an epoch, from 0, and what is dropped in it, by the seed and it alone.
+    """Seed the order of the images and the dropout of an epoch (from 0).
 
-    A resumed training then sees the images and drops the activations that an uninterrupted one
-    would have: Keras saves no state of a Dropout layer's generator.
+    Both depend on the seed and the epoch alone, so that a resumed training repeats what an
+    uninterrupted one would do. Keras does not save the state of a Dropout layer's generator.
     """
     batches.start_epoch(epoch)
     for index, layer in enumerate(model.layers):
@@ -73,7 +76,7 @@ def start_epoch(model: keras.Model, batches: TrainingBatches, seed: int, epoch: 
             (drawn,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1)
             layer.seed_generator.state.assign([int(drawn) >> 1, 0])
     if keras.backend.backend() == "torch":
-        # Keras' Dropout draws from PyTorch's own generator there, whatever its layer's says.
+        # On this backend, Keras' Dropout ignores its own generator and uses PyTorch's.
         import torch
 
         (drawn,) = np.random.SeedSequence((seed, epoch)).generate_state(1)
@@ -81,10 +84,10 @@ def start_epoch(model: keras.Model, batches: TrainingBatches, seed: int, epoch: 
 
 
 class EpochKeeper(keras.callbacks.Callback):
-    """After each epoch, keep its figures, the state to go on from and, of the best, the weights."""
+    """After each epoch, save its figures, a checkpoint and, if it is the best, the weights."""
 
     def __init__(self, run: Run, history: History, network: keras.Model) -> None:
-        """`network` is what the best weights are kept as: the one whose clone is trained."""
+        """Keep `network`, whose clone is trained and which the best weights are saved from."""
         super().__init__()
         self._folder, self._recipe = run.folder, run.recipe
         self._history, self._network = history, network
@@ -97,11 +100,11 @@ class EpochKeeper(keras.callbacks.Callback):
         row = {"epoch": float(epoch + 1)}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["seconds"] = time.monotonic() - self._started
-        # As the file has them: a training that is gone on with decides by the same numbers.
+        # As in the file, so that a resumed training decides by the same numbers.
         row = {name: rounded(value) for name, value in row.items()}
         if not all(map(math.isfinite, row.values())):
             raise RunError(
-                f"epoch {epoch + 1} of {self._folder} ended with a loss that is no number: the "
+                f"epoch {epoch + 1} of {self._folder} ended with a loss that is not finite: the "
                 "training has diverged. Try a lower learning_rate or a longer warmup"
             )
         self._history.append(row)
@@ -115,10 +118,10 @@ class EpochKeeper(keras.callbacks.Callback):
 
 
 class Stopper(keras.callbacks.Callback):
-    """End the training once its patience is over."""
+    """Stop the training early, according to the recipe's patience."""
 
     def __init__(self, history: History, patience: int) -> None:
-        """`history` is that which the EpochKeeper before it fills."""
+        """Take the `history` that EpochKeeper, an earlier callback, fills."""
         super().__init__()
         self._history, self._patience = history, patience
 

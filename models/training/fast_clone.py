@@ -1,12 +1,13 @@
-"""The network as it is trained: the same layers and weights, laid out for speed.
+"""A clone of a network for training: the same layers and weights in a faster layout.
 
-What is published is built of plain Keras layers, channels last, in float32. Training may use a
-clone of it in mixed precision and, on PyTorch, with two changes that its CPU and GPU kernels are
-much faster with (benchmarks/train.py shows by how much):
+A published network consists of standard Keras layers, channels last, in float32. Training uses a
+clone, perhaps in mixed precision. On PyTorch the clone differs in two ways that make its kernels
+much faster (benchmarks/train.py measures by how much):
 
-- Keras' BatchNormalization is a dozen operations there; the subclass below calls PyTorch's one.
-- Keras turns each channels-last convolution's maps around and back; the clone is channels first on
-  tensors whose memory stays channels last, which is what PyTorch's convolutions prefer.
+- Keras' BatchNormalization runs a dozen operations. The subclass below runs PyTorch's single one.
+- Keras transposes the maps of each channels-last convolution forth and back. The layers of the
+  clone are channels first, on tensors whose memory stays channels last. PyTorch's convolutions are
+  fastest this way.
 
 Weights keep their shapes and order: `clone.get_weights()` fits `network.set_weights()`.
 """
@@ -22,14 +23,14 @@ if keras.backend.backend() == "torch":
     import torch
 
 
-def training_network(
+def fast_clone(
     network: keras.Model, precision: str, batch_norm_momentum: float = 0.99
 ) -> keras.Model:
-    """A clone of `network` with its weights, to train on the backend at hand.
+    """Return a clone of `network`, with its weights, for training on the current backend.
 
-    `precision` is a Keras dtype policy, "float32" or "mixed_bfloat16"; the normalisation and the
-    logits stay float32. `batch_norm_momentum`, 0 to 1, is how much of batch normalisation's
-    averages a step leaves. The clone takes what `network` takes, and answers the same up to
+    `precision` is a Keras dtype policy, "float32" or "mixed_bfloat16". The normalisation and the
+    logits stay in float32. `batch_norm_momentum` (0..1) is the share of the moving averages of
+    batch normalisation that remains after each step. Input and output are those of `network`, up to
     rounding.
     """
     on_torch = keras.backend.backend() == "torch"
@@ -52,7 +53,7 @@ def training_network(
 
 
 def _channels_first(kind: Any, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The class and configuration of a layer's counterpart on channels-first tensors."""
+    """Return the class and configuration of a layer's counterpart for channels-first tensors."""
     if "data_format" in config:
         config["data_format"] = "channels_first"
     if kind is layers.BatchNormalization:
@@ -67,7 +68,7 @@ def _channels_first(kind: Any, config: dict[str, Any]) -> tuple[Any, dict[str, A
 
 
 class ChannelsFirstRescaling(layers.Rescaling):
-    """Rescaling of images (N, height, width, channels), whose answer is channels first."""
+    """Rescaling of images (N, height, width, channels) with a channels-first output."""
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.transpose(super().call(inputs), (0, 3, 1, 2))
@@ -77,11 +78,12 @@ class ChannelsFirstRescaling(layers.Rescaling):
         return (n, channels, height, width)
 
 
-# Keras names a layer's entry in a weights file after its class: checkpoints fit any backend.
+# The next two classes have the names of the originals: Keras names the entries of a weights file
+# after the class, and so a checkpoint fits any backend.
 class EinsumDense(layers.EinsumDense):
-    """A locally connected layer's product, turned around for channels-first maps.
+    """The product of a locally connected layer, for channels-first maps.
 
-    Their memory is channels last: turning them moves nothing.
+    Their memory is channels last, so that the transpositions copy nothing.
     """
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
@@ -100,8 +102,8 @@ class EinsumDense(layers.EinsumDense):
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation by PyTorch's fused kernel, for channels-first tensors.
 
-    Differs from Keras' layer in one thing: the moving variance follows the unbiased variance of
-    the batch, N / (N - 1) times the biased one.
+    It differs from Keras' layer in one way: the moving variance follows the unbiased variance of
+    the batch, which is N / (N - 1) times the biased one.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -118,15 +120,15 @@ class BatchNormalization(layers.BatchNormalization):
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed for the next step.
+    """Tell glibc to keep freed memory for the next step.
 
-    By default each large tensor is memory that the system maps, clears and takes back, hundreds of
-    megabytes a step.
+    By default, the kernel maps and clears new memory for each large tensor and takes it back
+    afterwards: hundreds of megabytes for each step.
     """
     if sys.platform != "linux":
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl does not have it
     if mallopt is not None:
-        m_trim_threshold, m_mmap_max = -1, -4
+        m_trim_threshold, m_mmap_max = -1, -4  # parameter numbers from malloc.h
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, -1)

@@ -1,4 +1,4 @@
-"""What a training runs on, in words: cards and studies hold it."""
+"""Describe the backend and the hardware of a training, for cards and studies."""
 
 import os
 import platform
@@ -8,13 +8,16 @@ import keras
 
 
 def backend_name() -> str:
-    """The backend and the device it draws its random numbers on: another one draws others."""
+    """Return the backend, its device and the version of Keras.
+
+    Backends and devices draw different random numbers from the same seed.
+    """
     device = " on a GPU" if _accelerators() else ""
     return f"{keras.backend.backend()}{device}, Keras {keras.version()}"
 
 
 def hardware() -> str:
-    """The processor and its cores, as the operating system names them, and a GPU that is used."""
+    """Return the processor, the number of its cores and, if one is used, the GPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -23,7 +26,7 @@ def hardware() -> str:
 
 
 def _accelerators() -> list[str]:
-    """The GPUs that PyTorch or JAX would train on."""
+    """Return the names of the GPUs that PyTorch or JAX trains on."""
     if keras.backend.backend() == "torch":
         import torch
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: heard at once, obeyed between two steps."""
+"""Ctrl-C during a training: it takes effect between two steps."""
 
 import signal
 import threading
@@ -10,41 +10,42 @@ from typing import Any
 import keras
 
 
-class _Ending(keras.callbacks.Callback):
-    """Raises KeyboardInterrupt after the step in hand, once that is `asked` for."""
+class _Interruption(keras.callbacks.Callback):
+    """Raise KeyboardInterrupt after the current step once `requested` is true."""
 
-    asked = False
+    requested = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.obey()
+        self.raise_if_requested()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.obey()
+        self.raise_if_requested()
 
-    def obey(self) -> None:
-        if self.asked:
+    def raise_if_requested(self) -> None:
+        if self.requested:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def interrupted_between_steps() -> Iterator[keras.callbacks.Callback]:
-    """A callback for `fit`: SIGINT ends the training after the step in hand, a second one at once.
+    """Yield a callback for `fit` that ends the training after the current step on SIGINT.
 
-    Python raises KeyboardInterrupt wherever the program is, and the backends' C++ does not survive
-    that everywhere. In another thread than the main one, which hears no signals, nothing changes.
+    A second SIGINT interrupts at once. By default, Python raises KeyboardInterrupt at any place,
+    and the C++ code of the backends can crash. Outside the main thread, which alone receives
+    signals, nothing changes.
     """
-    ending = _Ending()
+    interruption = _Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield ending
+        yield interruption
         return
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        ending.asked = True
+    def handle(number: int, frame: FrameType | None) -> None:
+        interruption.requested = True
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, hear)
+    before = signal.signal(signal.SIGINT, handle)
     try:
-        yield ending
-        ending.obey()
+        yield interruption
+        interruption.raise_if_requested()
     finally:
         signal.signal(signal.SIGINT, before)

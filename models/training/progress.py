@@ -1,4 +1,4 @@
-"""What a training shows: a live bar on a terminal, a plain line an epoch anywhere else."""
+"""Progress of a training: a bar on a terminal, otherwise a line for each epoch."""
 
 import sys
 import time
@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Epoch, step, loss, accuracy and the time left of the whole training, on stderr.
+    """Show epoch, step, loss, accuracy and the remaining time on stderr.
 
-    A terminal gets one bar, redrawn; a file or a pipe (nohup, CI) gets a line after each epoch.
+    A terminal gets a progress bar. A file or a pipe (nohup, CI) gets a line after each epoch.
     """
 
     def __init__(self, epochs: int, steps: int, first_epoch: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""How a network is trained, as data: `recipes.toml` read, merged and checked."""
+"""Recipes: the hyperparameters of each training, read from `recipes.toml`, merged and checked."""
 
 import dataclasses
 import json
@@ -13,10 +13,11 @@ from models.errors import MetaplasticError
 from models.parsing import ParseError, parse
 
 RECIPES = Path(__file__).with_name("recipes.toml")
+_FORMER_NAMES = {"mirror": "flip_average"}  # in cards, run folders and commands of earlier versions
 
 
 class RecipeError(MetaplasticError):
-    """A recipe that cannot be followed: names the setting and what was expected."""
+    """A recipe that cannot be followed. The message names the setting and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -25,37 +26,35 @@ class Recipe:
 
     epochs: int
     batch_size: int
-    validation: float  # share of the training set held out; every choice is made on it
+    validation: float  # share of the training set that is held out; every choice is made on it
     seed: int
     optimizer: Literal["sgd", "adam"]
-    learning_rate: float  # the highest: reached after the warm-up
-    warmup: float  # share of all steps over which the learning rate rises from 0
+    learning_rate: float  # the highest one, after the warm-up
+    warmup: float  # share of all steps in which the learning rate rises from 0
     schedule: Literal["cosine", "constant", "halving"]
-    weight_decay: float  # decoupled, on kernels only: adam with it is AdamW
+    weight_decay: float  # decoupled, for kernels only: adam with it is AdamW
     label_smoothing: float  # of the cross-entropy; rewards are never smoothed
-    preset: str = ""  # which of the network's presets this is; "" is the recipe itself
-    momentum: float = 0.9  # of sgd, with Nesterov's step
+    preset: str = ""  # name of the preset in recipes.toml; "" is the network's own recipe
+    momentum: float = 0.9  # of sgd, in Nesterov's form
     halve_every: int = 100  # epochs at each learning rate of the schedule "halving"
-    patience: int = 0  # epochs in a row without a gain that end the training; 0: never
-    normalise: bool = True  # by the data set's mean and deviation; else images enter in 0..1
-    # What stays of batch normalisation's averages at each step: 0.99 needs about 500 steps to
-    # forget where it began.
+    patience: int = 0  # early stopping after so many epochs in a row without a gain; 0: never
+    normalise: bool = True  # by the data set's mean and deviation; False: images stay in 0..1
+    # The share of the moving averages of batch normalisation that remains after each step. With
+    # 0.99 they need about 500 steps to forget their initial values.
     batch_norm_momentum: float = 0.99
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the training's arithmetic
-    mirror: bool = False  # the answer is the mean over image and mirror (flip_average.py)
-    network: Mapping[str, Any] = field(default_factory=dict)  # the architecture's knobs
-    augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in order
-    constants: Mapping[str, Any] = field(default_factory=dict)  # the learning rule's
-    floor: float = 0.0  # share of learning_rate at which the schedule "cosine" ends
-    average: int = 0  # the finished weights are the mean over so many last epochs' ends; 0: none
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of the arithmetic in training
+    flip_average: bool = False  # average the logits of an image and its mirror image when serving
+    network: Mapping[str, Any] = field(default_factory=dict)  # options of the architecture
+    augment: Mapping[str, float] = field(default_factory=dict)  # name -> strength, in this order
+    constants: Mapping[str, Any] = field(default_factory=dict)  # of the learning rule
+    floor: float = 0.0  # the schedule "cosine" ends at this share of learning_rate
+    average: int = 0  # final weights: the mean over the ends of the last epochs; 0: no averaging
     teachers: tuple[str, ...] = ()  # folders of runs or published models (distillation.py)
-    teacher_weight: float = (
-        0.7  # of the teachers' soft answers in the loss; the labels get the rest
-    )
-    teacher_temperature: float = 2.0  # at which the teachers answer and are compared with
+    teacher_weight: float = 0.7  # share of the teachers' soft labels in the loss
+    teacher_temperature: float = 2.0  # of the softmax of both teachers and network
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained before any time is spent on it."""
+        """Raise RecipeError for a value out of range, before any time is spent on training."""
         _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
         _require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
         _require("validation", self.validation, 0 < self.validation < 1, "between 0 and 1")
@@ -82,7 +81,7 @@ class Recipe:
             _require("augment", name, name in known, ", ".join(known))
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON has them; `recipe_from` reads them back."""
+        """Return the settings as JSON values. `recipe_from` reads them back."""
         settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return settings
 
@@ -90,24 +89,26 @@ class Recipe:
 def recipe_for(
     dataset: str, architecture: str, rule: str, overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The recipe of (dataset, architecture, rule), with what `overrides` sets differently.
+    """Return the recipe of (dataset, architecture, rule), changed by `overrides`.
 
-    Settings come from [defaults], then [<dataset>.<architecture>], then its preset where
-    `overrides` names one as `preset`, then the other `overrides`, where a dot reaches into a table
-    (`network.dropout`). A table named after a learning rule holds that rule's constants and counts
-    for it alone, so that twins differ in nothing else. Raises RecipeError.
+    Later sources win: [defaults], then [<dataset>.<architecture>], then the preset that `overrides`
+    names as `preset`, then the other `overrides`. A dot in a name reaches into a table
+    (`network.dropout`). A table named after a learning rule holds the constants of that rule and is
+    ignored for other rules, so that a model and its baseline differ in nothing else.
+
+    Raises RecipeError for an unknown rule, recipe, preset or setting, and for a value out of range.
     """
-    # Here, since they bring Keras with them, and listing runs needs none.
+    # Imported here because they import Keras, which `python -m models list` does not need.
     import keras
 
-    from models.architectures import check_knobs
+    from models.architectures import check_options
     from models.plasticity import LEARNING_RULES
     from models.plasticity.learning import Learning
 
     _require("rule", rule, rule in LEARNING_RULES, " or ".join(LEARNING_RULES))
     overrides = overrides or {}
     settings = _settings(dataset, architecture, overrides.get("preset", ""))
-    for name, value in overrides.items():
+    for name, value in _with_current_names(overrides).items():
         table, _, entry = name.rpartition(".")
         if table:
             settings[table] = {**settings.get(table, {}), entry: value}
@@ -116,22 +117,24 @@ def recipe_for(
     constants = {name: settings.pop(name, {}) for name in LEARNING_RULES}
     recipe = recipe_from({**settings, "constants": constants[rule]})
     try:
-        check_knobs(architecture, recipe.network)
+        check_options(architecture, recipe.network)
         learning = LEARNING_RULES[rule](Learning(keras.optimizers.SGD()), **recipe.constants)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{dataset} {architecture} {rule}: {error}") from error
     if learning.outputs != "logits":
         mixed = [name for name in recipe.augment if name in MIXTURES]
-        _require("augment", ", ".join(mixed), not mixed, "images of one class to learn from reward")
+        _require(
+            "augment", ", ".join(mixed), not mixed, "no mixture: a reward needs images of one class"
+        )
         taught = recipe.teachers
-        _require("teachers", taught, not taught, "none: reward is all that this rule is told")
+        _require("teachers", taught, not taught, "none: this rule learns from rewards alone")
     return recipe
 
 
 def recipe_names() -> list[tuple[str, str, str]]:
-    """(data set, architecture, preset) of every recipe, in the file's order.
+    """Return (data set, architecture, preset) of every recipe, in the order of recipes.toml.
 
-    A network's own recipe, whose preset is "", comes before its presets.
+    The network's own recipe has the preset "" and comes before the others.
     """
     return [
         (dataset, architecture, preset)
@@ -143,7 +146,7 @@ def recipe_names() -> list[tuple[str, str, str]]:
 
 
 def trained_rules(dataset: str, architecture: str, preset: str) -> tuple[str, ...]:
-    """What `train-all` trains the network with: what is published, and its control."""
+    """Return the rules that `train-all` trains: those to publish and their baseline."""
     tables = _tables()
     own = tables[dataset][architecture]
     of_preset = own["presets"][preset] if preset else {}
@@ -151,7 +154,12 @@ def trained_rules(dataset: str, architecture: str, preset: str) -> tuple[str, ..
 
 
 def recipe_from(settings: Mapping[str, Any]) -> Recipe:
-    """The recipe that these settings (as a card or a table holds them) describe."""
+    """Return the recipe with these settings, as a card, a run folder or recipes.toml holds them.
+
+    Names from earlier versions are accepted. Raises RecipeError for an unknown setting or a value
+    of the wrong type or out of range.
+    """
+    settings = _with_current_names(settings)
     known = {f.name for f in dataclasses.fields(Recipe)}
     if unknown := sorted(set(settings) - known):
         raise RecipeError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(known)}")
@@ -162,7 +170,7 @@ def recipe_from(settings: Mapping[str, Any]) -> Recipe:
 
 
 def _settings(dataset: str, architecture: str, preset: str) -> dict[str, Any]:
-    """What recipes.toml says of a network and its preset, over [defaults]."""
+    """Return what recipes.toml says about a network and its preset, merged over [defaults]."""
     tables = _tables()
     if architecture not in tables.get(dataset, {}):
         names = dict.fromkeys(f"{data}.{network}" for data, network, _ in recipe_names())
@@ -177,6 +185,10 @@ def _settings(dataset: str, architecture: str, preset: str) -> dict[str, Any]:
         raise RecipeError(f"{dataset} {architecture} has no preset {preset!r}; it has: {known}")
     settings = {**tables["defaults"], **own, **presets[preset]}
     return {name: value for name, value in settings.items() if name not in ("rules", "presets")}
+
+
+def _with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {_FORMER_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 def _tables() -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Train one network by one recipe, and leave a run folder that can be served and published."""
+"""Train one network by one recipe and write a run folder that can be served and published."""
 
 from datetime import UTC, datetime
 
 import keras
 
-from models.architectures.flip_average import mirrored
+from models.architectures.flip_average import flip_average
 from models.architectures.multiply_adds import multiply_adds
 from models.architectures.whitening import whiten
 from models.cards import KERAS_MODEL, Card, Distillation, Training, checksums, write_card
@@ -28,7 +28,7 @@ from models.training.epochs import (
     patience_is_over,
     start_epoch,
 )
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 from models.training.hardware import backend_name, hardware
 from models.training.interruption import interrupted_between_steps
 from models.training.progress import TrainingProgress
@@ -38,18 +38,20 @@ from models.training.runs import (
     checkpoint_path,
     claimed,
     finish_run,
-    machines_of,
-    note_machine,
+    hardware_of,
+    note_hardware,
     read_history,
     trained_on,
 )
 
 
 def train(run: Run) -> Card:
-    """Train `run` from its start or from its last finished epoch, and fill its folder.
+    """Train `run` from its last finished epoch, write the files of the model and return its card.
 
-    The weights of `kept_epoch` are the model's. The test set is not looked at: `publish` reads it.
-    Raises DataError where the data is not to be had, RunError where another process trains the run.
+    The model gets the weights of `kept_epoch`. The test set is not read; `publish` reads it.
+
+    Raises DataError if the data is missing, RunError if another process trains the run or the
+    training diverges, TeacherError for a teacher that cannot be used, and ExportError.
     """
     arrays = load(run.dataset)
     training, validation = split(arrays.x_train, arrays.y_train, run.recipe.validation)
@@ -59,18 +61,18 @@ def train(run: Run) -> Card:
 
 
 def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Labels]) -> None:
-    """Train the epochs of `run` that its history lacks; its folder holds the weights kept."""
+    """Train the missing epochs of `run` and save its best weights in its folder."""
     recipe, history = run.recipe, read_history(run.folder)
     over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
-    if not over or not machines_of(run.folder):
-        note_machine(run.folder, backend_name(), hardware())
+    if not over or not hardware_of(run.folder):
+        note_hardware(run.folder, backend_name(), hardware())
     if over and not recipe.average:
         return
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(run)
     whiten(network, training[0])
-    model = training_network(network, recipe.precision, recipe.batch_norm_momentum)
-    steps = -(-len(training[0]) // recipe.batch_size)
+    model = fast_clone(network, recipe.precision, recipe.batch_norm_momentum)
+    steps = -(-len(training[0]) // recipe.batch_size)  # rounded up
     learning = build_learning(run, steps)
     model.compile(learning.optimizer, learning.loss, metrics=[learning.accuracy])
     learning.optimizer.build(model.trainable_variables)
@@ -79,7 +81,7 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     batches = _batches(run, training, learning)
     if not over:
         images, labels = scaled(validation[0]), one_hot(validation[1], batches.classes)
-        with interrupted_between_steps() as ending:
+        with interrupted_between_steps() as interruption:
             model.fit(
                 batches,
                 epochs=recipe.epochs,
@@ -91,13 +93,13 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
                     EpochKeeper(run, history, network),
                     Stopper(history, recipe.patience),
                     TrainingProgress(recipe.epochs, steps, len(history)),
-                    ending,
+                    interruption,
                 ],
                 shuffle=False,
                 verbose=0,
             )
     if recipe.average:
-        # Whether the epochs have ended now or in a process before: from their files, by their seed.
+        # From the saved weights and the seed alone: a resumed training gets the same result.
         model.set_weights(tail_mean(run.folder, len(history), recipe.average))
         start_epoch(model, batches, recipe.seed, len(history))
         measure_batch_norm(model, batches)
@@ -119,14 +121,14 @@ def _batches(run: Run, training: tuple[Images, Labels], learning: Learning) -> T
 def _complete(
     run: Run, arrays: Arrays, validation: tuple[Images, Labels], history: History
 ) -> Card:
-    """Turn a trained run into a model's folder: both files, the card and the pictures."""
+    """Write the files of the model into the run folder: both formats, the figures and the card."""
     network = build_network(run)
     network.load_weights(run.folder / BEST)
-    round_weights(network)  # before anything is measured on them
+    round_weights(network)  # first, so that all scores are those of the rounded weights
     work = multiply_adds(network)
-    if run.recipe.mirror:
-        network, work = mirrored(network), 2 * work
-    network.save(run.folder / KERAS_MODEL)  # never compiled: no optimizer state
+    if run.recipe.flip_average:
+        network, work = flip_average(network), 2 * work
+    network.save(run.folder / KERAS_MODEL)  # not compiled, so without optimizer state
     compact_keras(run.folder / KERAS_MODEL)
     images, labels = validation
     logits = keras_logits(run.folder, images)
@@ -162,7 +164,7 @@ def _complete(
 
 
 def _training(run: Run, arrays: Arrays, history: History) -> Training:
-    backend, machine = trained_on(run.folder)
+    backend, hardware_names = trained_on(run.folder)
     return Training(
         command=run.command,
         recipe=run.recipe.as_dict(),
@@ -170,7 +172,7 @@ def _training(run: Run, arrays: Arrays, history: History) -> Training:
         epochs=len(history),
         best_epoch=kept_epoch(history, run.recipe),
         seconds=round(sum(row["seconds"] for row in history), 1),
-        hardware=machine,
+        hardware=hardware_names,
         backend=backend,
         data_sha256=arrays.sha256(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Train every model of recipes.toml that is missing or whose recipe has changed, in its order."""
+"""Train every model of recipes.toml that does not exist or whose recipe has changed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from models.training.runs import Run, find_runs, open_run, start_run
 
 @dataclass(frozen=True)
 class Planned:
-    """One model of recipes.toml, and where it stands."""
+    """One model of recipes.toml, and whether it exists."""
 
     dataset: str
     architecture: str
     rule: str
     recipe: Recipe
-    card: Card | None  # of a finished training by this very recipe
-    folder: Path | None  # where that card lies, or the unfinished run to go on with
+    card: Card | None  # of a finished training by this recipe
+    folder: Path | None  # of that card, or of an unfinished run to continue
 
     @property
     def name(self) -> str:
-        """`<dataset>-<architecture>-<rule>`, and its preset where it has one."""
+        """Return `<dataset>-<architecture>-<rule>`, and the preset if there is one."""
         preset = f" ({self.recipe.preset})" if self.recipe.preset else ""
         return f"{self.dataset}-{self.architecture}-{self.rule}{preset}"
 
 
-def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
-    """Every model of recipes.toml in its order, as the shelf and the runs have it by now.
+def plan(repository: Path, runs: Path) -> Iterator[Planned]:
+    """Yield every model of recipes.toml in the order of the file, with its card if it exists.
 
-    Each preset of a network is a model of its own. A model is there where one was trained by the
-    recipe that the file holds today, seed and the rule's constants included, in a network of as
-    many parameters; another one of the same name is out of date.
+    Each preset of a network is a model of its own. A model exists if `repository` or `runs` holds
+    one that was trained by the current recipe (including the seed and the constants of the rule)
+    and has as many parameters as the current architecture. Otherwise it is out of date.
     """
-    finished = [*find_models(shelf), *find_models(runs)]
+    finished = [*find_models(repository), *find_models(runs)]
     unfinished = [open_run(folder) for folder in find_runs(runs)]
     for dataset, architecture, preset in recipe_names():
         for rule in trained_rules(dataset, architecture, preset):
@@ -59,7 +59,7 @@ def plan(shelf: Path, runs: Path) -> Iterator[Planned]:
 
 
 def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> int:
-    """Of the network as it is built today: an architecture may have changed under its name."""
+    """Return the number of parameters of the network as the current code builds it."""
     from models.training.build import build_network
 
     run = Run(Path(), dataset, architecture, rule, recipe, "")
@@ -67,14 +67,14 @@ def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> i
 
 
 def train_planned(planned: Planned, runs: Path) -> Card:
-    """Train a planned model from its start, or go on with its unfinished run.
+    """Train a planned model from the start, or continue its unfinished run, and return its card.
 
-    Raises TeacherError, before anything is begun, where the recipe's teachers are not there.
+    Raises TeacherError if a teacher of the recipe is missing, before the training starts.
     """
     from models.training.distillation import teachers_of
     from models.training.train import train
 
-    teachers_of(planned.recipe, planned.dataset)  # without them there is nothing to start
+    teachers_of(planned.recipe, planned.dataset)  # raises before a run folder is made
     if planned.folder is not None:
         run = open_run(planned.folder)
     else:

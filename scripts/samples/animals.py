@@ -64,12 +64,12 @@ HORSE = (
 
 
 def fur(outline: Points, colour: Colour, lower: Colour) -> Part:
-    """Rounded, with locks of hair."""
+    """Return a rounded part with tufts of hair."""
     return Part(outline, colour, lower, rim=0.3, mottle=0.12, patch=(0.015, 0.03))
 
 
 def stripe(*points: tuple[float, float], width: float = 0.018) -> Part:
-    """A dark stripe in the fur painted last."""
+    """Return a dark stripe in the fur that was painted last."""
     return Part(stroke(*points), (62, 46, 36), line=width, soft=0.004, opacity=0.75, inside=True)
 
 

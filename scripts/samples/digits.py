@@ -1,4 +1,4 @@
-"""Handwriting: dark ink on white paper. No data set's image and no font; the strokes are tables."""
+"""Handwritten digits in dark ink on white paper, drawn from tables of strokes."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -8,8 +8,8 @@ from scripts.samples.painting import stroke
 Stroke = tuple[tuple[float, float], ...]
 Colour = str | tuple[int, ...]
 
-# Each digit: its strokes, each a smooth curve through points (x, y); y runs down from 0 to 1.
-# A point given twice is a corner.
+# The strokes of each digit. A stroke is a smooth curve through points (x, y), with y from 0 at the
+# top to 1. A repeated point is a corner.
 DIGITS: tuple[tuple[Stroke, ...], ...] = (
     ((
         (0.56, 0.02), (0.34, 0.09), (0.16, 0.34), (0.14, 0.66), (0.28, 0.92), (0.48, 0.97),
@@ -65,7 +65,7 @@ def digit_mask(
     height: float = 0.7,
     centre: tuple[float, float] = (0.5, 0.5),
 ) -> Image.Image:
-    """The digit's ink as an "L" picture of `size` (width, height): 255 where the pen went.
+    """Return the ink of a digit as an "L" picture of `size` (width, height): 255 under the pen.
 
     `height` is the digit's as a share of the picture's, `pen` the line's width as a share of the
     digit's height, `centre` where its middle stands as shares of the picture's width and height.
@@ -92,7 +92,7 @@ def draw_digit(
     paper: Colour | None = "white",
     **shape: float | tuple[float, float],
 ) -> Image.Image:
-    """The digit in `ink` on `paper` as "RGB", or as "RGBA" on nothing where `paper` is None.
+    """Return a digit in `ink` on `paper` as "RGB", or without paper as transparent "RGBA".
 
     `shape` is digit_mask's `pen`, `height` and `centre`.
     """
@@ -107,5 +107,5 @@ def draw_digit(
 
 
 def draw_mnist_sample(digit: int) -> Image.Image:
-    """The sample for one digit: 140x140, grey, a pen such as one has at hand."""
+    """Return the sample for one digit: 140x140, grey, drawn with an ordinary pen."""
     return draw_digit(digit, ink=(30, 30, 30)).convert("L")

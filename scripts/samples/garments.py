@@ -29,17 +29,17 @@ DARK, LIGHT = (20, 20, 26), (226, 226, 226)
 
 
 def cloth(outline: Points, colour: Colour, lower: Colour, rim: float = 0.35) -> Part:
-    """Woven or leather, darker where it turns away."""
+    """Return a part of fabric or leather, darker towards its outline."""
     return Part(outline, colour, lower, rim=rim, mottle=0.05, patch=(0.02, 0.02))
 
 
 def seam(*points: tuple[float, float], width: float = 0.008) -> Part:
-    """A thin line on the cloth painted last."""
+    """Return a thin line on the cloth that was painted last."""
     return Part(stroke(*points), DARK, line=width, opacity=0.55, inside=True)
 
 
 def fold(*points: tuple[float, float], colour: Colour = DARK, width: float = 0.03) -> Part:
-    """A soft shadow, or with a light `colour` a soft light."""
+    """Return a soft shadow or, with a light `colour`, a soft highlight."""
     return Part(stroke(*points), colour, line=width, soft=0.02, opacity=0.35, inside=True)
 
 
@@ -192,5 +192,5 @@ ANKLE_BOOT = (
 
 
 def draw_garment(parts: tuple[Part, ...]) -> Image.Image:
-    """The sample for one garment."""
+    """Return the sample for one garment."""
     return ImageOps.expand(paint(SIZE, (255, 255, 255), parts), MARGIN, "white")

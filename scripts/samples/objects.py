@@ -1,4 +1,4 @@
-"""Fruit, a flower, things and a landscape, as CIFAR-100 has them."""
+"""Objects of CIFAR-100: fruit, a flower, things and a landscape."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ PAPER = Part(rectangle(0, 0, 1, 1), (252, 252, 252), (240, 240, 240))
 
 
 def petals(count: int, inner: float, outer: float, half: float) -> tuple[Part, ...]:
-    """Pointed yellow petals around the middle; `half` is half a petal's width in radians."""
+    """Return pointed yellow petals around the centre; `half` is half their width in radians."""
     turns = 2 * np.pi * np.arange(count) / count
 
     def at(turn: float, radius: float) -> tuple[float, float]:
@@ -116,7 +116,7 @@ ORANGE = (
 
 ROCKET = (
     sky(1, (60, 112, 180), (164, 196, 224)),
-    # Smoke, fire, then the tanks from behind to the front.
+    # Smoke, fire, then the tanks from back to front.
     Part(curve((0.36, 0.86), (0.22, 0.95), (0.16, 1.1), (0.84, 1.1), (0.78, 0.95), (0.64, 0.86)),
          (236, 236, 236), (200, 200, 204), soft=0.02, mottle=0.2, patch=(0.08, 0.06)),
     Part(curve((0.44, 0.76), (0.42, 0.88), (0.50, 1.0), (0.58, 0.88), (0.56, 0.76)),

@@ -13,27 +13,27 @@ from PIL import Image, ImageDraw, ImageFilter
 Points = NDArray[np.float64]  # (n, 2)
 Colour = tuple[int, int, int]
 
-FINE = 4  # painted so many times larger, then reduced
+FINE = 4  # pictures are painted this many times larger, then reduced
 
 
 @dataclass(frozen=True)
 class Part:
-    """A filled outline, or a line where `line` is its width."""
+    """A filled outline or, if `line` is above 0, a line of that width."""
 
     outline: Points
     colour: Colour
-    lower: Colour | None = None  # the colour at the outline's lower end; a gradient runs there
+    lower: Colour | None = None  # the colour at the lower end, for a vertical gradient
     line: float = 0
-    rim: float = 0  # how much darker it is towards its outline, which makes it look round
-    soft: float = 0  # blurred by so much: folds, shadows, foam
+    rim: float = 0  # how much darker the part is near its outline, so that it looks round
+    soft: float = 0  # radius of a blur, for folds, shadows and foam
     opacity: float = 1
-    mottle: float = 0  # how much lighter and darker its patches are: grass, waves, fur
-    patch: tuple[float, float] = (0.03, 0.03)  # a patch's width and height
-    inside: bool = False  # only where the last part that is not `inside` was painted
+    mottle: float = 0  # contrast of its patches, for grass, waves and fur
+    patch: tuple[float, float] = (0.03, 0.03)  # width and height of a patch
+    inside: bool = False  # paint only within the last part that is not `inside`
 
 
 def paint(size: int, paper: Colour, parts: Sequence[Part], grain: float = 0) -> Image.Image:
-    """The `parts` on `paper`, size x size; `grain` is a camera's noise, in grey levels."""
+    """Return the `parts` on `paper`, size x size. `grain` is camera noise in grey levels."""
     random = np.random.default_rng(0)
     side = size * FINE
     picture = Image.new("RGB", (side, side), paper)
@@ -61,7 +61,7 @@ def paint(size: int, paper: Colour, parts: Sequence[Part], grain: float = 0) -> 
 
 
 def curve(*points: tuple[float, float], closed: bool = True) -> Points:
-    """A Catmull-Rom curve through `points`; a point given twice is a corner."""
+    """Return a Catmull-Rom curve through `points`. A repeated point is a corner."""
     ends = (points[-1], points[:2]) if closed else (points[0], points[-1:])
     p = np.asarray((ends[0], *points, *ends[1]))
     t = (np.arange(12) / 12)[:, None]
@@ -80,40 +80,40 @@ def curve(*points: tuple[float, float], closed: bool = True) -> Points:
 
 
 def stroke(*points: tuple[float, float]) -> Points:
-    """An open curve through `points`."""
+    """Return an open curve through `points`."""
     return curve(*points, closed=False)
 
 
 def polygon(*points: tuple[float, float]) -> Points:
-    """Straight edges between `points`."""
+    """Return straight edges between `points`."""
     return np.asarray(points)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Points:
-    """Upright, by its edges."""
+    """Return an upright rectangle, given by its edges."""
     return polygon((left, top), (right, top), (right, bottom), (left, bottom))
 
 
 def ellipse(x: float, y: float, across: float, down: float | None = None) -> Points:
-    """Around (x, y) with the radii `across` and `down`."""
+    """Return an ellipse around (x, y) with the radii `across` and `down`."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     return np.stack((x + across * np.cos(turn), y + (down or across) * np.sin(turn)), axis=1)
 
 
 def mirrored(half: ArrayLike) -> Points:
-    """An outline from its right half, whose x count from the middle, from top to bottom."""
+    """Return a symmetric outline from its right half, from top to bottom; x is from the middle."""
     right = np.asarray(half)
     left = right[::-1] * (-1, 1)
     return moved(np.concatenate((right, left)), 0.5, 0)
 
 
 def moved(outline: Points, right: float, down: float) -> Points:
-    """The same outline at another place."""
+    """Return the same outline at another place."""
     return outline + np.asarray((right, down))
 
 
 def _mask(part: Part, side: int) -> Image.Image:
-    """255 where `part` is."""
+    """Return a mask that is 255 within `part`."""
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
     path = [(x, y) for x, y in part.outline * side]
@@ -126,7 +126,7 @@ def _mask(part: Part, side: int) -> Image.Image:
 
 
 def _gradient(part: Part, side: int) -> NDArray[np.float64]:
-    """(side, side, 3): `colour` at the outline's top to `lower` at its bottom."""
+    """Return a vertical gradient (side, side, 3) from `colour` to `lower`."""
     top, bottom = part.outline[:, 1].min(), part.outline[:, 1].max()
     rows = (np.arange(side) / side - top) / max(bottom - top, 1e-9)
     upper, lower = np.asarray(part.colour, float), np.asarray(part.lower or part.colour, float)
@@ -137,7 +137,7 @@ def _gradient(part: Part, side: int) -> NDArray[np.float64]:
 def _patches(
     random: np.random.Generator, patch: tuple[float, float], side: int
 ) -> NDArray[np.float64]:
-    """(side, side) of smooth noise in -1..1, whose patches are `patch` large."""
+    """Return smooth noise (side, side) in -1..1 with patches of the size `patch`."""
     across, down = (max(2, round(1 / length)) for length in patch)
     coarse = random.uniform(-1, 1, (down, across)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC), float)

@@ -1,4 +1,4 @@
-"""CIFAR-10's vehicles, from the side."""
+"""Vehicles of CIFAR-10, seen from the side."""
 
 from scripts.samples.painting import Part, curve, ellipse, polygon, rectangle, stroke
 from scripts.samples.photos import BLACK, WHITE, ground, line, shadow, sky
@@ -8,7 +8,7 @@ TYRE, HUB = (30, 30, 32), (176, 178, 182)
 
 
 def wheel(x: float, y: float, radius: float) -> tuple[Part, ...]:
-    """Tyre, hub and axle."""
+    """Return a wheel: tyre, hub and axle."""
     return (
         Part(ellipse(x, y, radius), TYRE),
         Part(ellipse(x, y, 0.58 * radius), HUB, (120, 122, 126), rim=0.3),

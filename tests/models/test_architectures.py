@@ -1,7 +1,10 @@
 """Networks: their sizes are those of their docstrings, and what they take is what cards promise."""
 
 import inspect
+import json
 import math
+import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,15 +15,19 @@ from models.architectures import ARCHITECTURES, build
 from models.architectures.blocks import locally_connected
 from models.architectures.multiply_adds import multiply_adds
 from models.architectures.registry import register
+from models.cards import KERAS_MODEL, find_models
 from models.data.datasets import DATASETS
+from models.training.build import build_network
+from models.training.recipes import recipe_from
+from models.training.runs import Run
 
 ZOO = ("alexnet", "googlenet", "lenet", "vgg")  # ours; the others have the sizes of a paper
 SHAPES = {"28x28x1": (28, 28, 1), "32x32x3": (32, 32, 3)}
 
 
-def built(architecture, shape, **knobs):
+def built(architecture, shape, **options):
     channels = shape[-1]
-    return build(architecture, shape, 10, (0.5,) * channels, (0.25,) * channels, **knobs)
+    return build(architecture, shape, 10, (0.5,) * channels, (0.25,) * channels, **options)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -215,10 +222,39 @@ def test_each_weight_of_a_locally_connected_layer_is_used_once():
 
 def test_a_layer_that_cannot_be_counted_is_an_error_and_not_a_zero():
     network = keras.Sequential([keras.Input((8, 3)), keras.layers.Conv1D(5, 3)])
-    with pytest.raises(ValueError, match="do not know how to count"):
+    with pytest.raises(ValueError, match="cannot count the multiply-adds"):
         multiply_adds(network)
 
 
 def test_an_unknown_architecture_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match=r"no architecture is called 'resnet'; there are:.*lenet"):
         architectures.build("resnet", (28, 28, 1), 10, (0.5,), (0.5,))
+
+
+PUBLISHED = [
+    pytest.param(folder, card, id=f"{card.name}-{card.version}")
+    for folder, card in find_models(Path(__file__).parents[2] / "weights")
+]
+
+
+@pytest.mark.parametrize(("folder", "card"), PUBLISHED)
+def test_a_published_network_is_the_one_that_its_recipe_builds_today(folder, card):
+    recipe = recipe_from(card.training.recipe)
+    run = Run(folder, card.dataset, card.architecture, card.rule, recipe, command="")
+    with zipfile.ZipFile(folder / KERAS_MODEL) as file:
+        stored = json.loads(file.read("config.json"))
+    today = json.loads(json.dumps(keras.saving.serialize_keras_object(build_network(run))))
+    assert layers_of(stored) == layers_of(today)
+
+
+def layers_of(network):
+    """Kind and settings of each layer, inside flip averaging too; names are counted anew."""
+    layers = network["config"]["layers"]
+    for layer in layers:
+        if layer["class_name"] == "Functional":
+            return layers_of(layer)
+    ignored = ("name", "seed", "dtype")
+    return [
+        (layer["class_name"], {k: v for k, v in layer["config"].items() if k not in ignored})
+        for layer in layers
+    ]

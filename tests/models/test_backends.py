@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 
 EVERYWHERE = [
     *("test_metaplastic.py", "test_synaptic_intelligence.py", "test_brainprop.py"),
-    *("test_locally_connected.py", "test_mirror.py"),
+    *("test_locally_connected.py", "test_flip_average.py"),
 ]
 CONTRACT = "test_optimizer_contract.py"
 UNCOMPILED = {"JAX_DISABLE_JIT": "1"}  # its thousands of single steps would be compiled one by one
@@ -23,7 +23,7 @@ UNCOMPILED = {"JAX_DISABLE_JIT": "1"}  # its thousands of single steps would be 
     [
         ("jax", EVERYWHERE, {}),
         ("jax", [CONTRACT], UNCOMPILED),
-        ("torch", [*EVERYWHERE, CONTRACT, "test_training_network.py"], {}),
+        ("torch", [*EVERYWHERE, CONTRACT, "test_fast_clone.py"], {}),
     ],
 )
 def test_the_tests_of_these_modules_pass_on(backend, modules, settings):

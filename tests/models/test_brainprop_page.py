@@ -1,4 +1,4 @@
-"""The table of what BrainProp reaches, from a shelf, from evidence, and from what is unfinished."""
+"""The table of BrainProp: published models, kept runs and unfinished ones."""
 
 import json
 import shutil
@@ -29,10 +29,17 @@ def trained(made_data, tmp_path_factory):
             command = ["train", "mnist", "conv", "--rule", rule, "--preset", "fast"]
             settings = ["--epochs", "2", "--set", small, "--runs", str(root / "runs")]
             assert main([*command, *settings]) == 0
-        ours, twin = (
+        ours, baseline = (
             next((root / "runs").glob(f"*-{rule}-*")) for rule in ("brainprop", "backprop")
         )
-        publish = ["publish", str(ours), "--control", str(twin), "--shelf", str(root / "shelf")]
+        publish = [
+            "publish",
+            str(ours),
+            "--baseline",
+            str(baseline),
+            "--repository",
+            str(root / "repository"),
+        ]
         assert main(publish) == 0
     return root
 
@@ -48,15 +55,15 @@ def test_every_task_has_a_row_for_either_setting_and_says_what_is_not_trained():
 
 
 def test_a_published_model_shows_its_test_accuracy_beside_its_control(trained, tmp_path, capsys):
-    shelf, docs = trained / "shelf", tmp_path / "docs"
+    repository, docs = trained / "repository", tmp_path / "docs"
     shutil.copytree(trained / "runs", docs / "runs")
     shutil.copy(ROOT / "docs" / "brainprop.md", docs)
-    assert main(["report", "brainprop", "--docs", str(docs), "--shelf", str(shelf)]) == 0
+    assert main(["report", "brainprop", "--docs", str(docs), "--repository", str(repository)]) == 0
     page = Path(capsys.readouterr().out.strip()).read_text()
     assert page.splitlines()[0] == "# BrainProp: learning from reward alone"
     table = page[page.index("| task |") :].split("\n\n")[0]
     found = rows(table)[("mnist conv", "`fast`")]
-    (card,) = (json.loads(path.read_text()) for path in shelf.rglob("card.json"))
+    (card,) = (json.loads(path.read_text()) for path in repository.rglob("card.json"))
     low, high = card["test"]["interval"]
     assert found[0] == f"{card['test']['accuracy']:.2%} ({low:.2%} - {high:.2%})"
     assert found[1] == "99.31 (0.04)"
@@ -66,9 +73,9 @@ def test_a_published_model_shows_its_test_accuracy_beside_its_control(trained, t
 
 
 def test_an_unfinished_training_stands_beside_its_control_at_the_same_epoch(trained, tmp_path):
-    (twin,) = (trained / "runs").glob("*-backprop-*")
+    (baseline,) = (trained / "runs").glob("*-backprop-*")
     (ours,) = (trained / "runs").glob("*-brainprop-*")
-    shutil.copytree(twin, tmp_path / "twin")
+    shutil.copytree(baseline, tmp_path / "baseline")
     card = json.loads((ours / "card.json").read_text())
     begun = {name: card[name] for name in ("dataset", "architecture", "rule")}
     (tmp_path / "ours").mkdir()

@@ -15,7 +15,7 @@ def folder(tmp_path, runs):
 
 
 def corrupted(**changes):
-    """What a card says of spoilt pictures."""
+    """What a card says of corrupted images."""
     right = {"severity": 3, "images": 9, "accuracy": 0.5, "by_corruption": {}, "wrong_auroc": None}
     return {**right, **changes}
 

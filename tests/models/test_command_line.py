@@ -80,13 +80,16 @@ def test_names_of_folders_and_words_of_cards_do_not_command_the_terminal(tmp_pat
     run.mkdir(parents=True)
     card = json.loads((published / "card.json").read_text())
     (run / "card.json").write_text(json.dumps({**card, "dataset": "mnist\x1b[2J\n"}))
-    assert main(["list", "--shelf", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]) == 0
+    assert (
+        main(["list", "--repository", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")])
+        == 0
+    )
     told = capsys.readouterr().out
     assert r"mnist\x1b[2J\n" in told
     assert r"\x1b]0;owned\x07" in told
     assert "\x1b" not in told
     assert len(told.splitlines()) == 3
-    assert main(["evaluate", str(run), "--shelf", str(tmp_path)]) == 1
+    assert main(["evaluate", str(run), "--repository", str(tmp_path)]) == 1
     with pytest.raises(SystemExit):
         main(["publish", "x", "\x1b[2J"])
     assert "\x1b" not in capsys.readouterr().err

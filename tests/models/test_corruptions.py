@@ -1,4 +1,4 @@
-"""Spoilt pictures: fifteen kinds, always the same, and what a model's card says of them."""
+"""Corrupted images: fifteen kinds, always the same, and what a model's card says of them."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def test_there_are_fifteen():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_corruption_spoils_each_picture_the_same_way_every_time(name, channels):
     images = made_images(channels)
-    spoilt = corrupt(images, name)
-    assert spoilt.shape == images.shape
-    assert spoilt.dtype == np.float32
-    assert spoilt.min() >= 0
-    assert spoilt.max() <= 1
-    assert (spoilt != images).any(axis=(1, 2, 3)).all()
-    assert (corrupt(images, name) == spoilt).all()
+    corrupted = corrupt(images, name)
+    assert corrupted.shape == images.shape
+    assert corrupted.dtype == np.float32
+    assert corrupted.min() >= 0
+    assert corrupted.max() <= 1
+    assert (corrupted != images).any(axis=(1, 2, 3)).all()
+    assert (corrupt(images, name) == corrupted).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,16 +62,16 @@ def test_the_area_under_the_curve_is_the_chance_that_a_positive_has_the_higher_s
 def test_publishing_puts_them_into_the_card_and_evaluate_measures_them_again(
     tmp_path, runs, capsys
 ):
-    shelf = tmp_path / "weights"
-    assert main(["publish", str(runs["backprop"]), "--shelf", str(shelf)]) == 0
-    folder = shelf / "mnist" / "lenet" / "backprop" / "1"
+    repository = tmp_path / "weights"
+    assert main(["publish", str(runs["backprop"]), "--repository", str(repository)]) == 0
+    folder = repository / "mnist" / "lenet" / "backprop" / "1"
     card = read_card(folder)
     assert (card.corrupted.severity, card.corrupted.images) == (3, 100)
     assert set(card.corrupted.by_corruption) == set(NAMES)
     mean = np.mean(list(card.corrupted.by_corruption.values()))
     assert card.corrupted.accuracy == pytest.approx(mean, abs=1e-6)
     assert card.corrupted.wrong_auroc is None or 0 <= card.corrupted.wrong_auroc <= 1
-    assert main(["evaluate", "mnist", "lenet", "--corrupted", "--shelf", str(shelf)]) == 0
+    assert main(["evaluate", "mnist", "lenet", "--corrupted", "--repository", str(repository)]) == 0
     assert read_card(folder) == card
     said = capsys.readouterr().out
     assert "dotted lines" in said

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
+from models.calibration import softmax
 from models.cards import checksums, read_card, write_card
 from models.packaging.export import onnx_logits
-from models.packaging.scoring import softmax
 from models.training.distillation import DistillationLoss, TeacherError, teacher
 from models.training.recipes import RecipeError, recipe_for
 
@@ -72,13 +72,13 @@ def test_without_teachers_there_is_none():
 
 
 def test_what_cannot_teach_is_refused(tmp_path, runs, capsys):
-    with pytest.raises(TeacherError, match="nowhere is no teacher: expected a finished run"):
+    with pytest.raises(TeacherError, match="nowhere cannot teach: expected a finished run"):
         teacher(recipe_of("nowhere"), "mnist")
-    with pytest.raises(TeacherError, match="is no teacher for cifar10: it knows mnist"):
+    with pytest.raises(TeacherError, match="cannot teach cifar10: it was trained on mnist"):
         teacher(recipe_of(runs["backprop"]), "cifar10")
     command = ["train", "mnist", "lenet", "--teacher", "nowhere", "--runs", str(tmp_path)]
     assert main(command) == 1
-    assert "nowhere is no teacher" in capsys.readouterr().err
+    assert "nowhere cannot teach" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,11 +122,11 @@ def test_a_taught_network_learns_and_its_card_names_its_teacher(taught, runs):
 def test_a_published_card_has_the_accuracies_with_and_without_and_the_teachers_card_is_kept(
     taught, runs, tmp_path
 ):
-    shelf, docs = tmp_path / "weights", tmp_path / "docs"
-    options = ["--control", str(taught["backprop"]), "--without", str(taught["without"])]
-    options += ["--shelf", str(shelf), "--docs", str(docs)]
+    repository, docs = tmp_path / "weights", tmp_path / "docs"
+    options = ["--baseline", str(taught["backprop"]), "--without", str(taught["without"])]
+    options += ["--repository", str(repository), "--docs", str(docs)]
     assert main(["publish", str(taught["metaplastic"]), *options]) == 0
-    card = read_card(shelf / "mnist" / "lenet" / "metaplastic" / "1")
+    card = read_card(repository / "mnist" / "lenet" / "metaplastic" / "1")
     without = read_card(taught["without"])
     assert card.distillation.without.rule == "metaplastic"
     assert card.distillation.without.validation_accuracy == without.validation.accuracy
@@ -138,8 +138,8 @@ def test_a_published_card_has_the_accuracies_with_and_without_and_the_teachers_c
 
 
 def test_a_twin_without_the_teacher_is_no_twin(taught, tmp_path, capsys):
-    command = ["publish", str(taught["metaplastic"]), "--shelf", str(tmp_path / "weights")]
-    assert main([*command, "--control", str(taught["without"])]) == 1
+    command = ["publish", str(taught["metaplastic"]), "--repository", str(tmp_path / "weights")]
+    assert main([*command, "--baseline", str(taught["without"])]) == 1
     other = tmp_path / "other"
     other.mkdir()
     for path in taught["without"].iterdir():

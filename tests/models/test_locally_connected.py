@@ -10,7 +10,7 @@ import pytest
 
 from models.architectures.blocks import locally_connected
 from models.packaging.export import agreement, export, keras_logits, onnx_logits
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 
 
 def network(size=3, strides=1, use_bias=True, shape=(6, 7, 2), filters=4):
@@ -84,7 +84,7 @@ def test_the_clone_that_is_trained_has_the_same_weights_and_answers(use_bias):
     flat = keras.layers.Flatten()(locally_connected(normalised, 4, 3, 2, use_bias))
     whole = keras.Model(image, keras.layers.Dense(3, name="q")(flat))
     whole.set_weights([*model.get_weights(), *whole.get_weights()[len(model.weights) :]])
-    clone = training_network(whole, "float32")
+    clone = fast_clone(whole, "float32")
     for weight, cloned in zip(whole.get_weights(), clone.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, cloned)
     np.testing.assert_allclose(

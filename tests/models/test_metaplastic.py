@@ -16,7 +16,7 @@ from models.plasticity.metaplastic import (
     pattern_factors,
 )
 from models.plasticity.synaptic_intelligence import SynapticIntelligence
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 
 RULES = ("pattern", "kernel", "consolidating")
 BASES = {
@@ -193,7 +193,7 @@ def test_the_rule_kernel_acts_on_convolutions_alone_wherever_a_model_comes_from(
     ],
 )
 def test_the_rules_act_on_these_many_kernels_of_a_training_network(architecture, rule, count):
-    network = training_network(build(architecture, (28, 28, 1), 10, (0.5,), (0.25,)), "float32")
+    network = fast_clone(build(architecture, (28, 28, 1), 10, (0.5,), (0.25,)), "float32")
     assert len(scaled_kernels(network, rule)) == count
 
 

@@ -23,44 +23,46 @@ pytestmark = pytest.mark.usefixtures("on_made_data")
 
 
 @pytest.fixture
-def shelf(tmp_path, runs):
-    """A shelf with both twins on it."""
-    shelf = tmp_path / "weights"
+def repository(tmp_path, runs):
+    """A repository with a model and its baseline. The options have their former names here."""
+    repository = tmp_path / "weights"
     for rule, control in (("backprop", []), ("metaplastic", ["--control", str(runs["backprop"])])):
-        assert main(["publish", str(runs[rule]), "--shelf", str(shelf), *control]) == 0
-    return shelf
+        assert main(["publish", str(runs[rule]), "--shelf", str(repository), *control]) == 0
+    return repository
 
 
-def test_a_published_model_has_its_files_its_test_scores_and_its_twins(shelf):
-    folder = shelf / "mnist" / "lenet" / "metaplastic" / "1"
+def test_a_published_model_has_its_files_its_test_scores_and_its_baseline(repository):
+    folder = repository / "mnist" / "lenet" / "metaplastic" / "1"
     card = read_card(folder)
     assert {path.name for path in folder.iterdir()} == {
         *("model.keras", "model.onnx", "card.json"),
         *("history.csv", "curves.png", "confusion.png"),
     }
-    twin = read_card(shelf / "mnist" / "lenet" / "backprop" / "1")
-    assert (card.version, card.default, twin.default) == (1, True, False)
+    baseline = read_card(repository / "mnist" / "lenet" / "backprop" / "1")
+    assert (card.version, card.default, baseline.default) == (1, True, False)
     assert card.test.images == 100
     assert sum(map(sum, card.test.confusion)) == 100
     assert card.control.rule == "backprop"
-    assert card.control.test_accuracy == twin.test.accuracy
+    assert card.control.test_accuracy == baseline.test.accuracy
     assert card.control.seed == card.training.seed
 
 
-def test_publishing_again_adds_a_version(shelf, runs):
-    assert main(["publish", str(runs["backprop"]), "--shelf", str(shelf), "--default"]) == 0
-    versions = shelf / "mnist" / "lenet" / "backprop"
+def test_publishing_again_adds_a_version(repository, runs):
+    assert (
+        main(["publish", str(runs["backprop"]), "--repository", str(repository), "--default"]) == 0
+    )
+    versions = repository / "mnist" / "lenet" / "backprop"
     assert sorted(path.name for path in versions.iterdir()) == ["1", "2"]
     assert read_card(versions / "2").default
 
 
 def test_a_reader_never_sees_half_a_model(tmp_path, runs):
-    shelf, done, broken = tmp_path / "weights", threading.Event(), []
-    shelf.mkdir()
+    repository, done, broken = tmp_path / "weights", threading.Event(), []
+    repository.mkdir()
 
     def read_all_the_time():
         while not done.is_set():
-            for folder, card in find_models(shelf):
+            for folder, card in find_models(repository):
                 missing = [name for name in card.files if not (folder / name).exists()]
                 if missing or card.test is None:
                     broken.append((folder, missing))
@@ -69,12 +71,12 @@ def test_a_reader_never_sees_half_a_model(tmp_path, runs):
     reader.start()
     try:
         for _ in range(2):
-            assert main(["publish", str(runs["metaplastic"]), "--shelf", str(shelf)]) == 0
+            assert main(["publish", str(runs["metaplastic"]), "--repository", str(repository)]) == 0
     finally:
         done.set()
         reader.join()
     assert broken == []
-    assert len(list(find_models(shelf))) == 2
+    assert len(list(find_models(repository))) == 2
 
 
 def another_recipe(card):
@@ -105,19 +107,19 @@ def test_a_twin_that_is_none_is_refused_and_nothing_is_published(
     other = tmp_path / "other"
     shutil.copytree(runs["backprop"], other)
     write_card(other, change(read_card(other)))
-    shelf = tmp_path / "weights"
-    arguments = ["publish", str(runs["metaplastic"]), "--shelf", str(shelf)]
-    assert main([*arguments, "--control", str(other)]) == 1
+    repository = tmp_path / "weights"
+    arguments = ["publish", str(runs["metaplastic"]), "--repository", str(repository)]
+    assert main([*arguments, "--baseline", str(other)]) == 1
     said = capsys.readouterr().err
-    assert "is no twin of mnist-lenet-metaplastic" in said
+    assert "is not the baseline of mnist-lenet-metaplastic" in said
     assert f"(different: {different})" in said
-    assert not shelf.exists()
+    assert not repository.exists()
 
 
 def test_a_model_is_not_its_own_twin(tmp_path, runs, capsys):
     for rule in ("metaplastic", "backprop"):
-        arguments = ["publish", str(runs[rule]), "--shelf", str(tmp_path / "weights")]
-        assert main([*arguments, "--control", str(runs[rule])]) == 1
+        arguments = ["publish", str(runs[rule]), "--repository", str(tmp_path / "weights")]
+        assert main([*arguments, "--baseline", str(runs[rule])]) == 1
         assert f"found {rule} beside {rule}" in capsys.readouterr().err
 
 
@@ -127,7 +129,7 @@ def test_a_model_trained_on_other_data_is_refused(tmp_path, runs, capsys):
     card = read_card(other)
     training = dataclasses.replace(card.training, data_sha256="0" * 64)
     write_card(other, dataclasses.replace(card, training=training))
-    assert main(["publish", str(other), "--shelf", str(tmp_path / "weights")]) == 1
+    assert main(["publish", str(other), "--repository", str(tmp_path / "weights")]) == 1
     assert "is not the data that the model was trained on" in capsys.readouterr().err
     assert list((tmp_path / "weights").iterdir()) == []
 
@@ -191,19 +193,22 @@ def test_the_keras_file_holds_no_optimizer(runs):
             assert "optimizer" not in weights
 
 
-def test_evaluate_finds_what_the_card_says(shelf, capsys):
-    assert main(["evaluate", "mnist", "lenet", "--shelf", str(shelf)]) == 0
+def test_evaluate_finds_what_the_card_says(repository, capsys):
+    assert main(["evaluate", "mnist", "lenet", "--repository", str(repository)]) == 0
     said = capsys.readouterr().out
     assert "mnist-lenet-metaplastic v1" in said
     assert "100 test" in said
-    assert main(["evaluate", "--all", "--shelf", str(shelf)]) == 0
+    assert main(["evaluate", "--all", "--repository", str(repository)]) == 0
 
 
-def test_evaluate_says_so_where_a_card_is_wrong(shelf, capsys):
-    folder = shelf / "mnist" / "lenet" / "backprop" / "1"
+def test_evaluate_says_so_where_a_card_is_wrong(repository, capsys):
+    folder = repository / "mnist" / "lenet" / "backprop" / "1"
     card = read_card(folder)
     write_card(folder, dataclasses.replace(card, test=dataclasses.replace(card.test, accuracy=0.5)))
-    assert main(["evaluate", "mnist", "lenet", "--rule", "backprop", "--shelf", str(shelf)]) == 1
+    assert (
+        main(["evaluate", "mnist", "lenet", "--rule", "backprop", "--repository", str(repository)])
+        == 1
+    )
     assert "DIFFERS" in capsys.readouterr().out
 
 
@@ -212,14 +217,14 @@ def test_evaluate_of_a_run_reads_the_validation_split(runs, capsys):
     assert "60 validation" in capsys.readouterr().out
 
 
-def test_list_shows_the_shelf_and_the_runs(shelf, runs, capsys):
+def test_list_shows_the_repository_and_the_runs(repository, runs, capsys):
     folder = runs["backprop"].parent
-    assert main(["list", "--shelf", str(shelf), "--runs", str(folder)]) == 0
+    assert main(["list", "--repository", str(repository), "--runs", str(folder)]) == 0
     said = capsys.readouterr().out
     assert said.count("mnist-lenet-metaplastic") >= 2
     assert "194,654" in said
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path, capsys):
-    assert main(["evaluate", "mnist", "lenet", "--shelf", str(tmp_path)]) == 1
+    assert main(["evaluate", "mnist", "lenet", "--repository", str(tmp_path)]) == 1
     assert "python -m models list" in capsys.readouterr().err

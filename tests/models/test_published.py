@@ -1,4 +1,4 @@
-"""The shelf as it is committed: its files are whole, and its claims hold."""
+"""The repository as it is committed: its files are whole, and its claims hold."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from models.cards import checksums, find_models
 from models.packaging.export import agreement, keras_logits, onnx_logits
 from models.publishing.evaluate import evaluate
 
-SHELF = Path(__file__).parents[2] / "weights"
-MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_models(SHELF)]
+REPOSITORY = Path(__file__).parents[2] / "weights"
+MODELS = [pytest.param(folder, card, id=card.name) for folder, card in find_models(REPOSITORY)]
 # What each published model must reach on its test set, where it learned by a rule of its own.
 FLOORS = {
     "mnist": {
@@ -26,7 +26,7 @@ FLOORS = {
 @pytest.mark.parametrize(("folder", "card"), MODELS)
 def test_a_model_lies_where_its_card_says_with_the_files_that_it_describes(folder, card):
     place = (card.dataset, card.architecture, card.rule, str(card.version))
-    assert folder.relative_to(SHELF).parts == place
+    assert folder.relative_to(REPOSITORY).parts == place
     assert checksums(folder) == card.files
     assert {"history.csv", "curves.png", "confusion.png"} <= {
         path.name for path in folder.iterdir()
@@ -41,7 +41,7 @@ def test_both_files_of_a_model_agree(folder, card):
 
 
 @pytest.mark.parametrize(("folder", "card"), MODELS)
-def test_a_model_was_tested_and_stands_beside_its_plain_twin(folder, card):
+def test_a_model_was_tested_and_stands_beside_its_baseline(folder, card):
     assert card.test is not None
     if card.rule != "backprop":
         assert card.test.accuracy >= FLOORS.get(card.dataset, {}).get(card.architecture, 0)
@@ -50,7 +50,7 @@ def test_a_model_was_tested_and_stands_beside_its_plain_twin(folder, card):
         assert card.control.seed == card.training.seed
 
 
-def test_the_shelf_stays_small_enough_to_clone():
+def test_the_repository_stays_small_enough_to_clone():
     assert _bytes("*") < 160e6
     assert (
         sum(_bytes(f"*/{network}/**/*") for network in ("dense", "conv", "loccon", "deep")) < 105e6
@@ -58,7 +58,7 @@ def test_the_shelf_stays_small_enough_to_clone():
 
 
 def _bytes(pattern):
-    return sum(path.stat().st_size for path in SHELF.rglob(pattern) if path.is_file())
+    return sum(path.stat().st_size for path in REPOSITORY.rglob(pattern) if path.is_file())
 
 
 @pytest.mark.data

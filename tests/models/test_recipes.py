@@ -14,7 +14,7 @@ from models.training.recipes import (
 
 
 @pytest.mark.parametrize(("dataset", "architecture", "preset"), recipe_names())
-def test_each_recipe_is_for_a_known_network_and_has_a_plain_twin(dataset, architecture, preset):
+def test_each_recipe_is_for_a_known_network_and_has_a_baseline(dataset, architecture, preset):
     assert dataset in DATASETS
     assert architecture in ARCHITECTURES
     # What train-all leaves out is trained by hand.
@@ -73,7 +73,7 @@ def test_a_wrong_setting_is_refused_with_what_was_expected(overrides, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"network.droput": 0.2}, "lenet has no knob droput; it has: kernels, dense, dropout"),
+        ({"network.droput": 0.2}, "lenet has no option droput; it has: kernels, dense, dropout"),
         ({"metaplastic.strength": -1}, "strength: expected a number of 0 or more, found -1"),
         ({"metaplastic.speed": 1}, "unexpected keyword argument 'speed'"),
     ],
@@ -113,6 +113,13 @@ def test_a_preset_stands_between_the_recipe_and_what_is_set_by_hand():
     assert recipe_from(fast.as_dict()) == fast
     with pytest.raises(RecipeError, match="cifar10 deep has no preset 'slow'; it has: fast"):
         recipe_for("cifar10", "deep", "brainprop", {"preset": "slow"})
+
+
+def test_the_former_name_of_a_setting_is_understood():
+    settings = recipe_for("cifar10", "lenet", "metaplastic").as_dict()
+    settings["mirror"] = settings.pop("flip_average")
+    assert recipe_from(settings) == recipe_for("cifar10", "lenet", "metaplastic")
+    assert not recipe_for("cifar10", "lenet", "metaplastic", {"mirror": False}).flip_average
 
 
 def test_a_card_from_before_there_were_presets_is_of_the_recipe_itself():

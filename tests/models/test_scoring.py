@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 
 from app.predict.inference import interpret
-from models.calibration import contrasts
+from models.calibration import contrasts, energy_scores, probabilities_and_energy, softmax
 from models.data.datasets import scaled
 from models.packaging.scoring import (
     calibrate,
-    energy_scores,
     expected_calibration_error,
-    log_sum_exp,
     score,
-    softmax,
     wilson_interval,
 )
 
@@ -38,10 +35,10 @@ def test_wilsons_interval_is_the_published_one(correct, total, interval):
     assert wilson_interval(correct, total) == pytest.approx(interval, abs=5e-5)
 
 
-def test_softmax_and_log_sum_exp_do_not_overflow():
+def test_softmax_and_energy_do_not_overflow():
     logits = np.array([[1e4, 0.0], [-1e4, -1e4]])
     np.testing.assert_allclose(softmax(logits), [[1, 0], [0.5, 0.5]])
-    np.testing.assert_allclose(log_sum_exp(logits), [1e4, -1e4 + np.log(2)])
+    np.testing.assert_allclose(energy_scores(logits, 1.0), [1e4, -1e4 + np.log(2)])
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -89,4 +86,20 @@ def test_the_service_and_the_card_take_the_same_energy_score():
 
 def test_the_energy_score_at_a_temperature_of_1_is_logsumexp():
     logits = np.random.default_rng(1).normal(size=(50, 4))
-    np.testing.assert_array_equal(energy_scores(logits, 1.0), log_sum_exp(logits))
+    expected = np.log(np.exp(logits).sum(axis=1))
+    np.testing.assert_allclose(energy_scores(logits, 1.0), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1000.0])
+@pytest.mark.parametrize("temperatures", [(1.3, 1.3), (0.2, 1.0)])
+def test_one_image_gets_the_figures_that_it_gets_among_others(temperatures, scale):
+    temperature, energy_temperature = temperatures
+    logits = (scale * np.random.default_rng(2).normal(size=(20, 10))).astype(np.float32)
+    probabilities, energy = probabilities_and_energy(logits, temperature, energy_temperature)
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(probabilities, softmax(exact, temperature), rtol=1e-12)
+    np.testing.assert_allclose(energy, energy_scores(logits, energy_temperature), rtol=1e-12)
+    for place, row in enumerate(logits):
+        alone = probabilities_and_energy(row[None], temperature, energy_temperature)
+        np.testing.assert_allclose(alone[0][0], probabilities[place], rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(alone[1][0], energy[place], rtol=1e-12)

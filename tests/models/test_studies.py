@@ -1,6 +1,7 @@
 """The studies: what is paired and chosen, that work is shared and nothing is trained twice."""
 
 import dataclasses
+import functools
 import io
 import os
 import re
@@ -18,20 +19,20 @@ from made_results import write_all, write_made_results
 
 from models.__main__ import main
 from models.errors import MetaplasticError
-from models.training.runs import note_machine
+from models.training.runs import note_hardware
 from studies import vgg_page
-from studies.commands import PAGES, with_outcome, write_report
+from studies.commands import PAGES, with_summary, write_report
 from studies.forgetting import learn_in_turn
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING, VARIANTS
-from studies.plan import PLAIN, TUNING_SEEDS, Budget, Group, Limits, chosen, plan
-from studies.results import Outcome, Tables, read_curves, read_done, record
+from studies.plan import BASELINE, TUNING_SEEDS, Budget, Group, Limits, chosen, plan
+from studies.results import Tables, TrialResult, read_curves, read_done, record
 from studies.summary import epochs_to, lines
 from studies.training import arrays_of, learn, prepared
 from studies.vgg_page import gain
 from studies.work import work_through
 
 ROOT = Path(__file__).parent.parent.parent
-SHELF = ROOT / "weights"
+REPOSITORY = ROOT / "weights"
 
 SMALL = Group(
     *("mnist", "lenet", "sgd"),
@@ -49,7 +50,7 @@ def a_trial(**changes):
 
 
 def figures(**values):
-    return Outcome({**values, "seconds": 1.0}, [{"epoch": 1, "val_accuracy": 0.5}])
+    return TrialResult({**values, "seconds": 1.0}, [{"epoch": 1, "val_accuracy": 0.5}])
 
 
 def test_tries_come_before_what_they_choose(tmp_path):
@@ -61,13 +62,13 @@ def test_tries_come_before_what_they_choose(tmp_path):
 
     rates = plan([SMALL], {})
     assert {(t.purpose, t.rule, t.seed) for t in rates} == {
-        ("tuning", PLAIN, seed) for seed in TUNING_SEEDS
+        ("tuning", BASELINE, seed) for seed in TUNING_SEEDS
     }
     assert {t.learning_rate for t in rates} == {0.01, 0.03}
     do(rates, lambda trial: trial.learning_rate)
     known = plan([SMALL], read_done(tables))
     reports = [trial for trial in known if trial.purpose == "report"]
-    assert chosen(SMALL, read_done(tables)) == {PLAIN: (0.03, 0.0), "consolidating": (0.03, 3.0)}
+    assert chosen(SMALL, read_done(tables)) == {BASELINE: (0.03, 0.0), "consolidating": (0.03, 3.0)}
     assert {t.learning_rate for t in reports} == {0.03}
     assert not {t.seed for t in reports} & set(TUNING_SEEDS)
     # Pairs: the same but for the rule and its strength.
@@ -135,12 +136,12 @@ def test_wrong_labels_are_a_fifth_and_the_same_for_paired_trials():
         trial = SMALL.trial("wrong-labels", "report", rule, seed, learning_rate=0.03)
         return prepared(trial, images, labels, 10)
 
-    (x, y), (x_again, y_again) = told(PLAIN, 0), told("consolidating", 0)
+    (x, y), (x_again, y_again) = told(BASELINE, 0), told("consolidating", 0)
     assert (x == x_again).all()
     assert (y == y_again).all()
     assert len(x) == 60
     assert (y != x[:, 0, 0, 0] % 10).sum() == 12
-    assert (told(PLAIN, 1)[0] != x).any()
+    assert (told(BASELINE, 1)[0] != x).any()
     clean = prepared(a_trial(), images, labels, 10)
     assert (clean[1] == clean[0][:, 0, 0, 0] % 10).all()
     assert (labels == np.arange(100) % 10).all()
@@ -162,7 +163,7 @@ def test_epochs_to_a_target_by_hand():
 def test_a_study_is_trained_once_and_its_figures_are_those_of_the_last_epoch(tmp_path):
     tables = Tables(tmp_path / "results", "study")
     (group,) = Limits(parts=("clean",)).apply([dataclasses.replace(SMALL, rates=(0.03,))])
-    work_through([group], learn, tables, tmp_path / "work")
+    work_through(functools.partial(plan, [group]), learn, tables, tmp_path / "work")
     done, curves = read_done(tables), read_curves(tables)
     assert len(done) == 4
     assert sorted(tmp_path.glob("work/*")) == [tmp_path / "work/results.lock"]
@@ -174,13 +175,13 @@ def test_a_study_is_trained_once_and_its_figures_are_those_of_the_last_epoch(tmp
     assert line.seeds == 2
     assert line.difference("test").low <= line.difference("test").high
     before = tables.runs.read_bytes()
-    work_through([group], refuse, tables, tmp_path / "work")
+    work_through(functools.partial(plan, [group]), refuse, tables, tmp_path / "work")
     assert tables.runs.read_bytes() == before
 
 
 @pytest.mark.usefixtures("on_all_made_data")
 def test_a_try_does_not_read_the_test_set(tmp_path):
-    trial = SMALL.trial("clean", "tuning", PLAIN, 1000, learning_rate=0.03)
+    trial = SMALL.trial("clean", "tuning", BASELINE, 1000, learning_rate=0.03)
     assert "test" not in learn(trial, tmp_path).figures
 
 
@@ -190,7 +191,7 @@ def refuse(trial, folder):
 
 def test_two_processes_share_the_work(tmp_path):
     tables = Tables(tmp_path / "results", "study")
-    groups = Limits(parts=("clean",)).apply([SMALL])
+    planned = functools.partial(plan, Limits(parts=("clean",)).apply([SMALL]))
     both_at_work = threading.Barrier(2, timeout=60)
     carried_out = []
 
@@ -202,7 +203,7 @@ def test_two_processes_share_the_work(tmp_path):
 
     with ThreadPoolExecutor(2) as workers:
         started = [
-            workers.submit(work_through, groups, carry_out, tables, tmp_path / "work")
+            workers.submit(work_through, planned, carry_out, tables, tmp_path / "work")
             for _ in range(2)
         ]
         for worker in started:
@@ -291,7 +292,7 @@ def test_a_killed_study_goes_on_from_its_last_epoch(all_made_data, tmp_path, cap
     tables = Tables(tmp_path / "results", "vgg")
     assert not tables.runs.exists()
     (folder,) = (path for path in (tmp_path / "work/vgg").iterdir() if path.is_dir())
-    note_machine(folder, "another backend", "another machine")
+    note_hardware(folder, "another backend", "other hardware")
     assert main(study) == 0
     said = capfd.readouterr()
     assert "epoch 3/3" in said.err
@@ -299,7 +300,7 @@ def test_a_killed_study_goes_on_from_its_last_epoch(all_made_data, tmp_path, cap
     assert "1-block" in said.out
     ((trial, row),) = read_done(tables).items()
     assert row["backend"].endswith("; then another backend")
-    assert row["machine"].endswith("; then another machine")
+    assert row["hardware"].endswith("; then other hardware")
     assert [epoch["epoch"] for epoch in read_curves(tables)[trial.name]] == ["1", "2", "3"]
 
 
@@ -318,24 +319,28 @@ def made_docs(tmp_path_factory):
         (root / file).write_text((ROOT / file).read_text())
     shutil.copytree(ROOT / "docs/runs", root / "docs/runs")
     for study in ("metaplasticity", "vgg"):
-        write_report(study, root / "docs", SHELF)
+        write_report(study, root / "docs", REPOSITORY)
     return root / "docs"
 
 
 def test_the_page_says_helps_hurts_and_no_difference_where_the_intervals_do(made_docs):
     page = (made_docs / "metaplasticity.md").read_text()
-    assert re.search(r"`consolidating`.*: of 20 comparisons it helps in 20, hurts in 0", page)
-    assert re.search(r"`pattern`.*: of 20 comparisons it helps in 0, hurts in 20", page)
+    assert re.search(
+        r"`consolidating`, accuracy on one task: of 20 comparisons it helps in 20, hurts in 0", page
+    )
+    assert re.search(
+        r"`pattern`, accuracy on one task: of 20 comparisons it helps in 0, hurts in 20", page
+    )
     assert re.search(r"`kernel`.* in (1[6-9]|20) no difference was found", page)
-    kept = r"plain backprop keeps \d\d\.\d % .* Synaptic Intelligence \d\d\.\d % \(helps, \+"
+    kept = r"is \d\d\.\d % with the baseline; .* Synaptic Intelligence \d\d\.\d % \(helps, \+"
     assert len(re.findall(kept, page)) == 3
     for row in re.findall(r"\*\*helps\*\* (\S+) \((\S+) to (\S+)\)", page):
         mean, low, high = map(float, row)
         assert 0 < low <= mean <= high
     readme = (made_docs.parent / "README.md").read_text()
     assert "of 60 comparisons it helps in 20" in readme
-    assert "(about 3 by chance)" in readme
-    assert "kept of ten permuted MNIST tasks: plain " in readme
+    assert "(about 3 expected by chance)" in readme
+    assert "mean accuracy after ten permuted MNIST tasks: baseline " in readme
 
 
 def test_the_page_of_the_vgg_has_each_variant_beside_the_published_study(made_docs):
@@ -344,7 +349,7 @@ def test_the_page_of_the_vgg_has_each_variant_beside_the_published_study(made_do
         assert re.search(rf"\| {name} \| 1 \|.*\| {variant.published} \|", page)
     assert re.search(r"batch-norm alone: \S+ \(.*\) points, one seed", page)
     assert "helps" not in page
-    assert "`python -m models compare vgg` trains what they lack" in page
+    assert "`python -m models compare vgg` trains what is missing" in page
 
 
 def test_the_page_of_a_larger_study_names_the_command_that_made_it(tmp_path):
@@ -352,7 +357,7 @@ def test_the_page_of_a_larger_study_names_the_command_that_made_it(tmp_path):
     write_made_results(Tables(tmp_path / "results", "vgg"), larger)
     page = vgg_page.page(tmp_path / "results", tmp_path / "images")
     command = "python -m models compare vgg --epochs 30 --seeds 2"
-    assert f"`{command}` trains what they lack" in page
+    assert f"`{command}` trains what is missing" in page
     assert re.search(r"batch-norm alone: (helps|hurts|no difference found), ", page)
 
 
@@ -399,20 +404,20 @@ def test_a_constant_at_the_edge_of_what_was_tried_is_marked(made_docs):
 
 def test_only_trials_of_one_backend_are_pairs(tmp_path):
     tables = Tables(tmp_path, "study")
-    trained = [(PLAIN, 0, "torch"), (PLAIN, 1, "torch"), (PLAIN, 2, "jax")]
+    trained = [(BASELINE, 0, "torch"), (BASELINE, 1, "torch"), (BASELINE, 2, "jax")]
     trained += [("consolidating", seed, "torch") for seed in (0, 1, 2)]
     for rate in SMALL.rates:  # so that there is a choice of constants
         for seed in TUNING_SEEDS:
-            trial = SMALL.trial("clean", "tuning", PLAIN, seed, learning_rate=rate)
+            trial = SMALL.trial("clean", "tuning", BASELINE, seed, learning_rate=rate)
             record(tables, trial, figures(validation=rate), tmp_path / "lock")
     for rule, seed, backend in trained:
-        strength = 0.0 if rule == PLAIN else 3.0
+        strength = 0.0 if rule == BASELINE else 3.0
         settings = {"learning_rate": max(SMALL.rates), "strength": strength}
         trial = SMALL.trial("clean", "report", rule, seed, **settings)
         record(tables, trial, figures(test=0.5, backend=backend), tmp_path / "lock")
     found = {line.rule: line for line in lines([SMALL], read_done(tables))}
     assert found["consolidating"].seeds == 2
-    assert found[PLAIN].seeds == 3
+    assert found[BASELINE].seeds == 3
 
 
 def test_a_gain_is_paired_by_seeds_and_not_by_their_order(tmp_path):
@@ -421,7 +426,7 @@ def test_a_gain_is_paired_by_seeds_and_not_by_their_order(tmp_path):
     tests = {"3-blocks": {0: 0.8, 2: 0.7, 3: 0.9}, "dropout": {0: 0.81, 1: 0.5, 3: 0.91}}
     for condition, by_seed in tests.items():
         for seed, test in by_seed.items():
-            trial = group.trial(condition, "report", PLAIN, seed, learning_rate=group.rates[0])
+            trial = group.trial(condition, "report", BASELINE, seed, learning_rate=group.rates[0])
             record(tables, trial, figures(test=test), tmp_path / "lock")
     found = {line.condition: line for line in lines(INGREDIENTS, read_done(tables))}
     assert gain(found["dropout"], found["3-blocks"]).mean == pytest.approx(0.01)
@@ -432,12 +437,12 @@ def test_the_pages_are_what_their_results_make(page, tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    write_report(page, tmp_path / "docs", SHELF)
+    write_report(page, tmp_path / "docs", REPOSITORY)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     changed = [path.name for path in after if after[path] != before.get(path)]
     assert changed == [], f"python -m models report {page} renews them"
 
 
 def test_a_readme_without_the_mark_is_refused():
-    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- vgg"):
-        with_outcome("# Nothing\n", "vgg", ROOT / "docs/results")
+    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- metaplast"):
+        with_summary("# Nothing\n", ROOT / "docs/results")

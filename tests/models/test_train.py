@@ -20,7 +20,7 @@ from models.packaging.export import keras_logits, onnx_logits
 from models.training.build import build_learning, build_network
 from models.training.epochs import kept_epoch, patience_is_over
 from models.training.recipes import recipe_for, recipe_from
-from models.training.runs import claimed, note_machine, read_history, start_run
+from models.training.runs import claimed, note_hardware, read_history, start_run
 from models.training.train import train
 
 TRAIN = [sys.executable, "-m", "models", "train"]
@@ -68,7 +68,7 @@ def test_the_network_learns(runs):
 
 
 def test_both_rules_start_from_the_same_weights_and_see_the_same_images(made_data, tmp_path):
-    """With the factor all but off, the metaplastic twin's first epoch is the plain one's."""
+    """With the factor all but off, the first epoch is that of the baseline."""
     losses = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAPLASTIC_DATA", str(made_data))
@@ -297,7 +297,7 @@ def test_a_card_names_every_backend_and_machine_of_its_training(made_data, tmp_p
     monkeypatch.setenv("METAPLASTIC_DATA", str(made_data))
     recipe = recipe_for("mnist", "lenet", "backprop", {"epochs": 1, "network.kernels": [4, 6]})
     run = start_run(tmp_path, "mnist", "lenet", "backprop", recipe, "")
-    note_machine(run.folder, "jax, Keras 3", "a GPU")
+    note_hardware(run.folder, "jax, Keras 3", "a GPU")
     training = train(run).training
     assert training.backend == f"jax, Keras 3; then tensorflow, Keras {keras.version()}"
     assert training.hardware.startswith("a GPU; then ")

@@ -106,5 +106,5 @@ def test_a_recipe_whose_teacher_is_not_there_is_not_begun(train_all, tmp_path, c
     taught = "[mnist.lenet.presets.taught]\nteachers = ['weights/mnist/vgg/metaplastic/9']\n"
     (tmp_path / "recipes.toml").write_text(RECIPES + taught)
     assert main(["train-all", "--preset", "taught"]) == 1
-    assert "weights/mnist/vgg/metaplastic/9 is no teacher" in capsys.readouterr().err
+    assert "weights/mnist/vgg/metaplastic/9 cannot teach" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

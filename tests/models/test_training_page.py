@@ -1,4 +1,4 @@
-"""docs/training.md has what the cards on the shelf say of spoilt pictures."""
+"""docs/training.md has the results on corrupted images that the cards hold."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 def test_the_page_has_the_figures_of_the_cards(tmp_path):
     assert corruptions_table(ROOT / "weights") in PAGE
     shutil.copy(ROOT / "docs" / "training.md", tmp_path)
-    command = ["report", "training", "--docs", str(tmp_path), "--shelf", str(ROOT / "weights")]
+    command = ["report", "training", "--docs", str(tmp_path), "--repository", str(ROOT / "weights")]
     assert main(command) == 0
     assert (tmp_path / "training.md").read_text(encoding="utf-8") == PAGE
 

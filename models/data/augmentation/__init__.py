@@ -1,8 +1,8 @@
-"""Random changes to training images, on arrays, so that they are the same on every backend.
+"""Random changes to training images. They work on arrays and are the same on every backend.
 
-Recipes name them with their strengths: `augment = {shift = 2, mixup = 0.2}`. An augmentation takes
-images (N, height, width, channels), float32 in 0..1, a strength and a numpy generator, and returns
-new images of the same shape. A mixture takes and returns the labels (N, classes) too.
+A recipe lists them with their strengths: `augment = {shift = 2, mixup = 0.2}`. An augmentation
+takes images (N, height, width, channels), float32 in 0..1, a strength and a numpy generator. It
+returns new images of the same shape. A mixture also takes and returns the labels (N, classes).
 """
 
 from collections.abc import Mapping

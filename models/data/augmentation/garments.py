@@ -1,9 +1,9 @@
-"""Garments as product photographs show them, made into images as Fashion-MNIST was made.
+"""Vary garments as product photographs vary, with the procedure that made Fashion-MNIST.
 
-That data set's recipe (Xiao, Rasul and Vollgraf, arXiv 1708.07747, section 2) turns a photograph on
-white into an image: trim the border, longest edge to 28 pixels, sharpen, extend, negate, grey. A
-photograph that is lit, coloured or focused otherwise comes out otherwise. So each image goes back
-to dark on white, changes as a photograph would, and takes the recipe again.
+That procedure (Xiao, Rasul and Vollgraf, arXiv 1708.07747, section 2) turns a photograph on white
+into an image: trim the border, scale the longest edge to 28 pixels, sharpen, extend, negate, and
+convert to grey. Its result depends on light, colour and focus of the photograph. So this
+augmentation changes an image as a photograph could differ, and then applies the procedure again.
 """
 
 import numpy as np
@@ -13,20 +13,20 @@ from models.data.augmentation.light import blur, contrast, shade
 from models.data.augmentation.resolution import arrays, pictures
 from models.data.augmentation.types import Batch
 
-LARGER = 3  # a photograph has so many times the pixels of an image on each side
-WHITE = 250  # from this value of 0..255 on, a pixel is background
+LARGER = 3  # how many times longer the sides of the photograph are than those of the image
+WHITE = 250  # pixels of this value (0..255) or more are background
 SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=60, threshold=0)
 
 
 def garment(images: Batch, share: float, random: np.random.Generator) -> Batch:
-    """Change the given share of the garments, light on black, as photographs of them differ."""
+    """Change the share `share` (0..1) of the garments, which are light on black."""
     members = np.flatnonzero(random.random(len(images)) < share)
     if not len(members):
         return images
     changed = images[members]
     visible = changed.max(axis=(1, 2, 3)) > 1 - WHITE / 255
     lit = shade(contrast(changed, 0.6, random), 0.6, random)
-    # The background stays black, however the garment is lit.
+    # The background stays black, whatever the light on the garment.
     lit = np.where(changed > 1 - WHITE / 255, np.maximum(lit, 2 / 255), 0).astype(np.float32)
     made = [
         _made(picture, bool(random.random() < 0.5), 1 - 0.25 * random.random())
@@ -40,10 +40,10 @@ def garment(images: Batch, share: float, random: np.random.Generator) -> Batch:
 
 
 def _made(picture: Image.Image, sharp: bool, taller: float) -> Image.Image:
-    """Return a garment, light on black, through the data set's own recipe.
+    """Return a garment, light on black, after the procedure of the data set.
 
-    `taller`, up to 1, is the share of its width, or of its height, that a garment of another cut
-    has; `sharp` says whether it is sharpened.
+    `taller` (up to 1) scales the width, as for a garment of another cut. `sharp` says whether it is
+    sharpened.
     """
     width, height = picture.size
     photograph = picture.resize((LARGER * width, LARGER * height), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Move, mirror, turn and cover: changes of where things are in an image."""
+"""Geometric changes: shift, flip, rotate, warp and cover images."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,21 +7,21 @@ from models.data.augmentation.types import Batch, Each
 
 
 def shift(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
-    """Move each image by up to `pixels` whole pixels each way; the border is reflected."""
+    """Move each image by up to `pixels` whole pixels in each direction. The border is reflected."""
     reach = int(pixels)
     n, (height, width) = len(images), images.shape[1:3]
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     top = random.integers(0, 2 * reach + 1, n)
     left = random.integers(0, 2 * reach + 1, n)
     moved = np.empty_like(images)
-    # Slices, since indexing by an array for each pixel takes five times as long.
+    # Slices, because indexing with an array for each pixel takes five times as long.
     for image, source, y, x in zip(moved, padded, top, left, strict=True):
         image[:] = source[y : y + height, x : x + width]
     return moved
 
 
 def flip(images: Batch, share: float, random: np.random.Generator) -> Batch:
-    """Mirror the given share of the images, left to right."""
+    """Mirror the share `share` (0..1) of the images horizontally."""
     mirrored = random.random(len(images)) < share
     images = images.copy()
     images[mirrored] = images[mirrored, :, ::-1]
@@ -29,7 +29,7 @@ def flip(images: Batch, share: float, random: np.random.Generator) -> Batch:
 
 
 def cutout(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
-    """Blank a square of `pixels` a side in each image, less where it hangs over the border.
+    """Set a square with sides of `pixels` to 0 in each image. It may extend beyond the border.
 
     DeVries and Taylor, arXiv 1708.04552.
     """
@@ -43,10 +43,10 @@ def cutout(images: Batch, pixels: float, random: np.random.Generator) -> Batch:
 
 
 def warp(images: Batch, strength: float, random: np.random.Generator) -> Batch:
-    """Rotate, scale and slant each image about its centre, bilinearly, zeros beyond the border.
+    """Rotate, scale and slant each image about its centre.
 
-    Strength 1 is a rotation by up to 15 degrees, scales from 0.85 to 1.15 on each axis and a slant
-    of up to 0.15.
+    Strength 1 means a rotation by up to 15 degrees, scales from 0.85 to 1.15 on each axis and a
+    slant of up to 0.15. Pixels are interpolated bilinearly, and 0 beyond the border.
     """
     n = len(images)
     angle = np.deg2rad(15 * strength) * random.uniform(-1, 1, n)
@@ -57,7 +57,7 @@ def warp(images: Batch, strength: float, random: np.random.Generator) -> Batch:
 
 
 def rotate(images: Batch, degrees: float, random: np.random.Generator) -> Batch:
-    """Turn each image about its centre by up to `degrees` each way, as `warp` does."""
+    """Rotate each image about its centre by up to `degrees` in each direction, as `warp` does."""
     n = len(images)
     angle = np.deg2rad(degrees) * random.uniform(-1, 1, n)
     return transformed(images, angle, np.ones(n), np.ones(n), np.zeros(n))
@@ -74,7 +74,8 @@ def transformed(
 ) -> Batch:
     """Rotate by `angle` (radians), scale, slant and move (pixels) each image about its centre.
 
-    All but `images` are (N,), a value for each. What comes from beyond the border is 0.
+    All arguments but `images` have one value for each image, (N,). Pixels from beyond the border
+    are 0.
     """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -87,7 +88,7 @@ def transformed(
 
 
 def _bilinear(images: Batch, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Batch:
-    """The images sampled at pixel coordinates y, x (N, height, width); 0 outside."""
+    """Sample the images at pixel coordinates y, x (N, height, width). Outside they are 0."""
     n, (height, width) = len(images), images.shape[1:3]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y, x = np.clip(y + 1, 0, height + 0.999), np.clip(x + 1, 0, width + 0.999)

@@ -1,22 +1,22 @@
-"""Change what a camera and its light do: brightness, contrast, shading, haze, noise and blur.
+"""Changes of camera and light: brightness, contrast, shading, haze, noise and blur.
 
-The strength is the most that an image gets; how much each one gets is drawn evenly below it.
+The strength is a maximum. The value of each image is drawn uniformly up to it.
 """
 
 import numpy as np
 
 from models.data.augmentation.types import Batch, Each
 
-BLUR_REACH = 4  # pixels to each side that a blur looks at
+BLUR_REACH = 4  # pixels on each side in the kernel of a blur
 
 
 def brightness(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Add up to `most` (0..1) to all pixels of an image, or take it away."""
+    """Add one value from -`most` to `most` (0..1) to all pixels of an image."""
     return _clipped(images + _each(random.uniform(-most, most, len(images))))
 
 
 def contrast(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Multiply what sets pixels apart from their image's mean by exp(-most) to exp(most)."""
+    """Multiply each pixel's distance from the mean of its image by exp(-most) to exp(most)."""
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     factor = _each(np.exp(random.uniform(-most, most, len(images))))
     return _clipped(mean + factor * (images - mean))
@@ -30,7 +30,7 @@ def shade(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 
 def haze(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Blend each image with a light of its own, by up to the share `most` at the far corner."""
+    """Blend each image with one grey, by up to the share `most` (0..1) at the far corner."""
     n = len(images)
     light = _each(random.uniform(0, 1, n))
     share = _ramps(images, random) * _each(random.uniform(0, most, n))
@@ -38,18 +38,18 @@ def haze(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 
 def noise(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Add Gaussian noise of a standard deviation of up to `most` (of 0..1) to each pixel."""
+    """Add Gaussian noise with a standard deviation of up to `most` (0..1) to each pixel."""
     deviation = _each(random.uniform(0, most, len(images)))
     return _clipped(images + deviation * random.standard_normal(images.shape, np.float32))
 
 
 def blur(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Blur each image by a Gaussian of a standard deviation of up to `most` pixels."""
+    """Blur each image by a Gaussian with a standard deviation of up to `most` pixels."""
     return gaussian_blur(images, random.uniform(0, most, len(images)))
 
 
 def gaussian_blur(images: Batch, deviations: Each) -> Batch:
-    """Blur each image by a Gaussian of its own standard deviation in pixels, up to about 2."""
+    """Blur each image by a Gaussian with its own standard deviation, up to about 2 pixels."""
     offsets = np.arange(-BLUR_REACH, BLUR_REACH + 1)
     spread = np.maximum(deviations, 1e-3)[:, None]
     kernels = np.exp(-(offsets**2) / (2 * spread**2))
@@ -70,7 +70,7 @@ def gaussian_blur(images: Batch, deviations: Each) -> Batch:
 
 
 def _ramps(images: Batch, random: np.random.Generator) -> Batch:
-    """Ramps (N, height, width, 1) between 0 and 1, each in a direction of its own."""
+    """Return ramps (N, height, width, 1) from 0 to 1, each in a random direction."""
     height, width = images.shape[1:3]
     angle = _each(random.uniform(0, 2 * np.pi, len(images)))
     y = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]
@@ -80,7 +80,7 @@ def _ramps(images: Batch, random: np.random.Generator) -> Batch:
 
 
 def _each(values: Each) -> Batch:
-    """One value for each image, to be broadcast over its pixels."""
+    """Return one value for each image, in a shape that broadcasts over its pixels."""
     return values.astype(np.float32)[:, None, None, None]
 
 

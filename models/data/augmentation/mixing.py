@@ -1,7 +1,7 @@
-"""Mix two images of a batch, and their labels in the same shares.
+"""Mixtures of two images of a batch, and of their labels in the same proportion.
 
-A rule that compares a single choice with a single class, such as reward learning, cannot take
-these; a recipe that asks for both is refused.
+Reward learning compares a single choice with a single class. So a recipe that combines it with a
+mixture is refused.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from models.data.augmentation.types import Batch, Rows
 def mixup(
     images: Batch, labels: Rows, alpha: float, random: np.random.Generator
 ) -> tuple[Batch, Rows]:
-    """Blend each image with another of the batch; the share is drawn from Beta(alpha, alpha).
+    """Blend each image with another one of the batch. The share follows Beta(alpha, alpha).
 
     Zhang et al., arXiv 1710.09412.
     """
@@ -28,9 +28,10 @@ def mixup(
 def cutmix(
     images: Batch, labels: Rows, alpha: float, random: np.random.Generator
 ) -> tuple[Batch, Rows]:
-    """Replace a rectangle of each image by that of another; its share follows Beta(alpha, alpha).
+    """Replace a rectangle of each image by that of another one.
 
-    The labels' shares are those of the pixels. Yun et al., arXiv 1905.04899.
+    The share of the pixels follows Beta(alpha, alpha), and labels are mixed in the same share.
+    Yun et al., arXiv 1905.04899.
     """
     if not alpha:
         return images, labels
@@ -46,6 +47,6 @@ def cutmix(
 
 
 def _span(length: int, side: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Which of `length` places lie within `side * length` about a random centre: (N, length)."""
+    """Return a mask (N, length): the places within `side * length` around a random centre."""
     off = np.arange(length)[None, :] - random.uniform(0, length, len(side))[:, None]
     return np.abs(off) < side[:, None] * length / 2

@@ -1,4 +1,4 @@
-"""Lose what a picture loses on its way: resolution and the fine parts that JPEG leaves out."""
+"""Losses on the way of a picture: lower resolution and JPEG compression."""
 
 import io
 
@@ -14,9 +14,9 @@ _FILTERS = (
 
 
 def resample(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Make each image smaller by up to the share `most` (below 1) of its sides, and large again.
+    """Shrink each image by up to the share `most` (below 1) of its sides, and enlarge it again.
 
-    The filter, Pillow's, is drawn for each way.
+    Both filters are chosen at random among those of Pillow.
     """
     if not most:
         return images
@@ -31,7 +31,7 @@ def resample(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 
 def jpeg(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Store each image as JPEG of a quality between 100 - `most` and 100, and read it again."""
+    """Compress each image as JPEG with a quality between 100 - `most` and 100."""
     if not most:
         return images
     qualities = np.round(100 - random.uniform(0, most, len(images))).astype(int)
@@ -44,14 +44,14 @@ def jpeg(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 
 def through_jpeg(picture: Image.Image, quality: int) -> Image.Image:
-    """Return `picture` as it is after JPEG of this quality, 1 to 100."""
+    """Return `picture` after JPEG compression with this quality (1 to 100)."""
     stored = io.BytesIO()
     picture.save(stored, "JPEG", quality=quality)
     return Image.open(stored)
 
 
 def pictures(images: Batch) -> list[Image.Image]:
-    """Images in 0..1 as Pillow's, grey (L) or RGB, each value rounded to one of 256."""
+    """Convert images in 0..1 to Pillow images, grey (L) or RGB, with values rounded to 8 bits."""
     whole = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
     return [
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels) for pixels in whole
@@ -59,7 +59,7 @@ def pictures(images: Batch) -> list[Image.Image]:
 
 
 def arrays(changed: list[Image.Image]) -> Batch:
-    """Pillow's images of one size, grey or RGB, as float32 (N, height, width, channels) in 0..1."""
+    """Convert Pillow images of one size to float32 (N, height, width, channels) in 0..1."""
     whole = np.stack([np.asarray(picture) for picture in changed])
     if whole.ndim == 3:
         whole = whole[..., None]

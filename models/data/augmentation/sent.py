@@ -1,6 +1,6 @@
-"""Pictures as people send them: what happens between a thing and a file, a part of it to each.
+"""Pictures as people send them: each image gets some of the changes between an object and a file.
 
-Most images of a batch stay as they are, since the data set's own test images are like those.
+A part of the images stays unchanged, because the test images of the data set are like them.
 """
 
 import numpy as np
@@ -11,9 +11,10 @@ from models.data.augmentation.resolution import jpeg, resample
 from models.data.augmentation.strokes import ruled, thickness
 from models.data.augmentation.types import Augmentation, Batch
 
-Steps = tuple[tuple[Augmentation, float], ...]  # with their strengths, in the order of the way
+# Augmentations with their strengths, in the order in which they happen to a real picture.
+Steps = tuple[tuple[Augmentation, float], ...]
 
-STEPS_OF_EACH = 2
+STEPS_OF_EACH = 2  # number of steps that are applied to one image
 
 WRITTEN: Steps = (
     (thickness, 0.8),
@@ -42,17 +43,23 @@ PHOTOGRAPHED: Steps = (
 
 
 def written(images: Batch, share: float, random: np.random.Generator) -> Batch:
-    """Change the share of the images as writing changes: pen, hand, paper, light and file."""
+    """Change the share `share` (0..1) of the images as written digits vary.
+
+    The steps are those of pen, hand, paper, light and file.
+    """
     return some_of(images, WRITTEN, share, random)
 
 
 def photographed(images: Batch, share: float, random: np.random.Generator) -> Batch:
-    """Change the share of the images as photographs change: hand, light, camera and file."""
+    """Change the share `share` (0..1) of the images as photographs vary.
+
+    The steps are those of hand, light, camera and file.
+    """
     return some_of(images, PHOTOGRAPHED, share, random)
 
 
 def some_of(images: Batch, steps: Steps, share: float, random: np.random.Generator) -> Batch:
-    """Put each image of the given share through STEPS_OF_EACH of the `steps`, in their order."""
+    """Apply STEPS_OF_EACH random `steps`, in their order, to the share `share` of the images."""
     n = len(images)
     chosen = random.random(n) < share
     place = random.random((n, len(steps))).argsort(axis=1).argsort(axis=1)

@@ -1,4 +1,4 @@
-"""Change the width of strokes that are light on a dark ground, and the lines of the paper."""
+"""Change the width of light strokes on a dark ground, and draw the lines of paper."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from models.data.augmentation.types import Batch
 
 
 def thickness(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Make each image's strokes wider or thinner by up to `most` (0..1) pixels on each side.
+    """Make the strokes of each image wider or thinner by up to `most` (0..1) pixels on each side.
 
-    Each pixel moves towards the largest, or the smallest, of itself and its four neighbours.
+    Each pixel moves towards the maximum, or the minimum, of itself and its four neighbours.
     """
     amount = random.uniform(-most, most, len(images)).astype(np.float32)[:, None, None, None]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
@@ -25,10 +25,10 @@ def thickness(images: Batch, most: float, random: np.random.Generator) -> Batch:
 
 
 def ruled(images: Batch, most: float, random: np.random.Generator) -> Batch:
-    """Draw the lines of ruled paper over the images, all upright or all lying in each.
+    """Draw the lines of ruled paper over the images.
 
-    Each image has lines of one grey, 4 to 14 pixels apart and 1 or 2 wide, which cover what is
-    below them by up to the share `most` (0..1).
+    The lines of one image are all vertical or all horizontal, have one grey, are 4 to 14 pixels
+    apart and 1 or 2 pixels wide. They cover the image by up to the share `most` (0..1).
     """
     n, (height, width) = len(images), images.shape[1:3]
     apart, wide = random.integers(4, 15, n)[:, None], random.integers(1, 3, n)[:, None]

@@ -1,7 +1,7 @@
-"""TrivialAugment: one change for each image, drawn evenly, of a strength drawn evenly.
+"""TrivialAugment: one uniformly random change for each image, with a uniformly random strength.
 
-Mueller and Hutter, ICCV 2021 (arXiv 2103.10158): no search, no policy. The changes and their
-ranges are those of its "wide" space, on arrays.
+Mueller and Hutter, ICCV 2021 (arXiv 2103.10158). The method needs no search and no policy. The
+changes and their ranges are those of its "wide" space, applied to arrays.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _Values = npt.NDArray[np.float32]
 
 
 def trivial(images: Batch, reach: float, random: np.random.Generator) -> Batch:
-    """Change each image in one way of CHANGES; `reach` (0..1) is the share of their full ranges."""
+    """Apply one of CHANGES to each image. `reach` (0..1) scales the range of the strengths."""
     if not reach:
         return images
     kinds = random.integers(0, len(CHANGES), len(images))
@@ -61,7 +61,7 @@ def _moved_down(images: Batch, amounts: Each) -> Batch:
 
 
 def _away_from(reference: Batch, images: Batch, amounts: Each) -> Batch:
-    """`reference` at an amount of -1, the images at 0, twice as far away from it at 1."""
+    """Move the images away from `reference`, or towards it for negative `amounts` (-1..1)."""
     return reference + _each(1 + 0.99 * amounts) * (images - reference)
 
 
@@ -93,14 +93,14 @@ def _solarized(images: Batch, amounts: Each) -> Batch:
 
 
 def _stretched(images: Batch, amounts: Each) -> Batch:
-    """Each channel over the full range (autocontrast)."""
+    """Stretch each channel to the full range (autocontrast)."""
     low = images.min(axis=(1, 2), keepdims=True)
     span = images.max(axis=(1, 2), keepdims=True) - low
     return np.where(span > 0, (images - low) / np.where(span > 0, span, 1), images)
 
 
 def _equalized(images: Batch, amounts: Each) -> Batch:
-    """Each channel's values replaced by their ranks, so that all are as frequent."""
+    """Replace the values of each channel by their ranks (histogram equalisation)."""
     n, height, width, channels = images.shape
     rows = images.reshape(n, height * width, channels)
     order = np.sort(rows, axis=1)

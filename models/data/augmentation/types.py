@@ -1,4 +1,4 @@
-"""What an augmentation takes and returns."""
+"""The types of arguments and results of an augmentation."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 Batch = npt.NDArray[np.float32]  # images (N, height, width, channels), values in 0..1
 Rows = npt.NDArray[np.float32]  # one-hot or mixed labels (N, classes)
-Each = npt.NDArray[np.float64]  # a value for each image, (N,)
+Each = npt.NDArray[np.float64]  # one value for each image, (N,)
 
-# (images, strength, generator) -> new images of the same shape. Strength 0 changes nothing.
+# (images, strength, generator) -> new images of the same shape. A strength of 0 changes nothing.
 Augmentation = Callable[[Batch, float, np.random.Generator], Batch]
-# The same for what changes the labels too: (images, labels, strength, generator) -> both.
+# (images, labels, strength, generator) -> new images and labels.
 Mixture = Callable[[Batch, Rows, float, np.random.Generator], tuple[Batch, Rows]]

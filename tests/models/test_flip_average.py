@@ -4,12 +4,12 @@ import keras
 import numpy as np
 
 from models.architectures import build
-from models.architectures.flip_average import mirrored
+from models.architectures.flip_average import flip_average
 
 
 def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_path):
     network = build("lenet", (28, 28, 1), 10, (0.3,), (0.2,), kernels=(4, 6), dense=(12,))
-    both = mirrored(network)
+    both = flip_average(network)
     images = np.random.default_rng(3).random((5, 28, 28, 1), np.float32)
     expected = (
         network.predict(images, verbose=0) + network.predict(images[:, :, ::-1], verbose=0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.architectures import ARCHITECTURES, build
-from models.training.fast_clone import training_network
+from models.training.fast_clone import fast_clone
 
 ON_TORCH = keras.backend.backend() == "torch"
 # Elsewhere the clone is the network but for its precision.
@@ -48,7 +48,7 @@ def trained_steps(model, steps):
 def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precision, tolerance):
     keras.utils.set_random_seed(2)  # no pool's maximum is decided by a rounding error
     network = small(architecture)
-    clone = training_network(network, precision)
+    clone = fast_clone(network, precision)
     images, _ = made_batch()
     np.testing.assert_allclose(
         clone.predict(images, verbose=0), network.predict(images, verbose=0), atol=tolerance
@@ -60,7 +60,7 @@ def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precis
 
 @pytest.mark.parametrize("architecture", TRIED)
 def test_the_logits_stay_float32_in_mixed_precision(architecture):
-    clone = training_network(small(architecture), "mixed_bfloat16")
+    clone = fast_clone(small(architecture), "mixed_bfloat16")
     from_maps = [layer for layer in clone.layers if isinstance(layer, keras.layers.Dense)][-1]
     assert from_maps.compute_dtype == clone.layers[-1].compute_dtype == "float32"
     assert clone.layers[2].compute_dtype == "bfloat16"
@@ -69,7 +69,7 @@ def test_the_logits_stay_float32_in_mixed_precision(architecture):
 @pytest.mark.parametrize("architecture", TRIED)
 def test_what_the_clone_has_learned_fits_the_plain_network(architecture):
     network = small(architecture)
-    clone = training_network(network, "float32")
+    clone = fast_clone(network, "float32")
     trained_steps(clone, 3)
     network.set_weights(clone.get_weights())
     images, _ = made_batch()
@@ -81,7 +81,7 @@ def test_what_the_clone_has_learned_fits_the_plain_network(architecture):
 
 @pytest.mark.skipif(not ON_TORCH, reason="the layout differs on PyTorch alone")
 def test_on_pytorch_every_map_is_channels_first_in_channels_last_memory():
-    clone = training_network(small("googlenet"), "float32")
+    clone = fast_clone(small("googlenet"), "float32")
     images, _ = made_batch()
     maps = keras.Model(clone.input, [layer.output for layer in clone.layers[1:-3]])(images)
     import torch
@@ -94,7 +94,7 @@ def test_on_pytorch_every_map_is_channels_first_in_channels_last_memory():
 @pytest.mark.skipif(not ON_TORCH, reason="the layout differs on PyTorch alone")
 def test_fused_batch_normalisation_moves_its_statistics_as_keras_does():
     network = small("vgg")
-    clone = training_network(network, "float32")
+    clone = fast_clone(network, "float32")
     for model in (network, clone):
         trained_steps(model, 5)
     for plain, fused in zip(network.weights, clone.weights, strict=True):
@@ -106,7 +106,7 @@ def test_fused_batch_normalisation_moves_its_statistics_as_keras_does():
 
 def test_a_recipes_momentum_is_that_of_the_clones_averages():
     network = small("lenet")
-    slow, fast = (training_network(network, "float32", momentum) for momentum in (0.99, 0.9))
+    slow, fast = (fast_clone(network, "float32", momentum) for momentum in (0.99, 0.9))
     for clone in (slow, fast):
         trained_steps(clone, 1)
     (slow_mean, *_), (fast_mean, *_) = (clone.non_trainable_variables for clone in (slow, fast))
