@@ -1,19 +1,19 @@
-"""For `gunicorn wsgi:app`, which reads this file: its workers count together.
+"""The configuration of `gunicorn wsgi:app`: its workers share their counts.
 
-`python wsgi.py` does not need it.
+`python wsgi.py` does not use this file.
 """
 
 from typing import Any
 
-from app.runtime import count_together
+from app.runtime import use_runtime_folder
 from app.web.rate_limit_store import table
 
-count_together()
-table()  # of rate limits: what is made before the fork is shared by all workers
+use_runtime_folder()
+table()  # of rate limits: made before the fork, so that all workers share it
 
 
 def child_exit(_: Any, worker: Any) -> None:
-    """A worker has ended; what it counted has not."""
+    """Keep the counts of a worker that has ended."""
     from app.telemetry.metrics import keep_counts_of
 
     keep_counts_of(worker.pid)

@@ -1,6 +1,6 @@
 """The service: `python wsgi.py`, or the application `wsgi:app` for any other WSGI server.
 
-`gunicorn wsgi:app` reads gunicorn.conf.py beside this file, so that its workers count together.
+`gunicorn wsgi:app` reads gunicorn.conf.py beside this file, so that its workers share their counts.
 """
 
 if __name__ == "__main__":

@@ -16,34 +16,34 @@ from app.web.compression import read_compressed_bodies
 
 
 class Service(Flask):
-    """Flask, without its look, at each function that a request calls, whether that is a coroutine.
-
-    None is one here.
-    """
+    """Flask without its per-call coroutine check; this service has no async views."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
 
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> Flask:
-    """The service for the models that `settings` (by default METAPLASTIC_* variables) name.
+    """Return the application for the models that `settings` name.
 
-    Where they have been read already, they are the `catalogue`.
-
-    Raises StartError where a setting or a model cannot be used. Starts nothing: a model's session
-    opens with its first request, or with `app.extensions["catalogue"].open_first_sessions()`.
+    `settings` are by default those of the METAPLASTIC_* variables. `catalogue` is given if the
+    models have been read already. Raises StartError if a setting or a model cannot be used. Starts
+    nothing: a model's session opens with its first request, or by
+    `app.extensions["catalogue"].open_first_sessions()`.
     """
-    # Here and not at the head: prometheus-client looks, when it is imported, where to count, and
-    # the protocols make applications themselves.
+    # Not at the head of the file: prometheus-client reads the variable of its folder when it is
+    # imported, and app/runtime.py must set that variable before.
     from app.protocols import profiling, register_protocols
     from app.telemetry.hooks import observe_requests
 
     settings = settings or Settings.from_environment(os.environ)
     catalogue = catalogue or load_catalogue(settings)
     app = Service(__name__)
+    # werkzeug raises RequestEntityTooLarge, also for bodies that announce no length.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.extensions["settings"] = settings
     app.extensions["catalogue"] = catalogue
+    # Flask calls before_request functions in the order of their registration: every request is
+    # observed, then keys and limits are checked, and only then is a compressed body decoded.
     observe_requests(app, catalogue, settings)
     register_access(app, settings)
     read_compressed_bodies(app)

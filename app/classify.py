@@ -2,11 +2,12 @@
 
     python -m app.classify FOLDER --model cifar10/googlenet --out results.csv
 
-writes a row for each picture in FOLDER and below. Stopped at any moment, the same command goes on
-where it was. Files that cannot be read are listed and skipped, and tried again the next time.
+writes a row for each picture in FOLDER and its subfolders. If it is stopped, the same command
+continues where it was. Files that cannot be read are listed and skipped, and the next run tries
+them again.
 
-Exit status: 0 all classified, 1 some files were skipped, 2 nothing could be started (what was
-wrong is said), 130 interrupted.
+Exit status: 0 if all files are classified, 1 if some were skipped, 2 if the command could not start
+(the message says why), 130 if it was interrupted.
 """
 
 import argparse
@@ -34,14 +35,15 @@ from app.telemetry.logs import escape_commands
 from models.terminal import ArgumentParser, one_line, printable, say
 
 COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
+# Spreadsheets run a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@")
 _MARKED = ("\t", "\r", "\n", "'")
 DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
-_BAR = 24  # characters
+_BAR = 24  # width of the progress bar in characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """Run the command and return its exit status."""
     escape_commands()
     options = _parser().parse_args(arguments)
     try:
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{error.filename}: {error.strerror}", sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. Run the same command to continue.", file=sys.stderr)
         return INTERRUPTED
     before = f" ({len(finished)} were done before)" if finished else ""
     say(f"{len(names) - skipped} classified{before}, {skipped} skipped: {options.out}")
@@ -74,11 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def plain(text: str) -> str:
-    """Return `text` as a spreadsheet shows it and does not run it: with an apostrophe first.
+    """Return `text` with an apostrophe before it if a spreadsheet might run it as a formula.
 
-    That is where its first visible character would begin a formula, a full-width one included;
-    where it begins with the end of a line or a tab, which a spreadsheet may drop; and where it
-    begins with an apostrophe, so that none is taken for ours.
+    That is the case if its first visible character begins a formula, also as a full-width
+    character; if it begins with a line end or a tab, which a spreadsheet may drop; and if it begins
+    with an apostrophe, so that the first apostrophe is always one that was added.
     """
     visible = next(
         (character for character in text if not character.isspace() and character.isprintable()), ""
@@ -88,13 +90,16 @@ def plain(text: str) -> str:
 
 
 def table(file: IO[str]) -> Any:
-    """A writer of CSV: every cell in quotes, for spreadsheets that also divide at `;` or tabs."""
+    """Return a CSV writer that quotes every cell.
+
+    Some spreadsheets also split unquoted cells at `;` or tabs.
+    """
     return csv.writer(file, quoting=csv.QUOTE_ALL)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that could be read, ready for the network."""
+    """A file that was read and is prepared for the network."""
 
     name: str
     prepared: Prepared
@@ -106,25 +111,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Classify the pictures of a folder.",
         epilog="The models are those of METAPLASTIC_WEIGHTS, by default of the folder weights/.",
     )
-    parser.add_argument("folder", type=Path, help="pictures; folders in it are searched as well")
+    parser.add_argument("folder", type=Path, help="the folder of pictures, with its subfolders")
     parser.add_argument("--model", required=True, help="<dataset>/<architecture>: mnist/lenet")
-    parser.add_argument("--rule", help="the learning rule; without one, the model's default")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV file to write or go on")
+    parser.add_argument("--rule", help="the learning rule (default: the endpoint's default rule)")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV file to write or continue")
     return parser
 
 
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
-    """The newest model of `name`. Raises StartError or RequestError that list what there is."""
+    """Return the newest model of `name`. Raises StartError or RequestError."""
     endpoints = load_catalogue(settings).endpoints
     if name not in endpoints:
         raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")
     model = endpoints[name].find(rule)
-    _ = model.network  # opened here, so that what is wrong with it is said before anything is done
+    _ = model.network  # opened here, so that a problem is reported before any file is read
     return model
 
 
 def _names(folder: Path, out: Path) -> list[str]:
-    """The files in `folder` and below, hidden ones and `out` left out, as paths from it."""
+    """Return the files in `folder` and below as relative paths, except hidden files and `out`."""
     found = []
     for place, below, files in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -136,17 +141,18 @@ def _names(folder: Path, out: Path) -> list[str]:
 
 
 def _finish_rows(out: Path, model: Model) -> set[str]:
-    """The files that `out` has answers for, as it writes them; a row torn by an end is removed.
+    """Return the names of the files that `out` has answers for. Remove an incomplete last row.
 
-    Raises StartError where the file is not a table of `model`'s answers.
+    Raises StartError if `out` is not a table of answers of `model`.
     """
     if not out.exists() or out.stat().st_size == 0:
         return set()
     with out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text = file.read()  # with each end of a line as it is: names may have some
+        text = file.read()  # line ends are not converted, since names may contain them
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if tuple(rows[0]) != COLUMNS:
-        raise StartError(f"{out} is not a table of this command's. Name another file with --out.")
+        raise StartError(f"{out} was not written by this command. Name another file with --out.")
+    # A row is complete if it has all columns and, being the last, a line end.
     whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]
     if not text.endswith("\n") and len(rows[-1]) == len(COLUMNS):
         whole.pop()
@@ -162,14 +168,14 @@ def _finish_rows(out: Path, model: Model) -> set[str]:
         with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             table(file).writerows([COLUMNS, *whole])
         partial.replace(out)
-    # An older table has control characters as they are.
+    # Tables of older versions contain control characters unescaped.
     return {printable(row[0]) for row in whole}
 
 
 def _classify_all(
     folder: Path, names: list[str], model: Model, settings: Settings, file: IO[str]
 ) -> int:
-    """Append an answer for each of `names` to `file`; how many had to be skipped."""
+    """Append a row for each of `names` to `file`, and return how many files were skipped."""
     writer, progress, skipped = table(file), Progress(len(names)), 0
     for start in range(0, len(names), BATCH):
         pictures = []
@@ -181,14 +187,14 @@ def _classify_all(
                 progress.clear()
                 say(f"skipped {one_line(_printable(name))}: {error.message}", sys.stderr)
         writer.writerows(_rows(pictures, model))
-        file.flush()
+        file.flush()  # after each batch, so that an interruption loses little
         progress.show(min(start + BATCH, len(names)))
     progress.clear()
     return skipped
 
 
 def _read(folder: Path, name: str, model: Model, settings: Settings) -> Picture:
-    """The file `name` of `folder`, prepared. Raises RequestError where it cannot be used."""
+    """Return the file `name` of `folder`, prepared. Raises RequestError if it cannot be used."""
     path = folder / name
     try:
         if path.stat().st_size > settings.max_request_bytes:
@@ -220,16 +226,16 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
 
 
 def _printable(name: str) -> str:
-    """`name` as text that commands no terminal, and that no other name has.
+    """Return `name` as text without control characters, different for each name.
 
-    Bytes that are no text and control characters are written as escapes, a backslash as two.
+    Bytes that are not text and control characters become escapes, and a backslash becomes two.
     """
     doubled = os.fsencode(name).replace(b"\\", b"\\\\")
     return printable(doubled.decode("utf-8", "backslashreplace"))
 
 
 class Progress:
-    """A line on a terminal that tells how far things are; nothing where there is none."""
+    """A progress bar on a terminal; other streams get nothing."""
 
     def __init__(self, total: int, stream: IO[str] = sys.stderr) -> None:
         self.total = total

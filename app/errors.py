@@ -1,4 +1,4 @@
-"""The one exception that a request may end with, and the JSON that it becomes."""
+"""The exception that ends a request, and its JSON."""
 
 import json
 from http import HTTPStatus
@@ -6,14 +6,15 @@ from typing import Any
 
 from app.headers import DATA_POLICY, SECURITY
 
-RETRY_AFTER = "1"  # seconds, with every 429 and 503
+RETRY_AFTER = "1"  # seconds, sent with every 429 and 503
 
 
 class RequestError(Exception):
     """A request that cannot be answered: what was wrong, what was expected, what to do.
 
     `status` is the HTTP status, `code` a short name for programs (`not_an_image`), `message` the
-    sentence for people, `details` further fields of the answer (which image of a batch, a limit).
+    sentence for people, `details` further fields of the answer, such as the index of the image or a
+    limit.
     """
 
     def __init__(self, status: int, code: str, message: str, **details: Any) -> None:
@@ -24,28 +25,36 @@ class RequestError(Exception):
         self.details = details
 
     def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
+        """Return the answer's JSON."""
         return {"message": self.message, "code": self.code, **self.details}
 
     def again(self) -> "RequestError":
-        """Return an equal error, to raise in place of one that is kept.
+        """Return an equal error, to be raised in place of one that is kept.
 
-        A raised error holds the frames that it passed, and with them the request's bytes; one that
-        is kept would hold them for as long, and more with each time that it is raised.
+        A raised error holds the frames that it passed, and so the bytes of the request. A kept
+        error would hold them as long as it lives, and more frames each time that it is raised.
         """
         return RequestError(self.status, self.code, self.message, **self.details)
 
 
+# Answers that a worker gives without calling the application.
+TOO_BUSY = RequestError(503, "too_busy", "Too many requests are waiting. Try again.")
+TOO_SLOW = RequestError(
+    408, "too_slow", "The request took too long to arrive. Send it faster, or send less."
+)
+
+
 def too_large(mebibytes: int) -> RequestError:
-    """A request of more than so many MiB."""
+    """Return the refusal of a request with more than `mebibytes` MiB."""
     message = (
-        f"The request is too large: at most {mebibytes} MiB in all. Send fewer or smaller images."
+        f"The request is too large: at most {mebibytes} MiB are accepted. Send fewer or smaller "
+        "images."
     )
     return RequestError(413, "request_too_large", message, limit=mebibytes * 1024 * 1024)
 
 
 def check_number(images: int, limit: int) -> None:
-    """Raise RequestError 413 for a request of more than `limit` images."""
+    """Raise RequestError 413 if a request has more than `limit` images."""
     if images > limit:
         expected = "one is" if limit == 1 else f"at most {limit} are"
         message = f"The request has {images} images; {expected} accepted at once."
@@ -53,18 +62,22 @@ def check_number(images: int, limit: int) -> None:
 
 
 def body_for(path: str, error: RequestError) -> dict[str, Any]:
-    """The answer to who asked for `path`, as JSON: the standard protocols read "error"."""
+    """Return the JSON of `error` for the protocol of `path`.
+
+    Clients of /v1 and /v2 read the key "error".
+    """
     return {"error": error.message} if is_standard(path) else error.body()
 
 
 def is_standard(path: str) -> bool:
-    """Return whether `path` is one of the standard protocols'."""
+    """Return whether `path` belongs to a standard protocol."""
     return path == "/v2" or path.startswith(("/v1/", "/v2/"))
 
 
 def http_bytes(error: RequestError, path: str = "") -> bytes:
-    """The whole answer, for what ends before it reaches Flask."""
+    """Return `error` as a complete HTTP response, for requests that never reach Flask."""
     body = json.dumps(body_for(path, error)) + "\n"
+    # The rest of the request may still be in the connection, which can therefore not be reused.
     headers = {
         "Connection": "close",
         "Content-Type": "application/json",

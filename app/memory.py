@@ -5,6 +5,6 @@ import ctypes
 
 
 def return_freed_memory() -> None:
-    """Give freed memory back to the system, also what lies between pieces that are in use."""
-    with contextlib.suppress(AttributeError):  # not every C library has it
+    """Return freed memory to the system, also between blocks that are in use."""
+    with contextlib.suppress(AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)

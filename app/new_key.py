@@ -1,8 +1,8 @@
-"""Makes an API key and shows it, once.
+"""Make an API key and print it once.
 
     python -m app.new_key NAME [--admin] [--file FILE]
 
-Its line for the file of keys goes to FILE, or to stderr.
+The key's line for the file of keys is appended to FILE, or printed to stderr.
 """
 
 import os
@@ -15,13 +15,13 @@ from models.terminal import ArgumentParser
 
 
 def main() -> None:
-    """Make a key."""
+    """Run the command."""
     parser = ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
-    parser.add_argument("name", help="whose key it is: for logs and limits")
-    parser.add_argument("--admin", action="store_true", help="it may load and unload models")
-    parser.add_argument("--file", type=Path, help="append its line to this file")
+    parser.add_argument("name", help="the owner of the key, for logs and rate limits")
+    parser.add_argument("--admin", action="store_true", help="let the key load and unload models")
+    parser.add_argument("--file", type=Path, help="the file of keys to append the key's line to")
     given = parser.parse_args()
-    key = secrets.token_urlsafe(32)
+    key = secrets.token_urlsafe(32)  # 32 bytes, 256 random bits
     line = f"{given.name} {ADMIN if given.admin else USER} {hash_of(key)}"
     if not LINE.fullmatch(line):
         parser.error("a name has 1 to 64 letters, digits, and . _ @ -")
@@ -36,7 +36,8 @@ def main() -> None:
 
 
 def _append(line: str, path: Path) -> None:
-    """Add `line` to the file `path`, below a last line that nobody has ended. Raises OSError."""
+    """Append `line` to the file `path`, also if its last line has no line feed. Raises OSError."""
+    # Only the owner may read the file, and each write goes to its end.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END) > 0:

@@ -1,4 +1,4 @@
-"""The end of the parent process, of which Linux alone gives word."""
+"""Notice of the end of the parent process, which only Linux gives."""
 
 import ctypes
 import os
@@ -9,9 +9,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def signal_when_parent_ends(number: int) -> None:
-    """Have the kernel send this process the signal `number` when its parent ends, however it ends.
+    """Have the kernel send this process the signal `number` when its parent ends, for any reason.
 
-    A parent that has ended before sends none. Raises OSError where the system cannot do it.
+    No signal is sent if the parent has ended already. Raises OSError if the system refuses.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0):
         error = ctypes.get_errno()
@@ -21,8 +21,8 @@ def signal_when_parent_ends(number: int) -> None:
 def end_with_parent(parent: int) -> None:
     """Have the kernel end this process when its parent, the process `parent`, ends.
 
-    A process that is stopped ends too. Where the parent has ended before, this process ends now.
-    On other systems than Linux nothing is done. Raises OSError as `signal_when_parent_ends` does.
+    A stopped process ends too. If the parent has ended already, this process ends now. Nothing is
+    done on systems other than Linux. Raises OSError as `signal_when_parent_ends` does.
     """
     if sys.platform != "linux":
         return

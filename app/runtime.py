@@ -1,6 +1,6 @@
-"""What a running service shares: a folder in memory, and the state of reloads.
+"""State that a running service shares: a folder in memory, and the progress of reloads.
 
-The folder lives as long as the service. The workers count in it for /metrics.
+The folder lives as long as the service. The workers keep their counts for /metrics in it.
 """
 
 import atexit
@@ -18,36 +18,36 @@ from pathlib import Path
 
 from app.errors import RequestError
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads its folder from it
 _PREFIX = "metaplastic-"
-SCRAPES = "lock"  # between those who read the counts and those who add them up
-MOST_PATIENCE = 20.0  # seconds that new workers have to take over
-_LOCK = "alive"  # locked while the service of a folder runs
+SCRAPES = "lock"  # locked while the counts are read, or added up
+TAKEOVER_SECONDS = 20.0  # time that new workers have to take over
+_LOCK = "alive"  # locked while the service of the folder runs
 
 
 def memory_folder() -> str | None:
-    """A folder that lies in memory; None where there is none that may be written to."""
+    """Return a writable folder in memory, or None."""
     folder = "/dev/shm"  # noqa: S108
     return folder if os.access(folder, os.W_OK) else None
 
 
-def count_together() -> None:
-    """Have this process and those that it forks count in one folder, until this one ends.
+def use_runtime_folder() -> None:
+    """Make one folder for this process and those that it forks. It is removed when this one ends.
 
-    To be called before prometheus-client is imported. A folder that the variable names is left as
-    it is.
+    Call it before prometheus-client is imported. A folder that the variable names is left as it is.
     """
     if not os.environ.get(VARIABLE):
         until_the_end = ExitStack()
-        until_the_end.enter_context(counting_folder(memory_folder()))
+        until_the_end.enter_context(runtime_folder(memory_folder()))
         atexit.register(until_the_end.close)
 
 
 @contextmanager
-def counting_folder(memory: str | None) -> Iterator[None]:
-    """Name an empty folder, in `memory` where that can be, in the variable; remove it at the end.
+def runtime_folder(memory: str | None) -> Iterator[None]:
+    """Make an empty folder and name it in VARIABLE; remove it at the end.
 
-    Also removes what services left behind that were killed.
+    The folder is in `memory` if that is a path, else in the system's folder for temporary files.
+    Folders of services that were killed are removed too.
     """
     parent = Path(memory or tempfile.gettempdir())
     for folder in parent.glob(f"{_PREFIX}*"):
@@ -56,34 +56,38 @@ def counting_folder(memory: str | None) -> Iterator[None]:
     owner = os.getpid()
     with (folder / _LOCK).open("w") as lock:
         (folder / SCRAPES).touch()
+        # The kernel releases this lock when the service ends, even if it is killed. Forked workers
+        # share the lock.
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[VARIABLE] = str(folder)
         try:
             yield
         finally:
-            if os.getpid() == owner:  # a worker leaves through here too
+            if os.getpid() == owner:  # a forked worker also leaves this block
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_if_left_behind(folder: Path) -> None:
+    # The lock can be taken only if the service that made the folder has ended.
     try:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
-        return  # in use, somebody else's, or being made
+        return  # in use, owned by another user, or just being made
 
 
 class Progress:
-    """The master's reloads, as its workers see them: in memory that they share.
+    """The master's reloads, in memory that it shares with its workers.
 
-    Each has a number. It says which began last, which ended last, and whether that one succeeded.
+    Each reload has a number. The memory holds the number that began last, the number that ended
+    last, and whether that one succeeded.
     """
 
     _NUMBERS = struct.Struct("=QQ?")
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._NUMBERS.size)
+        self._memory = mmap.mmap(-1, self._NUMBERS.size)  # anonymous memory, shared by a fork
 
     @property
     def begun(self) -> int:
@@ -98,21 +102,21 @@ class Progress:
         return bool(self._NUMBERS.unpack_from(self._memory)[2])
 
     def begin(self) -> int:
-        """The number of the reload that begins."""
+        """Return the number of the reload that begins now."""
         number = self.begun + 1
         self._NUMBERS.pack_into(self._memory, 0, number, self.ended, self.succeeded)
         return number
 
     def end(self, number: int, succeeded: bool) -> None:
-        """The reload `number` is over."""
+        """Record the end of the reload `number`."""
         self._NUMBERS.pack_into(self._memory, 0, number, number, succeeded)
 
 
 @dataclass(frozen=True)
 class Unloaded:
-    """The names of the models that were unloaded: they stay so until loaded, or until a restart."""
+    """The names of the unloaded models. A restart of the service loads them again."""
 
-    path: Path | None  # shared by master and workers; None outside a service of ours
+    path: Path | None  # shared by master and workers; None under another server
 
     @classmethod
     def of_this_service(cls) -> "Unloaded":
@@ -125,14 +129,18 @@ class Unloaded:
         return frozenset(json.loads(self.path.read_text()))
 
     def write(self, names: Iterable[str]) -> None:
-        """Raise RequestError 503 where there is no room."""
+        """Store the `names`. Raises RequestError 503 if there is no space."""
         if self.path is None:
             return
+        # Written beside the file and renamed, so that no reader sees a part of it.
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             partial.write_text(json.dumps(sorted(names)))
             partial.replace(self.path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            message = f"What is unloaded cannot be noted down ({error.strerror}). Nothing changed."
+            message = (
+                f"The list of unloaded models cannot be written ({error.strerror}). "
+                "Nothing has changed."
+            )
             raise RequestError(503, "not_reloaded", message) from error

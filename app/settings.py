@@ -1,7 +1,7 @@
 """The service's settings: one frozen object, read from METAPLASTIC_* variables.
 
-Each field of Settings is one variable; its default, unit and meaning stand beside it as data, from
-which markdown_table makes the README's table.
+Each field of Settings is one variable. Its default, unit and meaning stand beside it as data, from
+which markdown_table makes the table in the documentation.
 """
 
 # ruff: noqa: RUF009  (the calls in the dataclass make fields, as dataclasses.field does)
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 PREFIX = "METAPLASTIC_"
-# Variables with our prefix that are not the service's: `python -m models` reads them.
-_NOT_OURS = frozenset({"METAPLASTIC_DATA"})
-# What Kubernetes sets in a pod for a Service that is called metaplastic, or metaplastic-...
+# Variables with the prefix that `python -m models` reads, and not the service.
+_OTHER_VARIABLES = frozenset({"METAPLASTIC_DATA"})
+# The variables that Kubernetes sets in a pod for a Service called metaplastic or metaplastic-*.
 _SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
 CLOUD_PORT = "PORT"
 EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -27,23 +27,24 @@ T = TypeVar("T")
 
 
 class StartError(Exception):
-    """What keeps the service from starting, in one line per problem, and what to do about it."""
+    """A reason why the service cannot start: a line for each problem, and what to do."""
 
 
 class SettingsError(StartError):
-    """A variable whose value cannot be used: names it, what was expected, and what was found."""
+    """A variable that cannot be used: its name, what was expected and what was found."""
 
 
 def _setting(
     default: T, parse: Callable[[str], T], unit: str, meaning: str, shown: str | None = None
 ) -> T:
-    """A field of Settings. `parse` raises ValueError with what it expected."""
+    """Return a field of Settings. `parse` raises ValueError with what it expected."""
     table_row = {"parse": parse, "unit": unit, "meaning": meaning, "shown": shown}
     return field(default=default, metadata=table_row)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
+        # int() alone would also accept spaces, underscores and other scripts' digits.
         if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
@@ -70,7 +71,7 @@ def _matching(pattern: str, description: str) -> Callable[[str], str]:
 
 
 def _host(text: str) -> str:
-    # A URL has brackets around an IPv6 address, and people copy them.
+    # A URL has brackets around an IPv6 address, and people copy them with the address.
     address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return _matching(r"[0-9A-Za-z.:_-]+", "an address or a host name")(address)
 
@@ -82,134 +83,148 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+# Flask-Limiter's syntax, of which it accepts more: 100/minute, 5 / 10 seconds.
 _RATE = r"[1-9]\d{0,8} ?/ ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?"
 _RATES = f"{_RATE}( ?; ?{_RATE})*"
-_BUNDLED_SHELF = Path(__file__).resolve().parent.parent / "weights"
+_BUNDLED_REPOSITORY = Path(__file__).resolve().parent.parent / "weights"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about the service that can be set, with what holds where nothing is said."""
+    """All settings of the service, with their defaults."""
 
     host: str = _setting(
         "127.0.0.1",
         _host,
         "address",
-        "where to listen; 0.0.0.0 is every network interface (the container sets it)",
+        "the address to listen on; 0.0.0.0 is every network interface (the container sets it)",
     )
     port: int = _setting(
         5000,
         _whole(1, 65535),
         "TCP port",
-        "where to listen; without it, `PORT` is used, on 0.0.0.0 unless METAPLASTIC_HOST says else",
+        "the port to listen on; without it, `PORT` is used, on 0.0.0.0 unless METAPLASTIC_HOST "
+        "is set",
     )
     weights: Path = _setting(
-        _BUNDLED_SHELF,
+        _BUNDLED_REPOSITORY,
         Path,
         "folder",
-        "the models to serve: a whole shelf, a part of one, or a single run",
+        "the models to serve: a model repository, a part of one, or a single run",
         shown="`weights` beside wsgi.py",
     )
     model: str = _setting(
         "mnist/lenet",
         _matching(r"[^/\s]+/[^/\s]+", "<dataset>/<architecture>, such as mnist/lenet"),
         "endpoint",
-        "what POST /predict asks; where it is not on the shelf, the shelf's first endpoint",
+        "the endpoint of POST /predict; if the model repository lacks it, the first endpoint",
     )
     workers: int = _setting(
-        2, _whole(1, 256), "processes", "requests answered at the same time; one for each core"
+        2,
+        _whole(1, 256),
+        "processes",
+        "requests that are answered at the same time; one for each core",
     )
     timeout: int = _setting(
-        30, _whole(1, 3600), "seconds", "a worker that is silent for so long is replaced"
+        30, _whole(1, 3600), "seconds", "a worker that does not respond for this time is replaced"
     )
     graceful_timeout: int = _setting(
-        30, _whole(1, 3600), "seconds", "what a stopping service leaves to requests in flight"
+        30, _whole(1, 3600), "seconds", "the time that running requests have when the service stops"
     )
     read_timeout: int = _setting(
-        60, _whole(1, 3600), "seconds", "a client that has not sent its request by then is refused"
+        60, _whole(1, 3600), "seconds", "a request that takes longer to arrive gets 408"
     )
     keep_alive: int = _setting(
         75,
         _whole(1, 3600),
         "seconds",
-        "an idle connection stays open for the next request; more than a load balancer's 60",
+        "an idle connection stays open for this time; load balancers usually close theirs after 60",
     )
     max_waiting: int = _setting(
-        8, _whole(1, 2048), "requests", "wait for a worker; of more the oldest are refused"
+        8,
+        _whole(1, 2048),
+        "requests",
+        "the maximum queue length; beyond it the oldest requests get 503",
     )
     max_connections: int = _setting(
-        1000, _whole(1, 100_000), "connections a worker", "open; of more the longest idle ends"
+        1000,
+        _whole(1, 100_000),
+        "connections",
+        "the most open connections of a worker; beyond it the longest idle one is closed",
     )
     max_request_mib: int = _setting(32, _whole(1, 1024), "MiB", "the largest request")
-    max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images of one request")
+    max_images: int = _setting(128, _whole(1, 10_000), "images", "the most images in one request")
     max_megapixels: int = _setting(
         50,
-        _whole(1, 178),
+        _whole(1, 178),  # Pillow refuses pictures of more pixels
         "million pixels",
-        "the largest image, checked before it is decoded; see the memory for WebP, AVIF and HEIC",
+        "the largest image, checked before it is decoded; METAPLASTIC_MAX_DECODE_MIB also limits "
+        "WebP, AVIF and HEIC",
     )
     max_work: int = _setting(
         2,
         _whole(1, 3600),
         "processor seconds",
-        "for decoding and preparing the images of one request",
+        "the most processor time for decoding and preparing the images of one request",
     )
     max_decode_mib: int = _setting(
         300,
         _whole(64, 16_384),
         "MiB",
-        "of memory for decoding one image, in a process beside each worker; 300 are enough for "
-        "19 million pixels of WebP, 28 of AVIF, 26 of HEIC, and 900 for 50",
+        "the most memory for decoding one image, in a process beside each worker; 300 MiB are "
+        "enough for 19 million pixels of WebP, 28 of AVIF or 26 of HEIC, and 900 MiB for 50",
     )
     keys: Path | None = _setting(
         None,
         Path,
         "file",
-        "the keys that callers need, from `python -m app.new_key`; read with every request",
-        shown="none: anybody may ask",
+        "the keys that callers need, made by `python -m app.new_key`; read with every request",
+        shown="none: no key is needed",
     )
     rate_limit: str = _setting(
         "",
         _matching(_RATES, "a rate such as 100/minute, or several joined by ;"),
         "requests",
-        "the most that one key, or one address, may send, such as `100/minute;2000/day`",
+        "the most requests of one key or one address, such as `100/minute;2000/day`",
         shown="none",
     )
     redis: str = _setting(
         "",
         _matching(r"(rediss?|redis\+unix)://\S+", "redis://host:6379/0"),
         "URL",
-        "where to count for the rate limit, if several machines share it",
+        "the Redis that counts requests for the rate limit, if several machines share it",
         shown="none: counted in memory",
     )
     cors_origins: tuple[str, ...] = _setting(
         (),
         _origins,
         "origins",
-        "the sites whose pages may call, such as `https://example.org`, joined by commas; `*`: all",
+        "the sites whose pages may call the service, such as `https://example.org`, joined by "
+        "commas; `*` for all",
         shown="none",
     )
     proxies: int = _setting(
-        0, _whole(0, 9), "proxies", "how many proxies in front to believe: `X-Forwarded-*`"
+        0, _whole(0, 9), "proxies", "the number of trusted proxies, which set `X-Forwarded-*`"
     )
     log_level: str = _setting(
-        "info", _choice("debug", "info", "warning", "error"), "level", "the least that is logged"
+        "info", _choice("debug", "info", "warning", "error"), "level", "the lowest level logged"
     )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Settings from variables; an empty variable counts as absent.
+        """Return the settings in the variables of `environment`. Empty variables count as absent.
 
-        PORT, which cloud platforms set, stands for METAPLASTIC_PORT where that is absent; such a
-        platform asks from outside, so that 0.0.0.0 then stands for an absent METAPLASTIC_HOST.
+        PORT, which cloud platforms set, is used if METAPLASTIC_PORT is absent. Such a platform
+        sends requests from outside, so 0.0.0.0 is then the default of METAPLASTIC_HOST.
 
-        Raises SettingsError with a line for each variable that cannot be used, and for each that
-        begins like ours and is unknown.
+        Raises SettingsError with a line for each variable that cannot be used, and for each unknown
+        variable with the prefix METAPLASTIC_.
         """
         given = {name: text.strip() for name, text in environment.items() if text.strip()}
         values, problems = {}, _unknown(given)
         for entry in fields(cls):
             name = PREFIX + entry.name.upper()
+            # PORT never overrides METAPLASTIC_PORT.
             if entry.name == "port" and name not in given:
                 name = CLOUD_PORT
             if name not in given:
@@ -230,18 +245,21 @@ class Settings:
 
     @property
     def max_pixels(self) -> int:
-        """Of one image."""
+        """Return the most pixels of one image."""
         return self.max_megapixels * MEGAPIXEL
 
     @property
     def max_seconds(self) -> float:
-        """For the images of one request; the rest of the timeout is for reading and answering."""
+        """Return the most seconds on the clock for the images of one request.
+
+        The other half of the timeout is for reading and answering.
+        """
         return self.timeout / 2
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One row of the README's table."""
+    """One row of the table of settings."""
 
     name: str
     default: str
@@ -261,17 +279,20 @@ VARIABLES = tuple(
 
 
 def takes_cloud_port(environment: Mapping[str, str]) -> bool:
-    """Whether PORT says where to listen: it is set, and METAPLASTIC_PORT is not."""
+    """Return whether PORT gives the port: it is set, and METAPLASTIC_PORT is not."""
     given = (environment.get(name, "").strip() for name in (CLOUD_PORT, f"{PREFIX}PORT"))
     return [bool(text) for text in given] == [True, False]
 
 
 def _unknown(names: Iterable[str]) -> list[str]:
-    """What is wrong with those of `names` that begin like ours and are no setting."""
+    """Return a message for each of `names` that has the prefix and is not a setting."""
     known = {variable.name for variable in VARIABLES}
     unknown = sorted(
-        name for name in names if name.upper().startswith(PREFIX) and name not in known | _NOT_OURS
+        name
+        for name in names
+        if name.upper().startswith(PREFIX) and name not in known | _OTHER_VARIABLES
     )
+    # Kubernetes sets these by itself, so their message says how to stop that.
     links = [name for name in unknown if _SERVICE_LINK.fullmatch(name)]
     problems = [
         f"{name}: there is no such setting; the nearest is {_nearest(name, known)}"
@@ -287,14 +308,14 @@ def _unknown(names: Iterable[str]) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """The name in `known` that is most like `name`; all begin alike, so the rest is compared."""
+    """Return the name in `known` that is most like `name`, the common prefix left out."""
     rests = [other.removeprefix(PREFIX) for other in known]
     (nearest,) = difflib.get_close_matches(name[len(PREFIX) :].upper(), rests, n=1, cutoff=0)
     return PREFIX + nearest
 
 
 def markdown_table() -> str:
-    """The README's table of variables."""
+    """Return the table of settings in Markdown."""
     rows = [f"| `{v.name}` | {v.default} | {v.unit} | {v.meaning} |" for v in VARIABLES]
     return "\n".join(
         ["| variable | default | unit | meaning |", "| --- | --- | --- | --- |", *rows]

@@ -1,3 +1,3 @@
-"""The service's version; tests/test_deploy.py holds the packaging to it."""
+"""The service's version. tests/test_deploy.py compares the packaging with it."""
 
 VERSION = "0.1.0"

@@ -1,4 +1,4 @@
-"""The HTTP surface: builds the documented API from the catalogue."""
+"""The documented API of the service: /api, /predict, /health and Swagger UI."""
 
 from collections.abc import Sequence
 from contextvars import Context
@@ -11,59 +11,69 @@ from flask import Flask
 
 from app.api import access, datasets, health, predict
 from app.api import catalogue as models_api
-from app.api.specification import add_real_answers, arrange
+from app.api.specification import add_real_answers, arrange, example_errors
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.version import VERSION
 from app.web import error_handlers, schemas
 
 DESCRIPTION = """\
-Image classifiers that learned with brain-inspired rules.
+Image classifiers trained with brain-inspired learning rules.
 
-Choose a network below, then **Try it out** and **Execute**: the form already names a sample
-image; choose a file to classify your own.
+Choose a network below, then **Try it out** and **Execute**. The form already names a sample image;
+choose a file to classify your own image.
 
     curl -F file=@image.png {url}/predict
 
-To draw a digit, compare networks and see why they answer as they do, open [the demo](demo).
+Open [the demo](demo) to draw a digit, to compare networks and to see which parts of an image
+support an answer.
 
-Every error is JSON: `message` for people, `code` for programs; below `/v2` and `/v1` it is `error`,
-as clients of those protocols read it.
+Every error is JSON with a `message` for people and a `code` for programs. Below `/v2` and `/v1`, it
+has the key `error` instead, which clients of those protocols read.
 """
 
 
 class Api(flask_restx.Api):
-    """Flask-RESTX's Api, but for its errors, which are left to Flask, and its base path."""
+    """Flask-RESTX's Api with a base path for each request, and with errors handled by Flask."""
 
     catalogue: Catalogue
     settings: Settings
 
     def error_router(self, original_handler: Any, error: Exception) -> Any:
-        # app/web/error_handlers.py gives every error of the whole application its one shape.
+        # app/web/error_handlers.py handles the errors of the whole application.
         return original_handler(error)
 
     @cached_property
     def specification(self) -> dict[str, Any]:
-        """Swagger's document but for what depends on the request: built once, before the fork."""
+        """Return the parts of Swagger's document that do not depend on the request.
+
+        They are built once, before the workers are forked.
+        """
         built: dict[str, Any] = super().__schema__
-        return {**built, "paths": arrange(built["paths"], self._paths())}
+        errors = example_errors(self.catalogue, self.settings)
+        return {**built, "paths": arrange(built["paths"], self._paths(), errors)}
 
     @cached_property
     def paths_with_answers(self) -> dict[str, Any]:
-        """Its paths, completed when first asked for: answers need sessions, and those a worker."""
+        """Return the document's paths with the answers to the samples.
+
+        They are completed at the first request, because answers need sessions, which each worker
+        opens for itself.
+        """
         paths: dict[str, Any] = deepcopy(self.specification["paths"])
-        # In a context of its own: an example is nobody's request, whoever looks at it first.
+        # In an empty context, so that the examples do not count as inferences of the current
+        # request.
         Context().run(add_real_answers, paths, self.catalogue, self.settings)
         return paths
 
     @property
     def __schema__(self) -> dict[str, Any]:
-        # The prefix of a proxy may differ from request to request.
+        # Each request may come through a proxy with another prefix.
         base = self.base_path.rstrip("/") or "/"
         return {**self.specification, "basePath": base, "paths": self.paths_with_answers}
 
     def _paths(self) -> list[str]:
-        """The routes in the order in which they were added."""
+        """Return the routes in the order in which they were added."""
         return [
             url
             for namespace in self.namespaces
@@ -75,14 +85,14 @@ class Api(flask_restx.Api):
 def register_api(
     app: Flask, catalogue: Catalogue, settings: Settings, more: Sequence[Any] = ()
 ) -> None:
-    """Add the routes of /api and /health to `app`, and their documentation.
+    """Add the routes of /api, /predict and /health to `app`, and Swagger's documentation.
 
-    `more` are the namespaces of other surfaces that Swagger shows too.
+    `more` are namespaces of other protocols that Swagger shows as well.
     """
     app.config.update(
-        RESTX_MASK_SWAGGER=False,
-        ERROR_INCLUDE_MESSAGE=False,
-        SWAGGER_UI_DOC_EXPANSION="list",
+        RESTX_MASK_SWAGGER=False,  # no parameter X-Fields in every operation
+        ERROR_INCLUDE_MESSAGE=False,  # no text of exceptions in answers
+        SWAGGER_UI_DOC_EXPANSION="list",  # groups are open, operations are closed
         SWAGGER_UI_REQUEST_DURATION=True,
     )
     error_handlers.register(app, catalogue, settings)
@@ -92,11 +102,12 @@ def register_api(
         description=DESCRIPTION.format(url=f"http://localhost:{settings.port}"),
         license="MIT",
         doc="/",
-        catch_all_404s=True,
+        catch_all_404s=True,  # unknown URLs get JSON as well
         **access.security(settings),
     )
     api.catalogue, api.settings = catalogue, settings
     schemas.register(api)
+    # Swagger shows the groups in this order.
     for namespace in (
         predict.namespace(catalogue, settings),
         *datasets.namespaces(catalogue, settings),
@@ -107,5 +118,5 @@ def register_api(
         api.add_namespace(namespace)
     api.init_app(app)
     with app.test_request_context():
-        # Built here, once, and shared by all workers.
+        # Built before the workers are forked, which share its memory.
         access.describe(api.specification, settings)

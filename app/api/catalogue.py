@@ -1,4 +1,4 @@
-"""GET /api/models: everything on the shelf."""
+"""GET /api/models: all models that are served."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class Models(Resource):
         self.catalogue = catalogue
 
     def get(self) -> Response:
-        """All models, with where to reach them and how well they do."""
+        """List all models with their endpoints and scores."""
         return answer(
             {
                 "models": [
@@ -58,8 +58,8 @@ def _row(endpoint: Endpoint, model: Model) -> dict[str, Any]:
 
 
 def namespace(catalogue: Catalogue) -> Any:
-    """The route /api/models."""
-    space = flask_restx.Namespace("models", "What is on the shelf", path="/api")
+    """Return the namespace with the route /api/models."""
+    space = flask_restx.Namespace("models", "All models that are served", path="/api")
     space.add_resource(
         Models,
         "/models",
@@ -68,7 +68,7 @@ def namespace(catalogue: Catalogue) -> Any:
         route_doc={
             "get": {
                 "id": "list_models",
-                "responses": schemas.responses({200: ("The catalogue.", schemas.shelf)}, 500),
+                "responses": schemas.responses({200: ("All models.", schemas.model_list)}, 500),
             }
         },
     )

@@ -1,4 +1,4 @@
-"""/api/<dataset>/<architecture>: classify images, and what is known about the model."""
+"""/api/<dataset>/<architecture>: classification of images, and the model's card."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +9,7 @@ from app.catalogue.catalogue import Endpoint
 from app.errors import RequestError
 from app.predict.classify import classify
 from app.settings import Settings
+from app.telemetry.current_request import this_request
 from app.web import schemas
 from app.web.answers import Resource, answer
 from app.web.options import (
@@ -24,7 +25,7 @@ from app.web.uploads import read_uploads
 
 
 class Classifier(Resource):
-    """Images in, predictions out."""
+    """A resource that classifies images."""
 
     def __init__(self, api: Any, endpoint: Endpoint, settings: Settings) -> None:
         super().__init__(api)
@@ -33,6 +34,7 @@ class Classifier(Resource):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
+        request = this_request()
         refuse_unknown(request.args, CLASSIFICATION)
         model = read_model(request.args, self.endpoint)
         options = read_options(request.args, [model])
@@ -51,11 +53,11 @@ class Classifier(Resource):
         )
 
 
-class Network(Classifier):
-    """One data set's one architecture."""
+class Architecture(Classifier):
+    """The classification and the card of one architecture of a data set."""
 
     def get(self) -> Response:
-        """Everything about a model."""
+        """Return the model's card."""
         refuse_unknown(request.args, CHOICE)
         model = read_model(request.args, self.endpoint)
         return answer(
@@ -73,9 +75,9 @@ class Network(Classifier):
 
 
 class Picture(Resource):
-    """A picture from the model's own folder."""
+    """A picture in the folder of a model."""
 
-    file: str
+    file: str  # its name in the folder
 
     def __init__(self, api: Any, endpoint: Endpoint) -> None:
         super().__init__(api)
@@ -88,31 +90,32 @@ class Picture(Resource):
         if not path.is_file():
             message = f"{model.card.name} version {model.card.version} has no {self.file}."
             raise RequestError(404, "no_such_picture", message)
+        # Five minutes: a reload may replace the model of this URL.
         return send_file(path.resolve(), "image/png", max_age=300)
 
 
 class Curves(Picture):
-    """How the model learned."""
+    """The picture of a model's learning curves."""
 
     file = "curves.png"
 
     def get(self) -> Response:
-        """Loss and accuracy while the model learned."""
+        """Return a picture of loss and accuracy by epoch."""
         return self.send()
 
 
 class Confusion(Picture):
-    """Where the model errs."""
+    """The picture of a model's confusion matrix."""
 
     file = "confusion.png"
 
     def get(self) -> Response:
-        """Which classes the model takes for which."""
+        """Return a picture of the confusion matrix."""
         return self.send()
 
 
 def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
-    """Add the documented routes of one architecture to its data set's namespace."""
+    """Add the documented routes of one architecture to the namespace of its data set."""
     name, url = endpoint.identifier, f"/{endpoint.architecture}"
     choice, answered = describe_choice(endpoint), ("The model and its card.", schemas.description)
     get_doc = {
@@ -121,7 +124,7 @@ def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         "responses": schemas.responses({200: answered}, 400, 404, 500),
     }
     namespace.add_resource(
-        Network,
+        Architecture,
         url,
         endpoint=name,
         resource_class_kwargs={"endpoint": endpoint, "settings": settings},
@@ -145,13 +148,13 @@ def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
 
 
 ONE_IMAGE = (
-    "Besides this form, the body may be one image itself (`Content-Type: image/png` or alike), or "
+    "Instead of this form, the body may be an image (`Content-Type: image/png`, for example) or "
     'JSON with base64: `{"image": "..."}`'
 )
 
 
 def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
-    """Swagger's description of a classification by `endpoint`."""
+    """Return Swagger's description of a classification by `endpoint`."""
     best = endpoint.find().card
     measured = f", {best.test.accuracy:.2%} right on the test set" if best.test else ""
     return {
@@ -165,7 +168,7 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
         "responses": schemas.responses(
             {
                 200: (
-                    "One prediction for each image, in their order (or its error: `partial`).",
+                    "One prediction for each image, in their order.",
                     schemas.classification,
                 )
             },
@@ -175,5 +178,5 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
 
 
 def _without_gaps(card: dict[str, Any]) -> dict[str, Any]:
-    """`card` without what is not known of it (its test scores before it is published)."""
+    """Return `card` without empty fields, such as the test scores before it is published."""
     return {name: value for name, value in card.items() if value is not None}

@@ -1,4 +1,4 @@
-"""/api/<dataset>/compare: one image, and what every architecture makes of it."""
+"""/api/<dataset>/compare: one image, classified by every architecture."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from app.web.uploads import read_uploads
 
 
 class Comparison(Resource):
-    """One image in, the predictions of all of a data set's architectures out."""
+    """A resource that classifies one image with all architectures of a data set."""
 
     def __init__(self, api: Any, endpoints: list[Endpoint], settings: Settings) -> None:
         super().__init__(api)
@@ -30,6 +30,7 @@ class Comparison(Resource):
     def post(self) -> Response:
         """Classify one image with every architecture, side by side."""
         refuse_unknown(request.args, COMPARISON)
+        # `top` may be as large as the largest number of classes: see compare().
         models = find_each(self.endpoints, request.args.get("rule"))
         options = read_options(request.args, models)
         (upload,) = read_uploads(request, self.endpoints[0].samples, max_images=1)
@@ -41,13 +42,13 @@ def add_route(namespace: Any, endpoints: list[Endpoint], settings: Settings) -> 
     dataset = endpoints[0].dataset
     name = dataset.replace("-", "_")
     architectures = ", ".join(endpoint.architecture for endpoint in endpoints)
-    answered = ("What each model makes of the image.", schemas.comparison)
+    answered = ("The prediction of each model.", schemas.comparison)
     doc = {
         "id": f"{COMPARE}_{name}",
         "description": (
             f"Classify one image with each architecture of {dataset}: {architectures}\n\n"
             f"{ONE_IMAGE}.\n\n"
-            "The image is prepared once for all that take the same input."
+            "The image is prepared once for all models that take the same input."
         ),
         "params": describe_comparison(endpoints),
         "responses": schemas.responses({200: answered}, *schemas.CLASSIFICATION_ERRORS),

@@ -1,4 +1,4 @@
-"""/api/<dataset>/...: a group of Swagger's for each data set on the shelf."""
+"""/api/<dataset>/...: a group of routes, and of entries in Swagger, for each data set."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from app.settings import Settings
 
 
 def namespaces(catalogue: Catalogue, settings: Settings) -> list[Any]:
-    """One for each data set: the routes of each of its architectures, and of all together."""
+    """Return a namespace for each data set, with all routes of its architectures."""
     spaces = []
     for dataset, endpoints in catalogue.datasets.items():
         description = f"Classify images of {dataset}"

@@ -1,4 +1,4 @@
-"""/health/live and /health/ready: what an orchestrator asks before it restarts or sends traffic."""
+"""/health/live and /health/ready, which orchestrators ask before they restart or send traffic."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from app.web.readiness import check_ready
 
 
 class Live(Resource):
-    """The process answers."""
+    """The liveness of the process."""
 
     def get(self) -> Response:
-        """Whether the process answers."""
+        """Answer 200 while the process can answer."""
         return answer({"status": "live"})
 
 
 class Ready(Resource):
-    """The default model can answer."""
+    """The readiness of the default model."""
 
     def __init__(self, api: Any, catalogue: Catalogue) -> None:
         super().__init__(api)
         self.catalogue = catalogue
 
     def get(self) -> Response:
-        """Whether the default model can answer."""
+        """Answer 200 if the default model can answer, and 503 otherwise."""
         check_ready(self.catalogue)
         problems = self.catalogue.problems
         served = sum(not model.known_problem for model in self.catalogue)
@@ -35,7 +35,7 @@ class Ready(Resource):
 
 
 def namespace(catalogue: Catalogue) -> Any:
-    """The routes below /health."""
+    """Return the namespace with the routes below /health."""
     space = flask_restx.Namespace("health", "For orchestrators", path="/health")
     space.add_resource(
         Live,
@@ -44,7 +44,7 @@ def namespace(catalogue: Catalogue) -> Any:
         route_doc={
             "get": {
                 "id": "live",
-                "responses": schemas.responses({200: ("It does.", schemas.live)}, 500),
+                "responses": schemas.responses({200: ("The process answers.", schemas.live)}, 500),
             }
         },
     )
@@ -56,7 +56,9 @@ def namespace(catalogue: Catalogue) -> Any:
         route_doc={
             "get": {
                 "id": "ready",
-                "responses": schemas.responses({200: ("It can.", schemas.ready)}, 500, 503),
+                "responses": schemas.responses(
+                    {200: ("The default model can answer.", schemas.ready)}, 500, 503
+                ),
             }
         },
     )

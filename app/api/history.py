@@ -1,4 +1,4 @@
-"""/api/<dataset>/<architecture>/history: how a model learned, epoch by epoch."""
+"""/api/<dataset>/<architecture>/history: loss and accuracy of each epoch."""
 
 import csv
 import math
@@ -17,14 +17,14 @@ HISTORY = "history.csv"
 
 
 class History(Resource):
-    """Loss and accuracy while a model learned, as numbers."""
+    """The learning curves of a model as numbers."""
 
     def __init__(self, api: Any, endpoint: Endpoint) -> None:
         super().__init__(api)
         self.endpoint = endpoint
 
     def get(self) -> Response:
-        """Loss and accuracy of each epoch, as numbers."""
+        """Return loss and accuracy of each epoch."""
         refuse_unknown(request.args, CHOICE)
         model = read_model(request.args, self.endpoint)
         path = model.folder / HISTORY
@@ -35,7 +35,7 @@ class History(Resource):
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of `path` as numbers, less those that are none: the loss of a lost training."""
+    """Return the rows of the CSV file `path`. NaN and infinity (diverged training) are left out."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [
             {name: float(text) for name, text in row.items() if text}
@@ -43,6 +43,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
         ]
     return [
         {
+            # JSON has no NaN and no infinity. Epochs become whole numbers.
             name: int(value) if value.is_integer() else value
             for name, value in row.items()
             if math.isfinite(value)
@@ -52,8 +53,8 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def add_route(namespace: Any, endpoint: Endpoint) -> None:
-    """Add the documented history of one architecture to its data set's namespace."""
-    answered = ("Each epoch of its training.", schemas.history)
+    """Add the documented history of one architecture to the namespace of its data set."""
+    answered = ("The epochs of the training.", schemas.history)
     namespace.add_resource(
         History,
         f"/{endpoint.architecture}/history",

@@ -1,4 +1,4 @@
-"""POST /predict: the shorthand for a service that is asked one thing only."""
+"""POST /predict: the default endpoint under a short path."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.settings import Settings
 
 
 class Predict(Classifier):
-    """The default endpoint."""
+    """A resource that classifies images with the default endpoint."""
 
     def __init__(self, api: Any, catalogue: Catalogue, settings: Settings) -> None:
         super().__init__(api, catalogue.default, settings)
@@ -20,6 +20,7 @@ class Predict(Classifier):
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
+        # The endpoint that was asked for is left out: another model's answer would be misleading.
         if self.catalogue.default_left_out:
             message = f"{self.settings.model} cannot be run here. The log says why."
             raise RequestError(503, "model_unavailable", message)
@@ -27,8 +28,8 @@ class Predict(Classifier):
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
-    """The route /predict for the catalogue's default endpoint."""
-    space = flask_restx.Namespace("predict", "The default model, in one word", path="/")
+    """Return the namespace with the route /predict for the default endpoint."""
+    space = flask_restx.Namespace("predict", "The default model under a short path", path="/")
     space.add_resource(
         Predict,
         "/predict",

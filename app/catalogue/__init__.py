@@ -1,1 +1,1 @@
-"""The model repository as the service sees it: what is served, and each model's session."""
+"""The model repository as the service sees it: the served models, and their sessions."""

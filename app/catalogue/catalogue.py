@@ -1,4 +1,4 @@
-"""The shelf as the service sees it: its endpoints, their models, and each model's session."""
+"""The served models: their endpoints, and each model's session."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from app.errors import RequestError
 from app.settings import StartError
 from models.cards import ONNX_MODEL, Card
 
-COMPARE = "compare"  # /api/<dataset>/compare asks every architecture, so that none may be called so
-ALL_RULES = "all"  # and ?rule=all every rule of them
+# Reserved names: /api/<dataset>/compare asks every architecture, and ?rule=all asks every rule.
+COMPARE = "compare"
+ALL_RULES = "all"
 
 
-class ShelfError(StartError):
-    """Models that cannot be served: names the path, and what to do.
+class RepositoryError(StartError):
+    """A model or a model repository that cannot be served: its path, the problem, and what to do.
 
-    `passing`: the reason may be gone later, as where a file is being written. `endpoint` is the
-    model's, where its card can be read.
+    `passing` says that the problem may disappear, as with a file that is just being written.
+    `endpoint` is the model's endpoint if its card can be read.
     """
 
     def __init__(self, message: str, *, passing: bool = False, endpoint: str = "") -> None:
@@ -30,23 +31,25 @@ class ShelfError(StartError):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A published model: its card, the folder that it lies in, and `model.onnx` as it was read."""
+    """A published model: its card, its folder, and the bytes of `model.onnx`."""
 
     card: Card
     folder: Path
     content: ModelBytes
 
     @property
-    def vouched_for(self) -> bool:
-        """Whether `model.onnx` is known to be the file that was published: it ran then."""
+    def has_checksum(self) -> bool:
+        """Return whether the card has a checksum of `model.onnx`.
+
+        Such a file was run when it was published.
+        """
         return ONNX_MODEL in self.card.files
 
     @property
     def network(self) -> Network:
-        """Opened when first asked for: in a worker, not in its parent, and only where it is used.
+        """Return the network of this process; its session is opened by the first call.
 
-        Raises RequestError 503 where `model.onnx` is not a model that fits its card, or cannot be
-        run for the moment.
+        Raises RequestError 503 if `model.onnx` cannot be run, or does not fit its card.
         """
         network = self._session.open()
         if network is None:
@@ -56,18 +59,18 @@ class Model:
 
     @property
     def problem(self) -> str:
-        """Why the model cannot be run now, "" where it can; found out by opening it."""
+        """Return why the model cannot be run now, or "". Opens its session to find out."""
         self._session.open()
         return self._session.problem
 
     @property
     def known_problem(self) -> str:
-        """The problem that has been found already, without opening the model to look for one."""
+        """Return the known reason why the model cannot be run, or "". Does not open its session."""
         return self._session.problem
 
     @property
     def tried(self) -> bool:
-        """Whether its session has been asked for."""
+        """Return whether opening the session was tried."""
         return self._session.tried
 
     @cached_property
@@ -80,10 +83,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One data set's one architecture: the models that /api/<dataset>/<architecture> chooses from.
+    """One architecture of a data set: the models of /api/<dataset>/<architecture>.
 
-    `models` holds, for each rule, its versions, the newest first; the default rule comes first.
-    `samples` are the endpoint's own images, name -> PNG bytes.
+    `models` has the versions of each rule, the newest first; the default rule is the first.
+    `samples` are the endpoint's own images: name -> PNG bytes.
     """
 
     dataset: str
@@ -101,7 +104,7 @@ class Endpoint:
 
     @property
     def identifier(self) -> str:
-        """Its name as a part of an operation's id in the specification."""
+        """Return the name as a part of an operation's id in Swagger."""
         return self.name.replace("/", "_").replace("-", "_")
 
     @property
@@ -110,7 +113,7 @@ class Endpoint:
 
     @property
     def classes(self) -> int:
-        """The most that any of its models tells apart."""
+        """Return the largest number of classes of a model."""
         return max(len(model.card.labels) for model in self)
 
     def __iter__(self) -> Iterator[Model]:
@@ -118,9 +121,9 @@ class Endpoint:
             yield from versions.values()
 
     def find(self, rule: str | None = None, version: int | None = None) -> Model:
-        """The model of `rule` (or the default rule) and `version` (or the newest).
+        """Return the model of `rule` and `version`, by default the newest of the default rule.
 
-        Raises RequestError 404 that lists what there is.
+        Raises RequestError 404, which lists the existing ones.
         """
         rule = self.default_rule if rule is None else rule
         versions = self.models.get(rule)
@@ -139,17 +142,17 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that is served: endpoints by name (`mnist/lenet`), and the one that /predict asks.
+    """All served models: endpoints by name (`mnist/lenet`), and the default endpoint of /predict.
 
-    Where that one is on the shelf and none of its models can be used, `default` is another, for
-    the documentation's sake, and `default_left_out` says what is wrong.
+    If the default endpoint is in the model repository and none of its models can be used, `default`
+    is another one, which the documentation needs, and `default_left_out` is the problem.
     """
 
     root: Path
     endpoints: Mapping[str, Endpoint]
     default: Endpoint
-    left_out: Mapping[str, str]  # folder below the root -> what is wrong with its model
-    passing: tuple[Path, ...] = ()  # of these folders, those that may be found mended later
+    left_out: Mapping[str, str]  # folder below the root -> the problem of its model
+    passing: tuple[Path, ...] = ()  # those of these folders whose problem may disappear
     default_left_out: str = ""
 
     def __iter__(self) -> Iterator[Model]:
@@ -158,32 +161,32 @@ class Catalogue:
 
     @property
     def datasets(self) -> dict[str, list[Endpoint]]:
-        """The endpoints of each data set, by its name."""
+        """Return the endpoints of each data set by its name."""
         groups: dict[str, list[Endpoint]] = {}
         for endpoint in self.endpoints.values():
             groups.setdefault(endpoint.dataset, []).append(endpoint)
         return groups
 
     def open_first_sessions(self) -> None:
-        """Open those sessions that should not wait for a request to their model.
+        """Open the sessions of the default model and of models without a checksum.
 
-        That is the default model's, and those of files that no checksum vouches for. Raises
-        ShelfError where no model is left that can be run.
+        A model without a checksum may never have run, so it is tried before a request needs it.
+        Raises RepositoryError if no model can be run.
         """
         for model in self:
-            if model is self.default.find() or not model.vouched_for:
+            if model is self.default.find() or not model.has_checksum:
                 _ = model.problem
         if all(model.known_problem for model in self):
-            raise ShelfError("\n".join(self.problems.values()))
+            raise RepositoryError("\n".join(self.problems.values()))
 
     @property
     def default_problem(self) -> str:
-        """Why the default model cannot answer now, "" where it can."""
+        """Return why the default model cannot answer now, or ""."""
         return self.default_left_out or self.default.find().problem
 
     @property
     def problems(self) -> dict[str, str]:
-        """What cannot be served, as far as is known: folder below the root -> what is wrong."""
+        """Return the known problems: folder below the root -> the problem of its model."""
         found = {
             m.folder.relative_to(self.root).as_posix(): m.known_problem
             for m in self
@@ -193,10 +196,10 @@ class Catalogue:
 
 
 def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
-    """The default model of each of a data set's `endpoints`, or that of `rule` where there is one.
+    """Return one model of each of a data set's `endpoints`: the default one, or that of `rule`.
 
-    For the rule `all` it is those of every rule, the newest of each. Raises RequestError 404 that
-    lists what there is where none of them has the rule.
+    Endpoints without the rule are left out. The rule `all` gives the newest model of every rule.
+    Raises RequestError 404, which lists the existing rules, if no endpoint has the rule.
     """
     if rule is None:
         return [endpoint.find() for endpoint in endpoints]
@@ -212,5 +215,5 @@ def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Mo
 
 
 def every_rule(endpoints: Sequence[Endpoint]) -> list[str]:
-    """The rules that any of `endpoints` has."""
+    """Return the rules of all `endpoints`."""
     return list(dict.fromkeys(rule for endpoint in endpoints for rule in endpoint.models))

@@ -1,18 +1,18 @@
-"""Reading the model repository: which models can be served, and what is wrong with the others."""
+"""Reading the model repository: which models can be served, and the problems of the others."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, ShelfError
+from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
 from models.cards import ONNX_MODEL, RULES, Card, CardError, model_folders, read_card
 from models.files import read_regular
 
 SAMPLES = Path(__file__).parent.parent / "static" / "samples"
-_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what may stand in a URL and in a model's name
+_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # names for URLs and for the standard protocols
 
 
 def load_catalogue(
@@ -21,46 +21,48 @@ def load_catalogue(
     broken: Mapping[Path, str] = MappingProxyType({}),
     served: Iterable[Model] = (),
 ) -> Catalogue:
-    """The models at or below `settings.weights`, checked but for their sessions.
+    """Return the models in or below `settings.weights`. Their sessions are not tried.
 
-    A model with a broken card, a missing or changed `model.onnx`, or the name and version of
-    another is left out; so is one in a folder that `broken` knows to hold one that cannot be run,
-    with what is wrong. Where one of the `served` came from that folder, it stays in its place; it
-    is the same object as before where nothing has changed. Those to `skip` are not looked for.
-    Raises ShelfError for a missing or empty folder, and where no model is left.
+    A model is left out if its card is broken, if its `model.onnx` is missing or changed, or if
+    another model has its name and version. `broken` gives the problems of folders whose model
+    cannot be run, which are left out too. If a model that is left out is among the `served`, that
+    one stays. An unchanged model is the same object as in `served`. Models for which `skip` is true
+    are not served. Raises RepositoryError for a missing or empty folder, and if no model is left.
     """
     root = settings.weights
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
-        raise ShelfError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+        raise RepositoryError(f"METAPLASTIC_WEIGHTS: {root} {problem}. {_ADVICE}")
+    # First every folder gives a model or an error; then models are grouped into endpoints.
     former = {model.folder: model for model in served}
     models: dict[tuple[str, int], Model] = {}
-    errors: dict[Path, ShelfError] = {}
+    errors: dict[Path, RepositoryError] = {}
     for folder in model_folders(root):
         try:
             if folder in broken:
-                raise ShelfError(broken[folder], passing=True)
+                raise RepositoryError(broken[folder], passing=True)
             model = load_model(folder, former.get(folder))
-        except ShelfError as error:
+        except RepositoryError as error:
             errors[folder] = error
             if folder not in former:
                 continue
             model = former[folder]
         identity = model.card.name, model.card.version
         if other := models.get(identity):
-            errors[folder] = ShelfError(
+            errors[folder] = RepositoryError(
                 f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
-                "Name one of them with METAPLASTIC_WEIGHTS, or remove one."
+                "Serve one of them only with METAPLASTIC_WEIGHTS, or remove one."
             )
         else:
             models[identity] = model
     if not models and not errors:
-        raise ShelfError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
+        raise RepositoryError(f"METAPLASTIC_WEIGHTS: no model in {root}. {_ADVICE}")
     left_out = {_below(root, folder): str(error) for folder, error in errors.items()}
+    # Unloaded models are removed last, so that their problems are still reported.
     models = {identity: model for identity, model in models.items() if not skip(model)}
     if not models:
         problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
-        raise ShelfError("\n".join(problems))
+        raise RepositoryError("\n".join(problems))
     groups = _by_endpoint(list(models.values()))
     endpoints = {name: _endpoint(group) for name, group in groups.items()}
     default = endpoints.get(settings.model)
@@ -74,20 +76,21 @@ def load_catalogue(
     )
 
 
-def _problem_of(endpoint: str, errors: Mapping[Path, ShelfError]) -> str:
-    """What is wrong with the models of an endpoint that are left out, "" where there are none."""
+def _problem_of(endpoint: str, errors: Mapping[Path, RepositoryError]) -> str:
+    """Return the problems of an endpoint's models that are left out, or ""."""
     found = [
         str(error)
         for folder, error in errors.items()
-        # Of a card that cannot be read, the folders of the shelf say what it was.
+        # If the card cannot be read, the folders <dataset>/<architecture>/<rule>/<version> give the
+        # endpoint.
         if endpoint == (error.endpoint or "/".join(folder.resolve().parts[-4:-2]))
     ]
     return "\n".join(found)
 
 
 _ADVICE = (
-    "Name a shelf or a run folder, or fill the shelf: python -m models train mnist lenet, "
-    "then python -m models publish RUN."
+    "Set it to a model repository or to the folder of a run, or fill the repository: "
+    "python -m models train mnist lenet, then python -m models publish RUN."
 )
 
 
@@ -96,28 +99,29 @@ def _below(root: Path, folder: Path) -> str:
 
 
 def load_model(folder: Path, former: Model | None = None) -> Model:
-    """The model in `folder`, checked but for its session; `former` again if it is still that one.
+    """Return the model in `folder`, or `former` if it has not changed. Its session is not tried.
 
-    Raises ShelfError.
+    Raises RepositoryError.
     """
     try:
         card = read_card(folder)
     except CardError as error:
         message = f"{error}. Publish the model again, or remove its folder."
-        raise ShelfError(message, passing=True) from error
+        raise RepositoryError(message, passing=True) from error
     _check(card, folder)
     path = folder / ONNX_MODEL
+    # The bytes that are hashed here are the bytes that are run, even if the file changes later.
     try:
         content = ModelBytes(path)
     except OSError as error:
-        raise ShelfError(
+        raise RepositoryError(
             f"{path}: cannot be read ({error.strerror}). Make it with: python -m models export RUN",
             passing=True,
             endpoint=card.endpoint,
         ) from error
     model = Model(card, folder, content)
-    if model.vouched_for and card.files[ONNX_MODEL] != content.sha256:
-        raise ShelfError(
+    if model.has_checksum and card.files[ONNX_MODEL] != content.sha256:
+        raise RepositoryError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
             "Publish the model again.",
             passing=True,
@@ -128,20 +132,20 @@ def load_model(folder: Path, former: Model | None = None) -> Model:
 
 
 def _check(card: Card, folder: Path) -> None:
-    """Raise ShelfError where a card cannot be served."""
+    """Raise RepositoryError if a card's names cannot be served."""
     for word in (card.dataset, card.architecture, card.rule):
         if not _NAME.fullmatch(word):
-            raise ShelfError(
-                f"{folder / 'card.json'}: {word!r} cannot stand in a URL; "
-                "names are lower-case letters and digits, joined by hyphens."
+            raise RepositoryError(
+                f"{folder / 'card.json'}: {word!r} cannot stand in a URL. "
+                "Names have lower-case letters and digits, joined by hyphens."
             )
     if card.architecture == COMPARE:
-        raise ShelfError(
+        raise RepositoryError(
             f"{folder / 'card.json'}: no architecture can be called {COMPARE!r}: "
             f"/api/{card.dataset}/{COMPARE} asks all of them. Give it another name."
         )
     if card.rule == ALL_RULES:
-        raise ShelfError(
+        raise RepositoryError(
             f"{folder / 'card.json'}: no rule can be called {ALL_RULES!r}: "
             f"?rule={ALL_RULES} compares all of them. Give it another name."
         )
@@ -155,7 +159,7 @@ def _by_endpoint(models: list[Model]) -> dict[str, list[Model]]:
 
 
 def _endpoint(models: list[Model]) -> Endpoint:
-    """The endpoint of `models`, which share a data set and an architecture."""
+    """Return the endpoint of `models`, which share a data set and an architecture."""
     by_rule: dict[str, dict[int, Model]] = {}
     for model in sorted(models, key=lambda model: -model.card.version):
         by_rule.setdefault(model.card.rule, {})[model.card.version] = model
@@ -165,7 +169,10 @@ def _endpoint(models: list[Model]) -> Endpoint:
 
 
 def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, str]:
-    """Sorts the rule whose newest card claims to be the default first, the others as RULES does."""
+    """Return a sort key: the default rule first, the others as in RULES.
+
+    The default rule is the one whose newest card says so.
+    """
     newest = next(iter(versions.values()))
     return not newest.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule
 
@@ -174,14 +181,14 @@ def _samples(dataset: str) -> dict[str, bytes]:
     return {path.stem: read_regular(path) for path in sorted((SAMPLES / dataset).glob("*.png"))}
 
 
-def new_in(shelf: Iterable[Model], served: Iterable[Model]) -> list[Model]:
-    """The models of a shelf that are not served already, as they are now."""
+def new_in(found: Iterable[Model], served: Iterable[Model]) -> list[Model]:
+    """Return the `found` models that are not among the `served` with the same content."""
     known = {(model.folder, identity_of(model)) for model in served}
-    return [model for model in shelf if (model.folder, identity_of(model)) not in known]
+    return [model for model in found if (model.folder, identity_of(model)) not in known]
 
 
 def identity_of(model: Model) -> str:
-    """The same for models that run alike."""
+    """Return a text that is equal for models that run alike."""
     target = model.card.input
     image = f"{target.height}x{target.width}x{target.channels}"
     return f"{model.content.sha256} {image} {len(model.card.labels)}"

@@ -1,4 +1,4 @@
-"""The network of an ONNX file, opened and tried: ONNX Runtime stands behind this one function."""
+"""The network of an ONNX file, opened and tried with ONNX Runtime, which only this module uses."""
 
 import os
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from app.memory import return_freed_memory
 
 
 class ModelError(Exception):
-    """A file that ONNX Runtime cannot run, or whose inputs or outputs are not as they should be."""
+    """A file that ONNX Runtime cannot run, or whose inputs or outputs have an unexpected form."""
 
 
-# Images that a network is given at once: more are no faster, and all need room for activations.
+# The most images in one run of a network. Larger batches are no faster and need more memory.
 BATCH = 16
 
 # float32 (N, height, width, channels) in 0..1 -> float32 logits (N, C). Raises MemoryError.
@@ -21,37 +21,37 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Network:
-    """The network of the ONNX file `model`, tried on an empty image of (height, width, channels).
+    """Return the network of the ONNX file `model`, after a trial run on an empty image.
 
-    To be called in the process that uses it: it has a session of its own. Raises ModelError.
+    `image` is (height, width, channels). The network's session belongs to this process, so call
+    this in the process that uses it. Raises ModelError.
     """
-    # ONNX Runtime reports to Microsoft from its import on, unless this is said before. Nothing
-    # that people send here, and nobody's use of it, is anybody else's business.
+    # ONNX Runtime sends usage data to Microsoft unless this is set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # Here and not at the head of the file: where reporting is left on, the import starts a thread,
-    # which a fork loses and the exit of the forked process then waits for without end.
+    # Not at the head of the file: if usage data is sent, the import starts a thread. A fork loses
+    # the thread, and the forked process would wait for it forever at its exit.
     import onnxruntime
 
     unusable = _failures()
     options = onnxruntime.SessionOptions()
-    # Workers are the parallelism: threads inside a session would fight over the same cores.
+    # One thread: the workers already use every core.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # It would keep the most memory that any request of this model's ever needed.
+    # The arena would keep the most memory that any request of this model ever needed.
     options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
-        session._model_bytes = None  # it would keep them for set_providers, which nobody calls
+        session._model_bytes = None  # kept only for set_providers, which is not called
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
             try:
                 logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
             except unusable as error:
-                if "bad_alloc" in str(error):  # C++'s word for it
+                if "bad_alloc" in str(error):  # C++'s exception for too little memory
                     raise MemoryError(f"ONNX Runtime: {error}") from error
                 raise
             return logits
@@ -63,12 +63,12 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
         raise ModelError(f"it answers {answered.shape} for one image of {classes} classes")
     if not np.isfinite(answered).all():
         raise ModelError("it answers NaN or infinity for an empty image")
-    return_freed_memory()  # opening a session took several times its model besides
+    return_freed_memory()  # opening a session takes several times the memory of its model
     return network
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for a file that it cannot run: they share no base of their own."""
+    """Return what onnxruntime raises for a bad file; the types have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (

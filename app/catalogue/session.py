@@ -1,4 +1,4 @@
-"""A model's bytes, which all workers share, and its session, which each worker has for itself."""
+"""A model's bytes, which all workers share, and its session, which each worker opens for itself."""
 
 import hashlib
 import logging
@@ -15,39 +15,39 @@ _log = logging.getLogger("gunicorn.error")
 
 
 class ModelBytes:
-    """The bytes of a file, hashed once and kept outside of any file: what was checked is opened.
+    """The bytes of a file, hashed once and kept in memory: the bytes that were checked are run.
 
-    They lie in memory that a fork shares. It is no worker's own, and a worker that has read them
-    gives its view of them back.
+    They are in memory that forked workers share. A worker that has read them unmaps its pages
+    again, so that they do not count as its own memory.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Raises OSError."""
+        """Read the file `path`. Raises OSError."""
         with open_regular(path) as file:
             self._size = os.fstat(file.fileno()).st_size
-            self._memory = mmap.mmap(-1, max(1, self._size))
+            self._memory = mmap.mmap(-1, max(1, self._size))  # an empty mapping is an error
             with memoryview(self._memory)[: self._size] as view:
                 file.readinto(view)
                 self.sha256 = hashlib.sha256(view).hexdigest()
         self._look_away()
 
     def read(self) -> bytes:
-        """A copy."""
+        """Return a copy of the bytes."""
         data = self._memory[: self._size]
         self._look_away()
         return data
 
     def _look_away(self) -> None:
-        """Have the pages counted as nobody's; shared memory keeps what is in them."""
+        """Unmap the pages from this process. The shared memory keeps their content."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)
 
 
 class Session:
-    """A model as this process runs it: opened when first asked for.
+    """The network of a model in this process, opened by the first call.
 
-    Where that fails, it may be for a reason that passes, such as too little memory: it is tried
-    again after a pause that doubles.
+    Opening may fail for a passing reason, such as too little memory, so it is tried again after a
+    pause that doubles.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Session:
         self._network: Network | None = None
         self._pause = 0.0
         self._next_try = 0.0  # on the monotonic clock
-        self.problem = ""  # why it could not be opened at the last try
+        self.problem = ""  # why the last attempt failed
 
     @property
     def tried(self) -> bool:
-        """Whether it has been asked for."""
+        """Return whether opening was tried."""
         return self._network is not None or self._pause > 0
 
     def open(self) -> Network | None:
-        """The network; None where it cannot be run now."""
+        """Return the network, or None if it cannot be run now."""
         if self._network is None and time.monotonic() >= self._next_try:
             self._try()
         return self._network
@@ -77,8 +77,8 @@ class Session:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
             self._next_try = time.monotonic() + self._pause
             self.problem = f"{self._name}: {error}"
-            _log.error("left out for %g s: %s", self._pause, self.problem)
+            _log.error("model left out for %g s: %s", self._pause, self.problem)
             return
         if self.problem:
             self.problem = ""
-            _log.warning("served again: %s", self._name)
+            _log.warning("model served again: %s", self._name)

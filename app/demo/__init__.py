@@ -1,1 +1,1 @@
-"""GET /demo: the pages for people."""
+"""The demonstration: pages for people."""

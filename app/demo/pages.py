@@ -1,8 +1,8 @@
-"""GET /demo: pages for people. They ask the same API as everybody, and nothing of any other host.
+"""GET /demo: pages for people. Their scripts call the public API of this service only.
 
-What a page shows of the shelf (names, labels, recipes) and of its visitor's files is escaped by
-Jinja here, and set as text, never as HTML, by the scripts in static/demo. The content security
-policy forbids whatever might slip through: inline scripts and styles, and other hosts.
+Jinja escapes what a page shows of cards and of visitors' files, and the scripts in static/demo set
+text and never HTML. The content security policy also forbids inline scripts and styles, and other
+hosts.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,13 @@ from flask import Blueprint, Response, render_template, request, url_for
 
 from app.catalogue.catalogue import Catalogue, Endpoint, Model
 from app.errors import RequestError
+from app.predict.explain import COLOURS
 from app.settings import Settings
 from app.web.options import CHOICE, read_model, refuse_unknown
 from models.cards import Card, Scores
 
+# The content security policy of the pages. Images may be data: and blob: URLs, which the scripts
+# make of the pictures that a visitor chooses.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -29,19 +32,20 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-MOST_IN_A_MATRIX = 20  # classes; above it a table of the most frequent mistakes says more
+MOST_IN_A_MATRIX = 20  # classes; with more, the page lists the most frequent mistakes instead
 MOST_MISTAKES = 15
 
 
 def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The pages below /demo."""
+    """Return the pages below /demo."""
     pages = Blueprint("demo", __name__, url_prefix="/demo")
 
     @pages.get("")
     @pages.get("/")
     def try_out() -> str:
-        """Draw, drop or choose a picture, and see what each network makes of it."""
+        """Return the page to draw, drop or choose a picture and see each network's answer."""
         refuse_unknown(request.args, ("dataset",))
+        # Without a choice, the page shows the data set of the default model.
         datasets = catalogue.datasets
         dataset = request.args.get("dataset") or catalogue.default.dataset
         if dataset not in datasets:
@@ -61,14 +65,14 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
     @pages.get("/models")
     def models() -> str:
-        """Everything on the shelf."""
+        """Return the list of all models."""
         refuse_unknown(request.args, ())
         return render_template("demo/models.html", groups=catalogue.datasets)
 
     @pages.get("/models/<dataset>/<architecture>")
     @pages.get("/models/<dataset>/<architecture>/<rule>")
     def model(dataset: str, architecture: str, rule: str | None = None) -> str:
-        """One model, from its card."""
+        """Return the page of one model, made from its card."""
         refuse_unknown(request.args, CHOICE)
         endpoint = catalogue.endpoints.get(f"{dataset}/{architecture}")
         if endpoint is None:
@@ -83,7 +87,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
     @pages.get("/<path:_>")
     def nowhere(_: str) -> str:
-        """An address that nobody has, answered as a page."""
+        """Raise RequestError 404 for an unknown address. The error is answered as a page."""
         message = f"There is no {request.path[:100]!r}."
         raise RequestError(404, "not_found", message)
 
@@ -94,7 +98,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @pages.after_request
     def guard(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["Referrer-Policy"] = "same-origin"  # other sites do not see the address
         return response
 
     pages.add_app_template_filter(percent)
@@ -102,12 +106,12 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
 
 def percent(share: float) -> str:
-    """0.9953 -> "99.53 %", with a space that does not break."""
+    """Return a share as text: 0.9953 -> "99.53 %", with a space that does not break."""
     return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _best(endpoints: list[Endpoint]) -> Endpoint:
-    """The endpoint whose default model scores best; of those without test scores, the first."""
+    """Return the endpoint whose default model has the best test accuracy, by default the first."""
 
     def score(endpoint: Endpoint) -> float:
         test = endpoint.find().card.test
@@ -117,7 +121,7 @@ def _best(endpoints: list[Endpoint]) -> Endpoint:
 
 
 def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
-    """The newest model of each rule of each architecture."""
+    """Return the newest model of each rule of each architecture."""
     return [
         {
             "card": endpoint.find(rule).card,
@@ -135,13 +139,13 @@ def _model_url(card: Card) -> str:
 
 
 def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -> dict[str, Any]:
-    """What the scripts of the page need to know, as JSON inside it."""
+    """Return what the page's scripts need; it is put into the page as JSON."""
     cards = [row["card"] for row in _networks(endpoints)]
     chosen = first.find().card
     return {
-        "root": request.script_root,
+        "root": request.script_root,  # the prefix of a proxy, "" without one
         "dataset": first.dataset,
-        "draws": chosen.input.style == "digit",
+        "draws": chosen.input.style == "digit",  # whether the page has a drawing pad
         "networks": [
             {
                 "path": f"/api/{card.endpoint}",
@@ -155,14 +159,15 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
             for card in cards
         ],
         "chosen": cards.index(chosen),
+        "colours": COLOURS,
         "maxBytes": settings.max_request_bytes,
     }
 
 
 def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
-    """What the template of a model's page shows."""
+    """Return what the template of a model's page shows."""
     card = model.card
-    scores = card.test or card.validation
+    scores = card.test or card.validation  # a run has no test scores before it is published
     query = {"rule": card.rule, "version": card.version}
     return {
         "endpoint": endpoint,
@@ -193,19 +198,22 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
 
 
 def _matrix(scores: Scores) -> list[list[tuple[int, int]]]:
-    """For each true class and each predicted one: how many images, and a shade from 0 to 9."""
+    """Return the number of images and a shade, 0 to 9, for each true and predicted class."""
     return [
         [(count, _shade(count / max(1, sum(row)))) for count in row] for row in scores.confusion
     ]
 
 
 def _shade(share: float) -> int:
-    """The square root keeps the few mistakes of a good network visible; 0 is none at all."""
+    """Return a shade from 0 to 9; only a share of 0 has shade 0.
+
+    The square root keeps the few mistakes of a good network visible.
+    """
     return 0 if share == 0 else min(9, 1 + int(8.999 * share**0.5))
 
 
 def _mistakes(scores: Scores, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The most frequent mistakes, the worst first."""
+    """Return the most frequent mistakes, the most frequent first."""
     found = [
         (count, true, predicted)
         for true, row in enumerate(scores.confusion)
@@ -224,7 +232,7 @@ def _mistakes(scores: Scores, labels: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _flat(recipe: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """`recipe` with tables inside it written as their path: augment.shift."""
+    """Return the rows of `recipe`; a row of an inner table is named by its path: augment.shift."""
     rows: list[tuple[str, Any]] = []
     for name, value in recipe.items():
         if isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""From bytes to arrays: foreign files decoded within bounds, and prepared for a network."""
+"""From bytes to arrays: untrusted files are decoded within limits and prepared for a network."""

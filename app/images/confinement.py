@@ -1,7 +1,7 @@
-"""What a process may do that reads foreign bytes: compute, and talk over what it has open already.
+"""The confinement of a process that decodes untrusted pictures.
 
-On Linux a filter (seccomp) refuses it new programs, processes, connections and files to write. It
-is a second wall: the first are the limits on time and memory, which app/images/sandbox.py sets.
+On Linux a seccomp filter denies it new programs, processes and connections, and opening files for
+writing. This is a second protection after the limits on time and memory in app/images/sandbox.py.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import struct
 import sys
 from pathlib import Path
 
-# <sys/prctl.h>
+# From <sys/prctl.h>.
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
 _SECCOMP_MODE_FILTER = 2
 
-# <linux/audit.h>, and the numbers of system calls, which differ between processors: those refused,
-# and openat, which is refused for writing.
+# From <linux/audit.h>: the processor's number. Then the numbers of system calls, which differ
+# between processors: those that are denied, and openat, which is denied for writing.
 _PROCESSORS = {
     "x86_64": (
         0xC000003E,
@@ -45,20 +45,20 @@ _PROCESSORS = {
     ),
 }
 
-# <linux/bpf_common.h>, <linux/seccomp.h>: the filter's instructions, and what it may answer.
+# From <linux/bpf_common.h> and <linux/seccomp.h>: the filter's instructions, and its results.
 _LOAD, _IS, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # EPERM
-_NUMBER, _PROCESSOR, _THIRD_ARGUMENT = 0, 4, 32  # where a call is described
-_OTHER_ABI = 0x40000000  # x32's numbers: the same calls again
+_NUMBER, _PROCESSOR, _THIRD_ARGUMENT = 0, 4, 32  # offsets in the description of a call
+_OTHER_ABI = 0x40000000  # the x32 ABI has the same calls with other numbers, from here on
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def confine() -> None:
-    """Leave this process, for good, what a decoder needs."""
+    """Leave this process only what a decoder needs. This cannot be undone."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
-    with contextlib.suppress(OSError):  # where memory is short this process is the one to go
+    with contextlib.suppress(OSError):  # if memory is short, the kernel ends this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -66,12 +66,12 @@ def confine() -> None:
         program = _filter(*_PROCESSORS[platform.machine()])
         code = ctypes.create_string_buffer(program, len(program))
         pointer = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-        # A kernel without filters says so, and is left as it is.
+        # A kernel without seccomp returns an error, and the process goes on without the filter.
         libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0)
 
 
 def _filter(processor: int, refused: dict[str, int], openat: int) -> bytes:
-    """The filter's program: (operation, steps over where true, where false, value) in a row."""
+    """Return the filter's program: rows of (operation, steps to skip if true, if false, value)."""
     steps = [
         (_LOAD, 0, 0, _PROCESSOR),
         (_IS, 1, 0, processor),

@@ -1,9 +1,8 @@
-"""Uploaded bytes -> a checked, decoded picture -> the array that a network takes.
+"""Decoding and preparation: uploaded bytes -> a checked picture -> the array that a network takes.
 
-`decode` and `prepare` are the stages of a request of the same names; app/images/sandbox.py runs
-`decode` in another process where that is safer. Pillow is lent one format at a time, the one that
-the file's first bytes name, and whatever it cannot make of the rest is a RequestError that says
-what was wrong.
+`decode` and `prepare` are the stages of a request with these names. app/images/sandbox.py runs
+`decode` in another process if that is safer. Pillow gets only the one format that the file's first
+bytes name. A file that it cannot decode becomes a RequestError.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ from app.settings import MEGAPIXEL
 from app.telemetry.record import timed
 from models.cards import ImageInput
 
-# First bytes -> Pillow's format; long enough that no text begins like a picture.
+# First bytes -> Pillow's format. They are long enough that no text begins like a picture.
 SIGNATURES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -44,15 +43,15 @@ SIGNATURES = (
 )
 FORMATS = "PNG, JPEG, GIF, WebP, AVIF, HEIC, TIFF, PPM or BMP"
 
-# A JPEG is read at no less than this many times the network's sides: preparation crops and
-# centres, and needs more pixels than the network.
+# A JPEG is decoded to at least this many times the network's sides: preparation crops and centres,
+# and needs more pixels than the network.
 OVERSIZE = 8
 
 # The smallest digits that people draw on purpose, in dot-matrix displays, are five pixels wide.
 SMALLEST_SIDE = 5
 
-# What Pillow's readers raise for broken files. The first five came up when 80,000 were broken on
-# purpose, the others stand in its source.
+# What Pillow's decoders raise for broken files. The first five occurred in a test with 80,000
+# damaged files, the others are in Pillow's source.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -80,10 +79,10 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Known from the start, so that no request waits for an import.
+# Loaded at the start, so that no request waits for an import.
 Image.preinit()
 assert WebPImagePlugin
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # pictures are decoded by as many processes as are wanted
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the workers already use every core
 
 HEIC_IS_READ = importlib.util.find_spec("pillow_heif") is not None
 if HEIC_IS_READ:
@@ -93,7 +92,7 @@ if HEIC_IS_READ:
         decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
     )
 
-# Pillow's remarks on odd metadata would let a caller write into the log.
+# Pillow's warnings quote metadata, so a caller could write into the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("PIL").propagate = False
@@ -101,14 +100,14 @@ logging.getLogger("PIL").propagate = False
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, as far as it must be kept to be prepared."""
+    """A decoded picture, with what its preparation needs."""
 
     image: Image.Image
-    size: tuple[int, int]  # (width, height) in pixels, as the file has it
-    # What was done already, where that is more than decoding: the picture was large, and is as
-    # small now as its preparation allows.
+    size: tuple[int, int]  # (width, height) in pixels in the file
+    # Steps of the preparation that are done already, because the picture was large: `image` is then
+    # as small as the rest of the preparation allows.
     steps: tuple[str, ...] = ()
-    pixels: NDArray[np.float32] | None = None  # (height, width, channels), 0..1: prepared already
+    pixels: NDArray[np.float32] | None = None  # (height, width, channels), 0..1: fully prepared
 
 
 def decode(
@@ -119,15 +118,15 @@ def decode(
     max_bytes: int | None = None,
     simple: bool = False,
 ) -> Picture:
-    """The first frame of the picture in `data`, in whatever mode its file has.
+    """Return the first frame of the picture in `data`, in the mode of its file.
 
-    `smallest` is the network's (height, width): a much larger JPEG is read at a half, a quarter
+    `smallest` is the network's (height, width). A much larger JPEG is decoded at a half, a quarter
     or an eighth of its size, which is several times faster, but never below 8 times `smallest`.
-    `max_pixels` is held against the size that the file claims, before its pixels are read; above
-    178 million Pillow's own limit comes first. `max_bytes` is the memory that decoding may take.
-    `simple` files, by `is_simple`, need no look at their structure any more.
+    `max_pixels` limits the size in the file's header, before pixels are read; above 178 million,
+    Pillow's own limit comes first. `max_bytes` limits the memory of the decoder. Files that
+    `is_simple` accepts may set `simple`, which skips the check of their structure.
 
-    A file that ends too early is read if no pixel depends on what is missing.
+    A file that ends too early is accepted if no pixel depends on what is missing.
 
     Raises RequestError: 415 `not_an_image`, 400 `unreadable_image`, 413 `too_many_pixels` or
     `too_much_work`.
@@ -136,23 +135,27 @@ def decode(
     if not simple:
         check_structure(kind, data)
     if max_bytes and (needed := bytes_per_pixel(kind, data)):
-        # In whole millions, so that a message names the same number for every picture.
+        # Rounded down to whole megapixels, so that messages name the same number for every picture.
         max_pixels = min(max_pixels, int(max_bytes / needed / MEGAPIXEL) * MEGAPIXEL or MEGAPIXEL)
     if kind == "WEBP":
         _check_size(webp_size(data), max_pixels)
         if int.from_bytes(data[4:8], "little") + 8 == len(data) + 1:
-            data += b"\0"  # a chunk of odd length is padded, and some writers leave that out
+            data += b"\0"  # some writers leave out the padding of a chunk of odd length
     try:
         return _read(kind, data, max_pixels, smallest)
     except BOMBS as error:
         claimed = re.search(r"\d+", str(error))
-        raise _too_many(f"{claimed[0] if claimed else 'too many'} pixels", max_pixels) from error
+        raise too_many_pixels(
+            f"{claimed[0] if claimed else 'too many'} pixels", max_pixels
+        ) from error
     except MemoryError as error:
         raise RequestError(
-            413, "too_much_work", "The picture takes more memory than one may. Send it smaller."
+            413,
+            "too_much_work",
+            "The picture takes more memory than one picture may. Send it smaller.",
         ) from error
     except UNREADABLE as error:
-        if "truncated" in str(error).lower():  # Pillow's word for it
+        if "truncated" in str(error).lower():  # Pillow's word for a file that ends too early
             picture = _read_without_end(kind, data, max_pixels, smallest)
             if picture:
                 return picture
@@ -168,15 +171,15 @@ def _read(kind: str, data: bytes, max_pixels: int, smallest: tuple[int, int]) ->
     image = Image.open(io.BytesIO(data), formats=(kind,))
     _check_claims(image, max_pixels)
     size = image.size
-    # JPEG's way to decode fewer pixels; nothing at all for other formats.
+    # Has an effect on JPEG only: it is then decoded at a fraction of its size.
     image.draft(None, (OVERSIZE * smallest[1], OVERSIZE * smallest[0]))
     image.load()
-    image.info.pop(OWN_SIZE, None)  # a text of the file's may bear the name
+    image.info.pop(OWN_SIZE, None)  # a text in the file's metadata may have this name
     if image.size != size:
         image.info[OWN_SIZE] = size
     if image.mode == "LAB":
         raise RequestError(
-            400, "unreadable_image", "Colours in CIELAB are not read here. Save it as RGB."
+            400, "unreadable_image", "CIELAB colours are not supported. Save the picture as RGB."
         )
     return Picture(image, size)
 
@@ -184,15 +187,15 @@ def _read(kind: str, data: bytes, max_pixels: int, smallest: tuple[int, int]) ->
 def _read_without_end(
     kind: str, data: bytes, max_pixels: int, smallest: tuple[int, int]
 ) -> Picture | None:
-    """The picture in `data`, which ends too early, if all its pixels are there.
+    """Return the picture in `data`, which ends too early, if all its pixels are present.
 
-    They are where two ways to go on give the same pixels.
+    That is the case if two different continuations of the file give the same pixels.
     """
     if kind == "JPEG":
-        data = data.rstrip(b"\xff")  # fill bytes, or half of the mark of its end
+        data = data.rstrip(b"\xff")  # fill bytes, or the first half of the end marker
     found = []
     for byte in (b"\x00", b"\x55"):
-        # Long enough for a block of GIF; the last two bytes end a JPEG.
+        # Long enough for a block of a GIF. The last two bytes end a JPEG.
         try:
             found.append(_read(kind, data + 512 * byte + b"\xff\xd9", max_pixels, smallest))
         except (*UNREADABLE, MemoryError):
@@ -202,18 +205,18 @@ def _read_without_end(
 
 
 def made_small(picture: Picture, target: ImageInput, *, raw: bool) -> Picture:
-    """`picture` with what `prepare` does to all its pixels done already.
+    """Return `picture` with the part of its preparation done that reads all its pixels.
 
-    `prepare` gives the same array and the same steps for both. It is for large pictures, which
-    are not copied as a whole.
+    `prepare` gives the same array and the same steps for the result as for `picture`. Large
+    pictures are thereby not copied as a whole.
     """
     if min(picture.size) < SMALLEST_SIDE:
-        return Picture(Image.new("L", (1, 1)), picture.size)  # it will be refused
+        return Picture(Image.new("L", (1, 1)), picture.size)  # `prepare` will refuse it
     if raw:
         return _finished(picture, styles.raw(picture.image, target))
     turn = _turn(picture.image)
     turned = () if turn is None else (TURNED,)
-    if target.style == "photo":  # every pixel of which counts
+    if target.style == "photo":  # photos are resized from all their pixels
         image = picture.image if turn is None else _upright(picture.image, turn)
         return _finished(picture, styles.photo(image, target).after(turned))
     return Picture(reduced(picture.image, looked_at(target), turn), picture.size, turned)
@@ -225,20 +228,20 @@ def _finished(picture: Picture, reading: Reading) -> Picture:
 
 @timed("prepare")
 def prepare(picture: Picture, target: ImageInput, *, raw: bool = False) -> Prepared:
-    """`picture` as the network of `target` takes it, and how else it may be read.
+    """Return `picture` as the network of `target` takes it, with its other readings.
 
-    The normalisation with mean and standard deviation is a layer of the network and not done
-    here. `raw` leaves all cleverness out: colours are converted, the size is forced, and that is
-    all; not even the EXIF orientation or transparency is looked at.
+    The network itself normalises by mean and standard deviation. With `raw`, colours are converted
+    and the picture is resized, and nothing else is done: even the EXIF orientation and transparency
+    are ignored.
 
-    Raises RequestError 422: `image_too_small`, and `no_content` where no reading shows anything.
+    Raises RequestError 422: `image_too_small`, and `no_content` if no reading shows anything.
     """
     if min(picture.size) < SMALLEST_SIDE:
         width, height = picture.size
         raise RequestError(
             422,
             "image_too_small",
-            f"The picture is {width}x{height} pixels: too few to mean anything. "
+            f"The picture has {width}x{height} pixels, too few to show anything. "
             f"Both sides must be at least {SMALLEST_SIDE}.",
             width=width,
             height=height,
@@ -255,19 +258,18 @@ def prepare(picture: Picture, target: ImageInput, *, raw: bool = False) -> Prepa
 
 
 def _recognise(data: bytes) -> str:
-    """Pillow's name for the format that `data` begins like."""
+    """Return Pillow's name for the format that `data` begins with."""
     kind = next((kind for signature, kind in SIGNATURES if signature.match(data)), None)
     if kind is None:
-        found = "The file is not a picture of a known format." if data else "The file is empty."
-        raise RequestError(415, "not_an_image", f"{found} Send {FORMATS}.")
+        raise not_an_image()
     if kind == "HEIF" and not HEIC_IS_READ:
-        found = "The file is an HEIC picture, which is not read here: pillow-heif is missing."
+        found = "HEIC pictures are not supported here: pillow-heif is not installed."
         raise RequestError(415, "not_an_image", f"{found} Send {FORMATS.replace('HEIC, ', '')}.")
     return kind
 
 
 def _check_claims(image: Image.Image, max_pixels: int) -> None:
-    """Refuse what would cost too much to decode, from the header alone."""
+    """Raise RequestError if the header claims more pixels than may be decoded, or none."""
     width, height = image.size
     if width * height == 0:
         raise RequestError(
@@ -277,16 +279,23 @@ def _check_claims(image: Image.Image, max_pixels: int) -> None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tile = image.tag_v2.get(322, 1), image.tag_v2.get(323, 1)
         if tile[0] * tile[1] > max_pixels:
-            raise _too_many(f"tiles of {tile[0]}x{tile[1]} pixels", max_pixels)
+            raise too_many_pixels(f"tiles of {tile[0]}x{tile[1]} pixels", max_pixels)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise _too_many(f"{width}x{height} pixels", max_pixels, width=width, height=height)
+        raise too_many_pixels(f"{width}x{height} pixels", max_pixels, width=width, height=height)
 
 
-def _too_many(found: str, max_pixels: int, **details: int) -> RequestError:
+def not_an_image() -> RequestError:
+    """Return the refusal of a file whose first bytes are not those of a known format."""
+    message = f"The file is not a picture of a known format. Send {FORMATS}."
+    return RequestError(415, "not_an_image", message)
+
+
+def too_many_pixels(found: str, max_pixels: int, **details: int) -> RequestError:
+    """Return the refusal of a picture that has `found`, which is more than `max_pixels`."""
     return RequestError(
         413,
         "too_many_pixels",
@@ -297,7 +306,7 @@ def _too_many(found: str, max_pixels: int, **details: int) -> RequestError:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How `image` must be turned to stand upright, if its EXIF entry says so legibly."""
+    """Return how `image` must be turned to be upright, if its EXIF orientation can be read."""
     orientation = None
     if not image.info:
         return None
@@ -307,7 +316,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _upright(image: Image.Image, turn: Image.Transpose) -> Image.Image:
-    """`image` turned, and with it the size that its file has."""
+    """Return `image` turned, with the size in its file turned as well."""
     upright = image.transpose(turn)
     if OWN_SIZE in image.info:
         upright.info[OWN_SIZE] = turned_size(image.info[OWN_SIZE], turn)

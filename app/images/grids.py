@@ -1,4 +1,4 @@
-"""Arrays that hold pictures: their types, and what looking for ink and paper has in common."""
+"""Functions on arrays of pixels that the search for ink and the search for paper share."""
 
 from typing import TypeVar
 
@@ -13,17 +13,17 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luma(pixels: Floats) -> Floats:
-    """The lightness of (..., channels) in 0..1, as television has it (ITU-R BT.601)."""
+    """Return the lightness of (..., channels) in 0..1, with television's weights (ITU-R BT.601)."""
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels @ LUMA
 
 
 def margin(pixels: NDArray[Number]) -> NDArray[Number]:
-    """The outermost pixels of (height, width, ...), as (n, ...)."""
+    """Return the outermost pixels of (height, width, ...) as (n, ...)."""
     return np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]))
 
 
 def box(flags: Flags) -> tuple[slice, slice]:
-    """The rows and columns that hold all set `flags`; empty ones where none is."""
+    """Return the rows and columns that hold all set `flags`; empty slices if none is set."""
     rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)
@@ -31,12 +31,12 @@ def box(flags: Flags) -> tuple[slice, slice]:
 
 
 def runs(flags: Flags) -> int:
-    """How many groups of neighbours are set in the row `flags`."""
+    """Return the number of groups of set neighbours in the row `flags`."""
     return int(flags[0]) + int(np.count_nonzero(flags[1:] & ~flags[:-1]))
 
 
 def length(vectors: Floats) -> Floats:
-    """The Euclidean length along the last axis, scaled so that black to white is 1."""
+    """Return the Euclidean length along the last axis, scaled so that black to white is 1."""
     if vectors.shape[-1] == 1:
         return np.abs(vectors[..., 0])
     squares: Floats = np.einsum("...c,...c->...", vectors, vectors)
@@ -45,7 +45,7 @@ def length(vectors: Floats) -> Floats:
 
 
 def count_cells(flags: Flags, most: int) -> tuple[NDArray[np.int64], int]:
-    """How many of `flags` (height, width) are set in each cell of a grid, and a cell's side.
+    """Return the number of set `flags` (height, width) in each cell of a grid, and a cell's side.
 
     The grid has at most `most` cells a side.
     """
@@ -54,17 +54,22 @@ def count_cells(flags: Flags, most: int) -> tuple[NDArray[np.int64], int]:
     rows, columns = -(-height // step), -(-width // step)
     cells = np.zeros((rows * step, columns * step), bool)
     cells[:height, :width] = flags
-    return cells.reshape(rows, step, columns, step).sum((1, 3)), step
+    counts = cells.reshape(rows, step, -1).sum(1, dtype=np.int64)
+    # One slice after the other: a sum along so short an axis takes several times as long.
+    return np.add.reduce([counts[:, start::step] for start in range(step)]), step
 
 
 def from_cells(cells: Flags, step: int, shape: tuple[int, ...]) -> Flags:
-    """The grid `cells` in pixels again: (height, width) as in `shape`."""
+    """Return the grid `cells` in pixels: (height, width) as in `shape`."""
     whole: Flags = cells.repeat(step, 0).repeat(step, 1)[: shape[0], : shape[1]]
     return whole
 
 
 def label(cells: Flags) -> NDArray[np.int32]:
-    """Number the connected groups of set `cells` (eight neighbours) from 1; the others are 0."""
+    """Return the connected groups of set `cells` (eight neighbours), numbered from 1.
+
+    Cells that are not set are 0.
+    """
     padded = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int32)
     marks = padded[1:-1, 1:-1]
     marks[cells] = np.arange(1, np.count_nonzero(cells) + 1)
@@ -76,14 +81,15 @@ def label(cells: Flags) -> NDArray[np.int32]:
             numbers = np.unique(own)
             marks[cells] = np.searchsorted(numbers, own) + 1
             return marks
-        # Each group joins the largest number that it touches, and follows where that one went.
+        # Each group takes the largest number that it touches, and follows that number's own
+        # replacement.
         leads_to = np.arange(padded.max() + 1, dtype=np.int32)
         np.maximum.at(leads_to, own, largest)
         marks[cells] = _ends_of(leads_to)[own]
 
 
 def _ends_of(leads_to: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Where each number ends that leads to another one, and that one to the next."""
+    """Return the final number that each number leads to, over any number of steps."""
     while not np.array_equal(further := leads_to[leads_to], leads_to):
         leads_to = further
     return leads_to

@@ -1,4 +1,4 @@
-"""The marks that ink makes: which of them are dust or a frame, and which stand side by side."""
+"""The marks of ink: which are dust or a frame, and which are digits side by side."""
 
 from dataclasses import dataclass
 
@@ -9,55 +9,55 @@ from app.images.grids import Flags, box, count_cells, from_cells, label, margin,
 
 # Marks with less than this share of the largest mark's ink are dust.
 DUST = 0.06
-# A mark around or over the edge is a frame or a shadow if one inside has this share of its ink.
+# A mark around or over the edge is a frame or a shadow if a mark inside has this share of its ink.
 INSIDE = 0.15
 
-# Of digits side by side, each has at least this share of the tallest one's height ...
+# Each digit beside others has at least this share of the tallest one's height ...
 ALIKE = 0.6
-# ... and of the heaviest one's ink: a one beside a zero has less than half of it.
+# ... and this share of the heaviest one's ink: a one has less than half of a zero's.
 HEAVY = 0.12
-# Marks above each other by this share of the narrower one's width belong to one digit.
+# Marks above each other belong to one digit if they share this part of the narrower one's width.
 STACKED = 0.35
-# So do marks nearer to each other than this share of their height: a stroke that is broken.
+# Marks nearer to each other than this share of their height do too: a stroke that is broken.
 BROKEN = 0.09
 
-# No digit reaches each of two opposite edges of its picture in more places than this.
+# A digit reaches two opposite edges of its picture in at most this many places.
 MOST_ENDS = 2
-INNER = 4  # cells: further inside than a line along the edge is wide
+INNER = 4  # cells; more than the width of a line along the edge
 
-# More marks than this are no digits: a desk's grain, a pattern. To join them would take long.
+# More marks than this are not digits but a pattern or the grain of a desk, and slow to join.
 MOST_PARTS = 24
 
-_GRID = 84  # marks are told apart on a grid of at most so many cells a side
+_GRID = 84  # marks are found on a grid of at most this many cells a side
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Connected ink, numbered on a grid of cells."""
+    """Connected groups of ink, numbered on a grid of cells."""
 
     cells: NDArray[np.int32]  # (rows, columns): the number of each cell's mark, 0 for none
-    weight: NDArray[np.float64]  # by number: pixels of ink
-    keep: Flags  # by number: not dust, a frame or a shadow
-    step: int  # pixels a side of a cell
+    weight: NDArray[np.float64]  # pixels of ink of each number
+    keep: Flags  # for each number: not dust, a frame or a shadow
+    step: int  # the side of a cell in pixels
     shape: tuple[int, ...]  # of the picture: (height, width)
 
     @property
     def cleaned(self) -> bool:
-        """Whether a mark is to be left out."""
+        """Return whether any mark is to be left out."""
         return not self.keep[1:].all()
 
     @property
     def lined(self) -> bool:
-        """Whether marks reach two opposite edges in many places, as the lines of paper do."""
+        """Return whether marks reach two opposite edges in many places, like lined paper."""
         set_cells = self.cells > 0
         return _ends(set_cells) > MOST_ENDS or _ends(set_cells.T) > MOST_ENDS
 
     def kept(self) -> Flags:
-        """Where the marks are that count, (height, width), with a cell's width around them."""
+        """Return the places (height, width) of the marks to keep, and one cell around them."""
         return self.around(self.keep)
 
     def around(self, chosen: Flags) -> Flags:
-        """Where the marks of the `chosen` numbers are, (height, width), and a cell around them."""
+        """Return the places (height, width) of the `chosen` marks, and one cell around them."""
         near = np.pad(chosen[self.cells], 1)
         near = near[:-2] | near[1:-1] | near[2:]
         near = near[:, :-2] | near[:, 1:-1] | near[:, 2:]
@@ -65,7 +65,7 @@ class Marks:
 
 
 def find_marks(flags: Flags) -> Marks:
-    """The marks in `flags` (height, width), of which at least one is set."""
+    """Return the marks in `flags` (height, width), of which at least one is set."""
     counts, step = count_cells(flags, _GRID)
     cells = label(counts > 0)
     weight = np.bincount(cells.ravel(), counts.ravel()).astype(np.float64)
@@ -80,10 +80,10 @@ def find_marks(flags: Flags) -> Marks:
 
 
 def side_by_side(marks: Marks) -> list[Flags]:
-    """The marks of each digit, by number, from left to right; empty where there is one digit.
+    """Return the marks of each digit from left to right, as flags by number; empty for one digit.
 
-    Parts of one digit stand above each other (a five's bar) or close together (a stroke that is
-    broken); digits side by side are alike in height and stand on about one line.
+    Parts of one digit are above each other (a five's bar) or close together (a broken stroke).
+    Digits side by side have similar heights and are on about one line.
     """
     numbers = np.flatnonzero(marks.keep)
     if not 2 <= len(numbers) <= MOST_PARTS:
@@ -107,7 +107,7 @@ def side_by_side(marks: Marks) -> list[Flags]:
 
 
 def _join_parts(cells: NDArray[np.int32], groups: list[list[int]]) -> list[list[int]]:
-    """`groups` of marks, those joined that belong to one digit."""
+    """Return the `groups` of marks, joined if they belong to one digit."""
     waiting = [(group, np.isin(cells, group)) for group in groups]
     joined: list[tuple[list[int], Flags]] = []
     while waiting:
@@ -115,14 +115,14 @@ def _join_parts(cells: NDArray[np.int32], groups: list[list[int]]) -> list[list[
         partner = next((one for one in joined if _belong(one[1], flags)), None)
         if partner is None:
             joined.append((group, flags))
-        else:  # together they may belong to others that neither alone belongs to
+        else:  # joined, they may belong to a mark that neither of them belongs to alone
             joined = [one for one in joined if one is not partner]
             waiting.append((partner[0] + group, partner[1] | flags))
     return [group for group, _ in joined]
 
 
 def _belong(one: Flags, other: Flags) -> bool:
-    """Whether two marks are parts of one digit: above each other, or close together."""
+    """Return whether two marks are parts of one digit: above each other, or close together."""
     first, second = _box_of(one), _box_of(other)
     shared = min(first[3], second[3]) - max(first[2], second[2])
     if shared >= STACKED * min(first[3] - first[2], second[3] - second[2]):
@@ -134,7 +134,7 @@ def _belong(one: Flags, other: Flags) -> bool:
 
 
 def _are_near(one: Flags, other: Flags, reach: float) -> bool:
-    """Whether a cell of `one` is nearer than `reach` cells to a cell of `other`."""
+    """Return whether a cell of `one` is nearer than `reach` cells to a cell of `other`."""
     far = int(np.ceil(reach)) - 1
     height, width = one.shape
     wide = np.pad(other, far)
@@ -148,15 +148,15 @@ def _are_near(one: Flags, other: Flags, reach: float) -> bool:
 
 
 def _box_of(flags: Flags) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of what is set; bottom and right are just outside."""
+    """Return the top, bottom, left and right of the set `flags`; bottom and right are exclusive."""
     rows, columns = box(flags)
     return rows.start, rows.stop, columns.start, columns.stop
 
 
 def _ends(cells: Flags) -> int:
-    """In how many places marks reach both the first and the last row of `cells`.
+    """Return in how many places marks reach both the first and the last row of `cells`.
 
-    A line may lie along such a row: then the place is further inside that shows the others.
+    A line may lie along such a row, so a row further inside is checked too.
     """
     first, last = (
         max(runs(row) for row in (side[0], side[min(INNER, len(side) - 1)]))
@@ -166,7 +166,7 @@ def _ends(cells: Flags) -> int:
 
 
 def _spans(marks: NDArray[np.int32], count: int, share: float) -> Flags:
-    """Which of the `count` marks reach over more than `share` of both the height and width."""
+    """Return which of the `count` marks span more than `share` of both the height and the width."""
     spans = np.ones(count, bool)
     places = np.nonzero(marks)
     for place, side in zip(places, marks.shape, strict=True):

@@ -1,4 +1,4 @@
-"""From the modes of picture files (16 bits, palettes, CMYK, transparency) to arrays in 0..1."""
+"""Conversion of picture modes (16 bits, palettes, CMYK, transparency) to arrays in 0..1."""
 
 import math
 from collections.abc import Callable
@@ -9,22 +9,25 @@ from PIL import Image
 
 from app.images.grids import Floats, box
 
-# A large picture is converted in strips of so many pixels: a whole copy, or two, of 50 megapixels
-# would take a few hundred MiB.
+# Large pictures are converted in strips of this many pixels, since a copy of 50 megapixels takes
+# hundreds of MiB.
 _STRIP = 1_000_000
 
-_REDUCING_GAP = 3.0  # Pillow's word for how much it scales by the mean, before the better filter
+_REDUCING_GAP = 3.0  # Pillow reduces by the mean first, to this many times the final size
 
 
 def on_paper(image: Image.Image, longest: int) -> tuple[Floats, list[str]]:
-    """(height, width, 1 or 3) in 0..1, opaque, with neither side above `longest`."""
+    """Return `image` as an opaque array (height, width, 1 or 3) in 0..1, and the steps taken.
+
+    Neither side is above `longest`.
+    """
     image = reduced(image, longest)
     image, steps = _flatten(image) if image.mode == "RGBA" else (image, [])
     return to_array(image), steps
 
 
 def reduced(image: Image.Image, longest: int, turn: Image.Transpose | None = None) -> Image.Image:
-    """`image` turned, as plain "L", "RGB" or "RGBA", with neither side above `longest`."""
+    """Return `image` turned, as "L", "RGB" or "RGBA", with neither side above `longest`."""
     factor = -(-max(image.size) // longest)
     if factor == 1 or image.width * image.height <= _STRIP:
         image = plain(image if turn is None else image.transpose(turn))
@@ -35,7 +38,9 @@ def reduced(image: Image.Image, longest: int, turn: Image.Transpose | None = Non
 
 
 def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.Image:
-    """`image` on white, as plain "L" or "RGB"."""
+    """Return `image` on white, as "L" or "RGB"."""
+    if image.mode == mode and not has_alpha(image):  # most images
+        return image
     image = plain(image, white)
     if image.mode == "RGBA":
         flat = Image.new("RGB", image.size, "white")
@@ -47,14 +52,17 @@ def opaque(image: Image.Image, mode: str, white: float | None = None) -> Image.I
 def scaled(
     image: Image.Image, mode: str, size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """`opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`, in strips where large."""
+    """Return `opaque(image, mode).resize(size, BICUBIC, box, reducing_gap=3.0)`.
+
+    Large pictures are converted in strips.
+    """
     bicubic = Image.Resampling.BICUBIC
     left, top, right, bottom = box
     across, down = (right - left) / size[0], (bottom - top) / size[1]
     x, y = int(across / _REDUCING_GAP) or 1, int(down / _REDUCING_GAP) or 1
     if (x, y) == (1, 1) or image.width * image.height <= _STRIP:
         return opaque(image, mode).resize(size, bicubic, box, reducing_gap=_REDUCING_GAP)
-    beyond = 1.5  # pixels of the result that its edges look at, on each side
+    beyond = 1.5  # the bicubic filter reads this many pixels of the result beyond the box
     area = (
         max(0, int(left - beyond * across)),
         max(0, int(top - beyond * down)),
@@ -75,7 +83,7 @@ def _reduce_in_strips(
     convert: Callable[[Image.Image], Image.Image],
     turn: Image.Transpose | None = None,
 ) -> Image.Image:
-    """`convert(image.transpose(turn)).reduce((x, y), area)`, without the copies."""
+    """Return `convert(image.transpose(turn)).reduce((x, y), area)`, without copies of the whole."""
     left, top, right, bottom = area
     height = y * max(1, _STRIP // ((right - left) * y))
     result = None
@@ -90,15 +98,15 @@ def _reduce_in_strips(
 
 
 def plain(image: Image.Image, white: float | None = None) -> Image.Image:
-    """`image` as "L", "RGB" or, where parts may be transparent, "RGBA" of eight bits."""
+    """Return `image` in 8 bits as "L" or "RGB", or as "RGBA" if parts may be transparent."""
     alpha = has_alpha(image)
     image = eight_bits(image, white)
     mode = "RGBA" if alpha else "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
-# Where the rows of a turned picture lie in the file's: whether they are its columns, and whether
-# they are counted from its end.
+# For each turn, where the rows of the turned picture are in the file: whether they are its columns,
+# and whether they are counted from its end.
 _ROWS = {
     None: (False, False),
     Image.Transpose.FLIP_LEFT_RIGHT: (False, False),
@@ -119,7 +127,7 @@ def turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[in
 def _upright_strip(
     image: Image.Image, turn: Image.Transpose | None, first: int, last: int
 ) -> Image.Image:
-    """The rows `first` to `last` of `image` turned, the last one left out."""
+    """Return the rows `first` to `last` (exclusive) of `image` turned."""
     columns, from_end = _ROWS[turn]
     side = image.width if columns else image.height
     if from_end:
@@ -130,18 +138,25 @@ def _upright_strip(
 
 
 def to_array(image: Image.Image) -> Floats:
-    """(height, width, channels) in 0..1 from "L" or "RGB"."""
-    return unit(np.asarray(image))
+    """Return an "L" or "RGB" picture as (height, width, channels) in 0..1."""
+    return unit(_bytes_of(image))
 
 
 def unit(array: NDArray[np.uint8]) -> Floats:
-    """(height, width) or (height, width, channels) in 0..255 -> (height, width, channels), 0..1."""
+    """Return an array of 0..255, with or without channels, as (height, width, channels) in 0..1."""
     values = np.divide(array, np.float32(255), dtype=np.float32)
     return values if values.ndim == 3 else values[..., None]
 
 
+def _bytes_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an "L" or "RGB" picture as (height, width) or (height, width, 3)."""
+    # np.asarray takes longer for small pictures.
+    channels = (3,) if image.mode == "RGB" else ()
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, *channels)
+
+
 def grey_bytes(image: Image.Image) -> NDArray[np.uint8] | None:
-    """(height, width) in 0..255, or None where the picture has colour or transparency."""
+    """Return `image` as (height, width) in 0..255, or None if it has colour or transparency."""
     if image.mode != "L" or "transparency" in image.info:
         if has_alpha(image):
             return None
@@ -151,23 +166,23 @@ def grey_bytes(image: Image.Image) -> NDArray[np.uint8] | None:
             same = (colours[..., 0] == colours[..., 1]) & (colours[..., 0] == colours[..., 2])
             return colours[..., 0] if same.all() else None
         image = image.convert("L")
-    return np.asarray(image)
+    return _bytes_of(image)
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether parts of `image` may be transparent; in 16 bits this is not looked for."""
+    """Return whether parts of `image` may be transparent. In 16 bits this is not checked."""
     return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
         "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     )
 
 
 def eight_bits(image: Image.Image, white: float | None = None) -> Image.Image:
-    """`image` with at most eight bits a channel: Pillow's own conversion clips all above 255.
+    """Return `image` with 8 bits a channel. Pillow's own conversion clips all values above 255.
 
-    `white` is the full value of a picture of 32 bits a channel, of which `image` is a part.
+    `white` is the full value of a picture with 32 bits a channel, of which `image` is a part.
     """
     if image.mode in ("RGBa", "La"):
-        return image.convert(image.mode.upper())  # the one conversion that Pillow knows for it
+        return image.convert(image.mode.upper())  # Pillow's only conversion of these modes
     if image.mode[0] not in "IF":
         return image
     if image.mode.startswith("I;16"):
@@ -177,9 +192,9 @@ def eight_bits(image: Image.Image, white: float | None = None) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float:
-    """The full value of a picture of 32 bits a channel; of no meaning for others.
+    """Return the full value of a picture with 32 bits a channel; it has no meaning for others.
 
-    The file does not say what white is: the least usual white that holds all values.
+    The file does not say what white is. It is the smallest usual value that no pixel exceeds.
     """
     if image.mode not in ("I", "F"):
         return 255.0
@@ -191,13 +206,16 @@ def _white(image: Image.Image) -> float:
 
 
 def _finite(image: Image.Image) -> Floats:
-    """(height, width), with 0 for infinity and for what is not a number."""
+    """Return `image` as (height, width), with 0 for infinity and NaN."""
     values: Floats = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
     return values
 
 
 def _from_sixteen_bits(values: NDArray[np.uint16]) -> Image.Image:
-    """(height, width) in 0..65535 as "L"; in parts, since numpy widens what it looks up."""
+    """Return values (height, width) in 0..65535 as "L".
+
+    It works in parts, since numpy widens the indices into the table.
+    """
     table = (np.arange(65536, dtype=np.float32) / 65535 * 255 + 0.5).astype(np.uint8)
     grey = np.empty(values.shape, np.uint8)
     for row in range(0, len(values), 64):
@@ -206,7 +224,7 @@ def _from_sixteen_bits(values: NDArray[np.uint16]) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """An "RGBA" picture laid on a paper on which its content shows, as "RGB"."""
+    """Return an "RGBA" picture as "RGB" on a ground on which its content shows, and the steps."""
     alpha = image.getchannel("A")
     colour = image.convert("RGB")
     solid = np.asarray(alpha) > 127
@@ -217,7 +235,8 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, list[str]]:
     light = np.asarray(colour.convert("L"))[solid]
     filled = solid.sum() / solid[box(solid)].size
     if filled > 0.6 and np.mean(np.abs(light - np.median(light)) > 50) > 0.02:
-        # An icon or a sticker: the content is drawn on the opaque part, whose colour goes on.
+        # An icon or a sticker: the content is drawn on the opaque part, so its colour is the
+        # ground.
         red, green, blue = np.median(np.asarray(colour)[solid], axis=0)
         paper, name = (int(red), int(green), int(blue)), "its own colour"
     elif light.mean() > 127:

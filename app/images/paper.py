@@ -1,8 +1,8 @@
-"""The paper behind a picture's content: what is left where the ink is taken away.
+"""The paper of a picture: what would remain without the ink.
 
-Usually it is a smooth surface fitted to the picture's margin and to whatever agrees with it, so
-that lamps and vignettes are paper too. Where that fails, the paper may be a plain area inside the
-picture, or carry a pattern of lines.
+Usually it is a smooth surface that is fitted to the picture's margin and to all pixels that agree
+with it, so that it includes uneven light and dark corners. Otherwise the paper may be a plain area
+inside the picture, or have a pattern of lines.
 """
 
 from dataclasses import dataclass
@@ -23,36 +23,36 @@ from app.images.grids import (
     runs,
 )
 
-_FIT = 64  # the paper is fitted to at most so many samples a side
-_GRID = 84  # areas are told apart on a grid of at most so many cells a side
-_FEW = 32  # a glance at a picture takes in at least so many pixels a side
-_PATCHES = 42  # an uneven paper is looked for on so many pixels a side
-_PATCH = 5  # ... in patches of so many, a little wider than a stroke
-# What differs less from such a paper, of 1, is only the paper's own course at the edges.
+_FIT = 64  # the paper is fitted to at most this many samples a side
+_GRID = 84  # areas are found on a grid of at most this many cells a side
+_FEW = 32  # a first check of a picture samples at least this many pixels a side
+_PATCHES = 42  # an uneven paper is searched on this many pixels a side
+_PATCH = 5  # ... in patches of this many, a little wider than a stroke
+# A smaller difference from such a paper, of 1, is an error of the fit at the edges.
 LEAST_CONTRAST = 0.15
-_SHADES = 64  # of grey, between which light and dark are divided
+_SHADES = 64  # levels of grey at which light and dark may be divided
 
-# An area with less than this share of the picture is no paper ...
+# A paper inside a picture has at least this share of the picture ...
 SMALLEST_AREA = 0.12
-# ... nor is one with less than this share of what it spans: a stroke, a ring.
+# ... and at least this share of what it spans, unlike a stroke or a ring, ...
 PLAINEST = 0.6
 
-# ... and one goes to an edge if it ends no further from it than this share of the picture.
+# ... and it goes to an edge if it ends no further from it than this share of the picture.
 NEAR_EDGE = 0.04
 
 # A frame's lightness varies by less than this, of 1 ...
 EVEN = 0.1
 # ... its inner edge is soft over this share of the picture ...
 SOFT = 0.01
-# ... and each side of what it surrounds differs from it along this share, or more.
+# ... and each side of what it surrounds differs from it along at least this share.
 RECTANGLE = 0.6
 SMALLEST_INSIDE = 5  # pixels a side
 
-# The share of a picture's height and width at its edges that shows the paper's pattern.
+# The pattern of a paper is read from this share of the picture's height and width at its edges.
 PATTERN_MARGIN = 0.1
-# A pattern of more edges than this, on one side, is one of lines.
+# A pattern with more edges than this on one side has lines.
 MOST_EDGES = 2
-# The outermost pixels lie no further than this, of 1, from their pattern on average.
+# The outermost pixels differ from their pattern by no more than this, of 1, on average.
 MOST_UNLIKE = 0.2
 
 
@@ -61,35 +61,35 @@ class Paper:
     """What a picture would be without its ink."""
 
     colour: Floats  # (height, width, channels) in 0..1
-    sheet: Flags | None = None  # (height, width): where it lies; None for everywhere
+    sheet: Flags | None = None  # (height, width): where the paper is; None for everywhere
 
 
 @dataclass(frozen=True)
 class Area:
-    """A part of a picture with a paper of its own."""
+    """A part of a picture that has its own paper."""
 
-    inside: Floats  # (height, width, channels) in 0..1: the part alone
+    inside: Floats  # (height, width, channels) in 0..1: the pixels of the part
     paper: Paper
     across: bool  # it goes from one edge of the picture to the opposite one
 
 
 def around(pixels: Floats) -> Paper:
-    """Return the paper that goes to the edges of `pixels`, (height, width, channels) in 0..1."""
+    """Return the paper that extends to the edges of `pixels`, (height, width, channels) in 0..1."""
     edge = margin(pixels)
     middle: Floats = np.median(edge, axis=0).astype(np.float32)
     if np.all(np.abs(edge - middle) < 0.004):
         return Paper(np.broadcast_to(middle, pixels.shape))
     terms = _terms(pixels.shape[0], pixels.shape[1])
     surface = _fit(margin(terms), edge, share=0.7)
-    # The margin has told roughly; now everything that agrees with it takes part.
+    # The margin gave a rough surface. Now it is fitted to all pixels that agree with it.
     return Paper(_refine(surface, terms, pixels, None))
 
 
 def area(pixels: Floats, *, light: bool) -> Area | None:
-    """Return what the largest light (or dark) area of `pixels` spans, with that area as its paper.
+    """Return what the largest light (or dark) area of `pixels` spans, with this area as its paper.
 
-    Otsu's threshold ("A threshold selection method from gray-level histograms", 1979) divides
-    light from dark. None where no such area is large enough.
+    Otsu's threshold ("A threshold selection method from gray-level histograms", 1979) divides light
+    from dark. Return None if no such area is large enough.
     """
     grey = luma(pixels)
     threshold = _otsu(grey)
@@ -119,22 +119,22 @@ def area(pixels: Floats, *, light: bool) -> Area | None:
 
 
 def inside_frame(pixels: Floats) -> Floats | None:
-    """Return what an even frame or margin of `pixels` surrounds; None where there is no such frame.
+    """Return what an even frame or margin of `pixels` surrounds, or None if there is no such frame.
 
-    It lies at all four edges, and what it surrounds is a rectangle of another lightness. A plain
-    rectangle is content and no frame's: there is nothing in it to be seen.
+    The frame is at all four edges, and what it surrounds is a rectangle of another lightness. A
+    plain rectangle is the content itself, since nothing is inside it.
     """
     height, width = pixels.shape[:2]
     level = float(np.median(luma(margin(pixels))))
     few = np.abs(luma(pixels[:: max(1, height // _FEW), :: max(1, width // _FEW)]) - level) > EVEN
-    if not _is_rectangle(few[box(few)]):  # as nearly all are seen to be at a glance
+    if not _is_rectangle(few[box(few)]):  # this first check excludes nearly all pictures
         return None
     grey = luma(pixels)
     differs = np.abs(grey - level) > EVEN
     rows, columns = box(differs)
     if min(rows.start, height - rows.stop, columns.start, width - columns.stop) < 1:
         return None
-    soft = round(SOFT * min(height, width))  # the frame's own edge
+    soft = round(SOFT * min(height, width))  # the frame's blurred inner edge
     rows = slice(rows.start + soft, rows.stop - soft)
     columns = slice(columns.start + soft, columns.stop - soft)
     surrounded = differs[rows, columns]
@@ -144,12 +144,13 @@ def inside_frame(pixels: Floats) -> Floats | None:
     if float(np.ptp(inside)) < EVEN:
         return None
     corners = np.sort((inside[0, 0], inside[0, -1], inside[-1, 0], inside[-1, -1]))
-    alike = min(corners[2] - corners[0], corners[3] - corners[1]) < EVEN  # three: a ground
+    # Three corners of one lightness are the ground of what is inside.
+    alike = min(corners[2] - corners[0], corners[3] - corners[1]) < EVEN
     return pixels[rows, columns] if alike and _is_rectangle(surrounded) else None
 
 
 def _is_rectangle(flags: Flags) -> bool:
-    """Whether most of each side of `flags` is set."""
+    """Return whether most of each side of `flags` is set."""
     if not flags.size:
         return False
     sides = flags[0], flags[-1], flags[:, 0], flags[:, -1]
@@ -157,9 +158,9 @@ def _is_rectangle(flags: Flags) -> bool:
 
 
 def pattern(pixels: Floats) -> Paper | None:
-    """Return a paper of rows and columns (lines, squares, stripes) as the edges show them.
+    """Return a paper of rows and columns (lines, squares, stripes), as the edges show them.
 
-    None where the edges show something else.
+    Return None if the edges show something else.
     """
     height, width, _ = pixels.shape
     down, across = (max(1, round(PATTERN_MARGIN * side)) for side in (height, width))
@@ -175,7 +176,7 @@ def pattern(pixels: Floats) -> Paper | None:
 
 
 def is_all(pixels: Floats) -> bool:
-    """Whether `pixels` (height, width, channels) are one smooth surface, and paper everywhere."""
+    """Return whether `pixels` (height, width, channels) are one smooth surface without ink."""
     step = max(1, -(-max(pixels.shape[:2]) // _FIT))
     few = pixels[::step, ::step]
     values, terms = few.reshape(-1, few.shape[2]), _terms(*few.shape[:2]).reshape(-1, 6)
@@ -184,18 +185,18 @@ def is_all(pixels: Floats) -> bool:
 
 
 def has_lines(paper: Paper) -> bool:
-    """Whether a `pattern` is one of several lines, and not of an edge or two."""
+    """Return whether a `pattern` has several lines, and not just one or two edges."""
     grey = luma(paper.colour)
     differs = np.abs(grey - float(np.median(grey))) > EVEN
     return max(runs(differs.all(1)), runs(differs.all(0))) > MOST_EDGES
 
 
 def local(pixels: Floats, *, dark: bool) -> Paper | None:
-    """Return a paper as uneven as may be: `pixels` without what is narrower than a patch.
+    """Return a paper as uneven as possible: `pixels` without what is narrower than a patch.
 
-    What is `dark` is taken out of it, or what is light: the closing, or the opening, of the grey
-    picture (Serra, "Image Analysis and Mathematical Morphology", 1982), made smooth.
-    None where nothing stands out from it, or where there are fewer pixels than patches.
+    `dark` or light content is removed: the closing, or the opening, of the grey picture (Serra,
+    "Image Analysis and Mathematical Morphology", 1982), made smooth. Return None if nothing stands
+    out from the paper, or if there are fewer pixels than patches.
     """
     height, width, channels = pixels.shape
     if min(height, width) < _PATCHES:
@@ -203,7 +204,8 @@ def local(pixels: Floats, *, dark: bool) -> Paper | None:
     grey = luma(pixels)
     few = Image.fromarray(np.ascontiguousarray(grey))
     few.thumbnail((_PATCHES, _PATCHES), Image.Resampling.BOX)
-    # Away with what is narrower, then back to the size that the rest had.
+    # The first filter removes what is narrower than a patch, the second restores the size of the
+    # rest.
     less, more = ImageFilter.MinFilter(_PATCH), ImageFilter.MaxFilter(_PATCH)
     few = few.filter(more).filter(less) if dark else few.filter(less).filter(more)
     smooth = _smoothed(np.asarray(few), _PATCH // 2)
@@ -215,7 +217,7 @@ def local(pixels: Floats, *, dark: bool) -> Paper | None:
 
 
 def _between(cells: Flags) -> Flags:
-    """The cells of each row from the first that is set to the last."""
+    """Return the cells of each row from the first set cell to the last."""
     after = np.maximum.accumulate(cells, axis=1)
     before = np.maximum.accumulate(cells[:, ::-1], axis=1)[:, ::-1]
     between: Flags = after & before
@@ -223,7 +225,7 @@ def _between(cells: Flags) -> Flags:
 
 
 def _smoothed(grey: Floats, reach: int) -> Floats:
-    """The mean of the neighbours up to `reach` rows and columns away; edges are repeated."""
+    """Return the mean of the neighbours up to `reach` rows and columns away. Edges are repeated."""
     for axis in (0, 1):
         width = [(0, 0), (0, 0)]
         width[axis] = (reach + 1, reach)
@@ -235,7 +237,7 @@ def _smoothed(grey: Floats, reach: int) -> Floats:
 
 
 def _without_rim(cells: Flags) -> Flags:
-    """`cells` without those that touch one that is not set; the picture's edges do not count."""
+    """Return `cells` without those next to an unset cell. The picture's edges do not count."""
     around = np.pad(cells, 1, constant_values=True)
     rows = around[:-2] & around[1:-1] & around[2:]
     inner: Flags = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
@@ -243,7 +245,10 @@ def _without_rim(cells: Flags) -> Flags:
 
 
 def _otsu(grey: Floats) -> float:
-    """The level that divides light from dark so that the two differ most, counted in 64 shades."""
+    """Return the level that divides light from dark with the largest variance between the two.
+
+    It is found among 64 shades.
+    """
     counts = np.bincount((grey.ravel() * (_SHADES - 1)).astype(np.intp), minlength=_SHADES)
     share = counts.cumsum() / grey.size
     sums = (counts * np.arange(_SHADES)).cumsum() / grey.size
@@ -255,15 +260,15 @@ def _otsu(grey: Floats) -> float:
 
 
 def _terms(height: int, width: int) -> Floats:
-    """(height, width, 6): what a quadratic surface is the sum of."""
+    """Return the terms of a quadratic surface: (height, width, 6)."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     return np.stack((x**0, x, y, x * x, x * y, y * y), axis=-1).astype(np.float32)
 
 
 def _refine(surface: Floats, terms: Floats, pixels: Floats, only: Flags | None) -> Floats:
-    """The paper in the shape of `pixels`, fitted to whatever agrees with the rough `surface`.
+    """Return the paper of `pixels`, fitted to all pixels that agree with the rough `surface`.
 
-    Only pixels where `only` is set are asked.
+    Only pixels where `only` is set are used.
     """
     height, width, channels = pixels.shape
     step = max(1, -(-max(height, width) // _FIT))
@@ -283,7 +288,10 @@ def _refine(surface: Floats, terms: Floats, pixels: Floats, only: Flags | None) 
 
 
 def _fit(terms: Floats, values: Floats, share: float) -> Floats:
-    """Coefficients that fit the best `share` of `values`: a stroke over the edge is no paper."""
+    """Return the coefficients that fit the best `share` of `values`.
+
+    The rest may be a stroke at the edge.
+    """
     middle: Floats = np.median(values, axis=0).astype(np.float32)
     close = length(values - middle)
     surface = np.zeros((terms.shape[1], values.shape[1]), np.float32)
@@ -295,9 +303,9 @@ def _fit(terms: Floats, values: Floats, share: float) -> Floats:
 
 
 def _solve(terms: Floats, values: Floats) -> Floats:
-    """Least squares: the coefficients with which `terms` come closest to `values`.
+    """Return the least-squares coefficients with which `terms` approximate `values`.
 
-    By the normal equations: 6x6 however many samples there are.
+    The normal equations are 6x6, whatever the number of samples.
     """
     exact = terms.astype(np.float64)
     products, sums = exact.T @ exact, exact.T @ values

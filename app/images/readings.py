@@ -1,9 +1,9 @@
-"""The readings of a picture: what a network may be given where the usual one is not certain.
+"""The readings of a picture: several ways to prepare it, if the usual way is not certain.
 
-The usual reading takes what goes to the picture's edges for the paper. Where that shows nothing, or
-nothing familiar, there are others: the frame removed, the largest light or dark area taken for the
-paper, a pattern of lines taken out of it, a paper as uneven as fog, and the picture as it is. The
-network sees them in one batch, and the one counts that it finds most familiar by its energy score
+The usual reading takes what extends to the picture's edges for the paper. If that shows nothing, or
+nothing familiar, there are other readings: without a frame, with the largest light or dark area as
+the paper, without a pattern of lines, with an uneven paper such as fog, and the picture as it is.
+The network runs on all of them in one batch, and the reading with the best energy score is kept
 (Liu, Wang, Owens & Li, "Energy-based Out-of-distribution Detection", 2020).
 """
 
@@ -33,12 +33,13 @@ from models.cards import ImageInput, Style
 
 P = ParamSpec("P")
 
-# Looking for content happens at no more than this many times the network's size ...
+# Content is searched at no more than this many times the network's size, ...
 WORKING = 12
-# ... and where it is looked for again, at no more than this many.
+# ... and in other readings at no more than this many times.
 WORKING_AGAIN = 6
 
-# Ink on an area inside the picture is at least so strong: the lines of squared paper are weaker.
+# Ink on an area inside the picture has at least this strength: the lines of squared paper are
+# weaker.
 AREA_FLOOR = 0.3
 
 Exact = Callable[[Image.Image], Reading | None]
@@ -50,7 +51,7 @@ INKED: dict[Style, tuple[Exact, OnPaper]] = {
 
 
 class Prepared:
-    """A picture, ready for every network that takes the same input."""
+    """A prepared picture, for every network that takes the same input."""
 
     def __init__(
         self,
@@ -58,31 +59,31 @@ class Prepared:
         more: Callable[[], dict[str, Reading]] = dict,
         doubtful: bool = False,
     ) -> None:
-        self.usual = usual  # None where it shows nothing
+        self.usual = usual  # None if it shows nothing
         self._more = more
-        # Whether the usual reading is not to be relied on, whatever a network says of it.
+        # Whether the other readings are tried even if the usual one is familiar to a network.
         self.doubtful = doubtful or usual is None or usual.doubtful
 
     @cached_property
     def others(self) -> dict[str, Reading]:
-        """The readings besides the usual one, by what they are called; made when asked for."""
+        """Return the other readings by their names. They are made by the first call."""
         return self._more()
 
     @property
     def first(self) -> Reading:
-        """The usual reading, or the first of the others where that shows nothing."""
+        """Return the usual reading, or the first of the others if the usual one shows nothing."""
         return self.usual or next(iter(self.others.values()))
 
 
 def looked_at(target: ImageInput) -> int:
-    """The most pixels a side that is looked at to find digits and garments."""
+    """Return the most pixels a side in which digits and garments are searched."""
     return WORKING * max(target.width, target.height)
 
 
 def read(image: Image.Image, target: ImageInput, steps: Sequence[str] = ()) -> Prepared:
-    """The readings of an upright picture with which `steps` were done before.
+    """Return the readings of an upright picture, to which `steps` were applied before.
 
-    Raises RequestError 422 `no_content` where none shows anything.
+    Raises RequestError 422 `no_content` if no reading shows anything.
     """
     if target.style == "photo":
         return Prepared(photo(image, target).after(steps))
@@ -92,14 +93,14 @@ def read(image: Image.Image, target: ImageInput, steps: Sequence[str] = ()) -> P
         return Prepared(unchanged.after(steps))
     pixels, flattened = on_paper(image, looked_at(target))
     done = [*steps, *flattened]
-    if unchanged is None and target.style == "garment":  # which fills its picture, unlike a digit
+    if unchanged is None and target.style == "garment":  # unlike digits, garments fill pictures
         surrounded = paper.inside_frame(pixels)
         if surrounded is not None:
             pixels, done = surrounded, [*done, UNFRAMED]
         unchanged = larger_fashion_mnist(pixels, target)
         if unchanged is not None:
             return Prepared(unchanged.after(done))
-    framed = unchanged is not None  # perhaps: a white frame looks like a negative's ground
+    framed = unchanged is not None  # possibly: a white frame looks like the ground of a negative
     if unchanged is not None:
         unchanged = dataclasses.replace(unchanged, doubtful=False)
     usual = unchanged or _try(on, paper.around(pixels), pixels, target, 0)
@@ -114,7 +115,7 @@ def read(image: Image.Image, target: ImageInput, steps: Sequence[str] = ()) -> P
 
 
 def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Reading]:
-    """The further readings of `pixels`, those left out that show nothing."""
+    """Return the other readings of `pixels`, except those that show nothing."""
     pixels = _half(luma(pixels)[..., None], WORKING_AGAIN * max(target.width, target.height))
     found: dict[str, Reading | None] = {"as it is": _try(as_it_is, pixels, target)}
     surrounded = paper.inside_frame(pixels)
@@ -124,32 +125,32 @@ def _others(pixels: Floats, target: ImageInput, on: OnPaper) -> dict[str, Readin
     floor = AREA_FLOOR if target.style == "digit" else 0
     for light, name in ((True, "dark on a light area"), (False, "light on a dark area")):
         area = paper.area(pixels, light=light)
-        # A garment goes from edge to edge itself, and is then no paper of another.
+        # A garment goes from edge to edge itself, and is then not a paper.
         if area is not None and not (area.across and target.style == "garment"):
             found[name] = _try(on, area.paper, area.inside, target, floor)
     if target.style == "garment":
         found |= _filling(pixels, target)
     else:
         found |= _without_lines(pixels, target)
-        if surrounded is None:  # a frame explains the picture better
+        if surrounded is None:  # with a frame, an uneven paper is unlikely
             found |= _on_uneven_paper(pixels, target)
     return {name: reading for name, reading in found.items() if reading is not None}
 
 
 def _without_lines(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
-    """A digit in `pixels` without the pattern of its paper."""
+    """Return the reading of a digit in `pixels` without the pattern of its paper."""
     lined = paper.pattern(pixels)
     if lined is None:
         return {}
     found = {"pattern removed": _try(digit_on, lined, pixels, target)}
-    if paper.has_lines(lined):  # which the picture as it is shows as well
+    if paper.has_lines(lined):  # the picture as it is includes these lines
         whole = _try(as_it_is, pixels, target)
         found["as it is"] = whole and dataclasses.replace(whole, doubtful=True)
     return found
 
 
 def _on_uneven_paper(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
-    """A digit in `pixels` in uneven light or fog."""
+    """Return the readings of a digit in uneven light or fog."""
     ways = {"dark on an uneven paper": True, "light on an uneven paper": False}
     uneven = {name: paper.local(pixels, dark=dark) for name, dark in ways.items()}
     return {
@@ -160,14 +161,14 @@ def _on_uneven_paper(pixels: Floats, target: ImageInput) -> dict[str, Reading | 
 
 
 def _filling(pixels: Floats, target: ImageInput) -> dict[str, Reading | None]:
-    """A garment that fills `pixels`, where one does: better than the plain "as it is"."""
+    """Return the readings of a garment that fills `pixels`, or none. They replace "as it is"."""
     ways = {"as it is": False, "as it is, inverted": True}
     found = {name: _try(filled, pixels, target, light=light) for name, light in ways.items()}
     return found if any(found.values()) else {}
 
 
 def _try(make: Callable[P, Reading], *args: P.args, **kwargs: P.kwargs) -> Reading | None:
-    """The reading that `make` makes; None where it shows nothing."""
+    """Return the reading that `make` makes, or None if it shows nothing."""
     try:
         return make(*args, **kwargs)
     except RequestError:
@@ -175,7 +176,7 @@ def _try(make: Callable[P, Reading], *args: P.args, **kwargs: P.kwargs) -> Readi
 
 
 def _half(pixels: Floats, longest: int) -> Floats:
-    """`pixels` averaged over squares until neither side is above `longest`."""
+    """Return `pixels` averaged over squares until neither side is above `longest`."""
     factor = -(-max(pixels.shape[:2]) // longest)
     if factor == 1:
         return pixels

@@ -1,20 +1,20 @@
-"""Pictures decoded in a process that may die: what a caller sends has bounds that no decoder keeps.
+"""Decoding in a process of its own, with limits on time and memory that no decoder can exceed.
 
     worker --- nursery --- helper
 
-The helper decodes one picture at a time, within limits on its processor time, its memory and the
-clock; the system ends it where it passes one of them, and so does a decoder that crashes. The
-nursery, a process of one thread, does nothing but wait for that, tell the worker, and fork the next
-helper, which takes a few milliseconds: a worker with threads of its own could not fork safely.
+The helper decodes one picture at a time. The system ends it if it exceeds its processor time, its
+memory or its time on the clock, and it may also crash. The nursery is a process with one thread. It
+waits for the helper's end, tells the worker, and forks the next helper, which takes a few
+milliseconds. A worker with threads could not fork safely.
 
-`start` forks the nursery from the worker before the worker has any thread, and a spare one, which
-sleeps until the first is gone. Then a new interpreter becomes the next spare, which takes a second,
-while the worker goes on. Where nobody calls `start` (another server than ours, a command, a test)
-the nursery is a new interpreter from the beginning, which starts with the first picture that needs
-it. Small files of simple kinds are decoded where they are.
+`start` forks the nursery from the worker before the worker has any thread, and also a spare
+nursery, which sleeps until the first one is gone. Then a new interpreter becomes the next spare
+nursery, which takes a second, while the worker goes on. If `start` is never called (under another
+server, in a command, in a test), the nursery is a new interpreter, which starts with the first
+picture that needs it. Small files of simple formats are decoded in the worker itself.
 
-Both end with the worker, however it ends: the nursery waits for the end of the socket as well as of
-the helper, and on Linux the kernel ends them even where they are stopped.
+Nursery and helper end with the worker, for any reason: the nursery polls the socket to the worker
+as well, and on Linux the kernel ends both even if they are stopped.
 """
 
 import atexit
@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -55,40 +55,41 @@ _log = logging.getLogger("gunicorn.error")
 
 MEBIBYTE = 1024 * 1024
 _MOST_WORDS = 64 * 1024  # bytes of a message between the processes; the picture is in a file
-_GRACE = 2.0  # seconds after a helper's end should have come, until it is not waited for any more;
-_LEAST_GRACE = 0.5  # and where it has little time itself, half as many as it has, but so many
-_DEATHS = 2  # of helpers at one picture: the first may have another cause
-_LOSSES = 4  # of nurseries at one picture
-_GROWN = 64 * MEBIBYTE  # a helper that has held so much makes way for a fresh one
-_SMALLEST_LEFT = 0.01  # seconds; with 0 the timers would be off
+# The worker waits for a helper for this many seconds after its time on the clock is over; if that
+# time is short, for half of it, but not for less than _LEAST_GRACE.
+_GRACE = 2.0
+_LEAST_GRACE = 0.5
+_DEATHS = 2  # helpers that may die on one picture: the first may have another cause
+_LOSSES = 4  # nurseries that may be lost on one picture
+_GROWN = 64 * MEBIBYTE  # a helper that has grown by this much is replaced by a new one
+_SMALLEST_LEFT = 0.01  # seconds; a timer of 0 seconds would be off
 _ENDED, _GREW = 0, 3  # exit statuses of a helper
-_SLOW = {signal.SIGPROF, signal.SIGXCPU, signal.SIGALRM}  # what ends it where its time is over
+_SLOW = {signal.SIGPROF, signal.SIGXCPU, signal.SIGALRM}  # signals that end it after its time
 _NOTE = struct.Struct("<Qd")
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # bytes a pixel
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one picture may cost."""
+class Limits(NamedTuple):
+    """The limits for one picture."""
 
-    pixels: int  # that the file claims
-    seconds: float  # of processor time
-    wall: float  # seconds on the clock, on a machine that has much else to do
-    mebibytes: int  # of memory beyond what an idle helper has
+    pixels: int  # width times height in the file's header
+    seconds: float  # processor time
+    wall: float  # seconds on the clock, which pass faster on a busy machine
+    mebibytes: int  # memory beyond that of an idle helper
 
 
 def start() -> None:
-    """Fork a nursery and a spare one from this process. To be called before it has any thread."""
+    """Fork a nursery and a spare one. Call this before the process has any thread."""
     global _nursery, _spare
     _nursery, _spare = _fork(), _fork()
 
 
 @timed("decode")
 def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Picture:
-    """The picture in `data`, as far as `prepare` needs it for `target`.
+    """Return the picture in `data`, as far as `prepare` needs it for `target`.
 
-    Raises RequestError as `decode_here` does, 413 `too_much_work` where the picture passes one
-    of the `limits`, and 422 `decoder_crashed`.
+    Raises RequestError as `decode_here` does, 413 `too_much_work` if the picture exceeds one of the
+    `limits`, and 422 `decoder_crashed`.
     """
     if is_simple(data):
         smallest = (target.height, target.width)
@@ -103,7 +104,7 @@ def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Pic
 
 
 def work_done() -> float:
-    """Seconds of processor time that this process, and its helper for it, have spent so far."""
+    """Return the processor time, in seconds, of this process and of its helpers so far."""
     return time.process_time() + _helped
 
 
@@ -112,7 +113,10 @@ def work_done() -> float:
 
 @dataclass
 class _Nursery:
-    """The way to a nursery, and whose it is: a process that was forked needs one of its own."""
+    """The socket to a nursery.
+
+    It belongs to the process `owner`; a forked process needs its own.
+    """
 
     sock: socket.socket
     pid: int
@@ -127,7 +131,10 @@ _helped = 0.0  # seconds
 
 
 def _try(order: dict[str, Any], data: bytes, limits: Limits) -> Picture:
-    """The picture in `data`, with a second helper where the first died for no reason of its own."""
+    """Return the picture in `data`.
+
+    If a helper dies for an unknown reason, a second helper tries again.
+    """
     ends, work_ends = time.monotonic() + limits.wall, work_done() + limits.seconds
     deaths = losses = 0
     while losses < _LOSSES:
@@ -136,7 +143,7 @@ def _try(order: dict[str, Any], data: bytes, limits: Limits) -> Picture:
             raise _end_of(signal.SIGALRM, limits)
         if left["seconds"] <= 0:
             raise _end_of(signal.SIGPROF, limits)
-        with _file_of(data) as file:  # a helper that died may have written to the one before
+        with _file_of(data) as file:  # a new file: a helper that died may have changed the last one
             words = _ask({**order, **left}, file)
             if not words:
                 losses += 1
@@ -154,7 +161,7 @@ def _try(order: dict[str, Any], data: bytes, limits: Limits) -> Picture:
 
 
 def _ask(order: dict[str, Any], file: int) -> dict[str, Any]:
-    """The helper's answer to `order` about the picture in `file`; empty: the nursery is gone."""
+    """Return the helper's answer about the picture in `file`, or {} if the nursery is gone."""
     global _helped
     nursery = _living_nursery()
     nursery.orders += 1
@@ -182,7 +189,7 @@ def _ask(order: dict[str, Any], file: int) -> dict[str, Any]:
 
 
 def _living_nursery() -> _Nursery:
-    """The nursery, or the spare one; the next spare then starts meanwhile."""
+    """Return the nursery, or the spare one; then the next spare one is started."""
     global _nursery, _spare
     if _nursery is None or _nursery.owner != os.getpid():
         if _spare and _spare.owner == os.getpid():
@@ -193,7 +200,7 @@ def _living_nursery() -> _Nursery:
 
 
 def _fork() -> _Nursery:
-    """A nursery forked from this process, which has one thread."""
+    """Return a nursery forked from this process, which has one thread."""
     ours, theirs = socket.socketpair()
     worker = os.getpid()
     pid = os.fork()
@@ -208,12 +215,12 @@ def _fork() -> _Nursery:
 
 
 def _start_apart() -> _Nursery:
-    """A nursery in an interpreter of its own: this process may have threads."""
+    """Return a nursery in a new interpreter, since this process may have threads."""
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     place = str(Path(__file__).resolve().parents[2])
     paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
-    # The kernel takes the end of a thread that started a process for the end of its parent.
+    # The kernel reports the end of the thread that started a process as the end of its parent.
     worker = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     program = f"from app.images import sandbox; sandbox.serve({theirs.fileno()}, {worker})"
     pid = os.posix_spawn(
@@ -226,7 +233,7 @@ def _start_apart() -> _Nursery:
 
 
 def _give_up() -> None:
-    """End a nursery that does not answer, and with it its helper."""
+    """End a nursery that does not answer; its helper ends with it."""
     global _nursery
     nursery, _nursery = _nursery, None
     if nursery is None:
@@ -240,14 +247,14 @@ def _give_up() -> None:
 
 @atexit.register
 def _leave() -> None:
-    """Close the ways to the nurseries, which end then, and with them their helpers."""
+    """Close the sockets to the nurseries, which then end with their helpers."""
     for nursery in filter(None, (_nursery, _spare)):
         nursery.sock.close()
 
 
 @contextlib.contextmanager
 def _file_of(data: bytes) -> Iterator[int]:
-    """A file in memory that holds `data`; where the system has none, one on the disk."""
+    """Yield the descriptor of a file with `data`, in memory if the system has memfd."""
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("picture")
     else:
@@ -264,7 +271,7 @@ def _file_of(data: bytes) -> Iterator[int]:
 
 
 def _picture(words: dict[str, Any], file: int) -> Picture:
-    """What the helper has left in `file`, which may be anything."""
+    """Return the picture that the helper has written to `file`; its content cannot be trusted."""
     width, height = words["size"]
     steps = tuple(map(str, words["steps"]))
     if shape := words.get("shape"):
@@ -277,24 +284,24 @@ def _picture(words: dict[str, Any], file: int) -> Picture:
 
 
 def _end_of(number: int, limits: Limits) -> RequestError:
-    """What to say where a signal of this number ended the helper."""
+    """Return the error for a helper that was ended by the signal `number`."""
     if number == signal.SIGALRM:
         message = (
-            "The picture was not decoded in the time that is left for the images of the request. "
-            "The server may be busy: try again, or send it smaller, or fewer at once."
+            "The picture was not decoded in the time that is left for the request's images. "
+            "The server may be busy: try again, or send fewer or smaller images."
         )
         return RequestError(413, "too_much_work", message)
     if number in _SLOW:
         message = (
-            f"The picture takes more than the {limits.seconds:.3g} seconds of work that are left "
-            "for it. Send it smaller, or fewer at once."
+            f"The picture takes more than the {limits.seconds:.3g} seconds of processor time that "
+            "are left for it. Send fewer or smaller images."
         )
         return RequestError(413, "too_much_work", message)
     if number == signal.SIGKILL:  # by the system, when memory is short
-        message = "The picture takes more memory than there is. Send it smaller."
+        message = "The picture takes more memory than is available. Send it smaller."
         return RequestError(413, "too_much_work", message)
     _log.warning("a picture ended the process that decoded it (signal %d)", number)
-    message = "The decoder failed on the picture: it is damaged. Save or send it again."
+    message = "The decoder crashed on the picture, which is damaged. Save or send it again."
     return RequestError(422, "decoder_crashed", message)
 
 
@@ -302,9 +309,10 @@ def _end_of(number: int, limits: Limits) -> RequestError:
 
 
 def serve(number: int, worker: int) -> None:
-    """Be the nursery at the other end of the socket `number`.
+    """Run as the nursery at the other end of the socket `number`.
 
-    `worker` is the parent process that it ends with; with 0, the end of the socket alone ends it.
+    `worker` is the parent process, with which the nursery ends. If it is 0, only the end of the
+    socket ends the nursery.
     """
     if worker:
         end_with_parent(worker)
@@ -313,17 +321,17 @@ def serve(number: int, worker: int) -> None:
 
 def _serve(sock: socket.socket) -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)  # it ends when the worker has
+        signal.signal(name, signal.SIG_IGN)  # it ends with the worker only
     for name in (signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM, signal.SIGPROF):
         signal.signal(name, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _close_all_but(sock.fileno())
-    # Shared with the helper: the order that it works on, and its processor time when it began.
+    # Shared with the helper: the number of its current order, and its processor time at the start.
     note = mmap.mmap(-1, _NOTE.size)
     gc.collect()
-    gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
-    select.select([sock], [], [])  # a spare one sleeps until the first order, or the worker's end
+    gc.freeze()  # a collection would write to every shared page, and so copy it
+    select.select([sock], [], [])  # a spare nursery sleeps until its first order
     while True:
         born = time.monotonic()
         pid, alive = _fork_helper(sock, note)
@@ -340,11 +348,11 @@ def _serve(sock: socket.socket) -> None:
             seconds = max(0.0, usage.ru_utime + usage.ru_stime - began)
             sock.sendall(json.dumps({"order": order, "died": died, "seconds": seconds}).encode())
         elif time.monotonic() - born < _SMALLEST_LEFT:
-            time.sleep(_SMALLEST_LEFT)  # something is wrong; do not make it worse
+            time.sleep(_SMALLEST_LEFT)  # helpers fail at their start: do not fork at full speed
 
 
 def _fork_helper(sock: socket.socket, note: mmap.mmap) -> tuple[int, int]:
-    """A new helper's process id, and a pipe that ends when the helper does."""
+    """Return a new helper's process id, and a pipe that closes when the helper ends."""
     nursery = os.getpid()
     alive, held = os.pipe()
     pid = os.fork()
@@ -360,23 +368,23 @@ def _fork_helper(sock: socket.socket, note: mmap.mmap) -> tuple[int, int]:
 
 
 def _wait_for_end(sock: socket.socket, alive: int) -> None:
-    """Wait until the helper has ended, which holds the other end of `alive`, or the worker has."""
+    """Wait for the end of the helper, which holds the other end of `alive`, or of the worker."""
     poller = select.poll()
-    poller.register(sock, 0)  # its end is told all the same
+    poller.register(sock, 0)  # a closed socket is reported even for no events
     poller.register(alive, 0)
     poller.poll()
     os.close(alive)
 
 
 def _closed(sock: socket.socket) -> bool:
-    """Whether the worker has closed its end."""
+    """Return whether the worker has closed its end of the socket."""
     poller = select.poll()
     poller.register(sock, 0)
     return bool(poller.poll(0))
 
 
 def _close_all_but(kept: int) -> None:
-    """The worker's port, connections and files are not ours; what C libraries say is for nobody."""
+    """Close the worker's port, connections and files, and discard the output of C libraries."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
@@ -413,7 +421,7 @@ def _help(sock: socket.socket, note: mmap.mmap) -> None:
 
 
 def _obey(order: dict[str, Any], file: int) -> dict[str, Any]:
-    """Decode the picture in `file`; leave there what is made of it."""
+    """Decode the picture in `file`, and write the result to `file`."""
     height, width, channels = order["size"]
     target = ImageInput(height, width, channels, order["style"], (), ())
     try:
@@ -428,7 +436,7 @@ def _obey(order: dict[str, Any], file: int) -> dict[str, Any]:
     except RequestError as error:
         return {"refusal": [error.status, error.code, error.message, error.details]}
     except MemoryError:
-        message = "The picture takes more memory than one may. Send it smaller."
+        message = "The picture takes more memory than one picture may. Send it smaller."
         return {"refusal": [413, "too_much_work", message, {}]}
     words: dict[str, Any] = {"size": picture.size, "steps": picture.steps}
     if picture.pixels is not None:
@@ -439,7 +447,7 @@ def _obey(order: dict[str, Any], file: int) -> dict[str, Any]:
 
 
 def _limit(order: dict[str, Any], room: int) -> None:
-    """Have the system end this process where it takes more than `order` allows."""
+    """Have the system end this process if it takes more than `order` allows."""
     seconds = max(_SMALLEST_LEFT, order["seconds"])
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, order["wall"])
@@ -454,13 +462,13 @@ def _limit(order: dict[str, Any], room: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space that this process has; 0 where the system does not tell."""
+    """Return the bytes of this process's address space; 0 if the system does not tell."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     return 0
 
 
 def _most_held() -> int:
-    """The most bytes of memory that this process has held."""
+    """Return the most bytes of memory that this process has held."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

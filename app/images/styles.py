@@ -1,12 +1,12 @@
-"""How pictures of each style are prepared: the network's array, with words for what was done.
+"""The preparation of pictures of each style: the network's array, and the steps that were taken.
 
-Digits follow LeCun, Cortes and Burges' description of MNIST, garments Xiao, Rasul and Vollgraf's
-of Fashion-MNIST (2017). app/images/unchanged.py knows the pictures that are so already.
+Digits follow LeCun, Cortes and Burges' description of MNIST, garments that of Fashion-MNIST by
+Xiao, Rasul and Vollgraf (2017). app/images/unchanged.py recognises pictures that need no change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,19 @@ from models.cards import ImageInput
 
 Steps = list[str]
 
-# MNIST's digits fill 20 of 28 pixels, and their strokes are 2 to 3 of the 20 wide.
+# MNIST's digits fill 20 of 28 pixels, and their strokes are 2 to 3 of the 20 pixels wide.
 DIGIT_SHARE = 20 / 28
 THINNEST, THICKEST = 0.09, 0.21  # shares of the longer side
 
 # Ink that fills more than this share of its box may be the ground of something else.
 BLOCK = 0.6
 
-# A photograph gives at most this share of its longer side to become square ...
+# A photograph is cropped by at most this share of its longer side ...
 MOST_CROPPED = 0.25
-# ... and what is left is squeezed by at most this much; panoramas are cropped further.
+# ... and then squeezed by at most this factor; panoramas are cropped further.
 MOST_SQUEEZED = 4 / 3
 
-# A picture's info under this name is the (width, height) that its file has, where fewer pixels
-# were decoded.
+# The key in a picture's info for the (width, height) in its file, if fewer pixels were decoded.
 OWN_SIZE = "own size"
 
 UNCHANGED = "already as in the data set: unchanged"
@@ -44,25 +43,26 @@ INVERTED = "inverted (dark ink on light paper)"
 
 @dataclass(frozen=True)
 class Reading:
-    """A picture as a network takes it, and what was done to make it so."""
+    """A picture as a network takes it, and the steps that were taken."""
 
     pixels: Floats  # (height, width, channels) in 0..1
     steps: tuple[str, ...]  # "cropped to the ink", ...: the answer's "preprocessing"
-    doubtful: bool = False  # what was taken for content may be something else
-    marks: tuple[Reading, ...] = ()  # of several digits side by side each, from left to right
+    doubtful: bool = False  # whether the content may be something else
+    marks: tuple[Reading, ...] = ()  # the digits side by side, from left to right
 
-    def after(self, steps: Iterable[str]) -> Reading:
-        """The same, where `steps` were done before."""
-        before = tuple(steps)
-        return Reading(self.pixels, before + self.steps, self.doubtful, self.marks)
+    def after(self, steps: Sequence[str]) -> Reading:
+        """Return this reading with `steps` before its own."""
+        if not steps:
+            return self
+        return Reading(self.pixels, (*steps, *self.steps), self.doubtful, self.marks)
 
 
 def raw(image: Image.Image, target: ImageInput) -> Reading:
-    """Colours converted and the size forced; nothing else."""
+    """Return the picture with its colours converted and its size changed, and nothing else."""
     steps: Steps = []
     mode = "L" if target.channels == 1 else "RGB"
     image = eight_bits(image)
-    if has_alpha(image) and image.mode != "RGBA":  # not straight to `mode`: Pillow warns of some
+    if has_alpha(image) and image.mode != "RGBA":  # Pillow warns if some modes skip this step
         image = image.convert("RGBA")
     if image.mode != mode:
         image = image.convert(mode)
@@ -73,7 +73,10 @@ def raw(image: Image.Image, target: ImageInput) -> Reading:
 
 
 def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
-    """Light ink on black: the digit's longer side on 20 of 28 pixels, centred by its mass."""
+    """Return light ink on black, with the digit's longer side on 20 of 28 pixels.
+
+    The digit is centred by its mass.
+    """
     ink = find_ink(pixels, paper, tidy=True, floor=floor)
     alone = ink.strength[box(ink.strength > 0.25)]
     reading = _written(alone, target)
@@ -83,7 +86,7 @@ def digit_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0)
 
 
 def _written(ink: Floats, target: ImageInput) -> Reading:
-    """The digit that `ink` (height, width) writes, cropped to it."""
+    """Return the digit in `ink` (height, width), cropped to it."""
     strength, changed = _adjust_pen(ink)
     room = round(DIGIT_SHARE * min(target.width, target.height))
     canvas = _centre_mass(_fit_into(strength, room), target)
@@ -93,7 +96,7 @@ def _written(ink: Floats, target: ImageInput) -> Reading:
 
 
 def each_digit(ink: Floats, marks: Marks, target: ImageInput) -> tuple[Reading, ...]:
-    """The digits that stand side by side, from left to right; empty where there is one."""
+    """Return the digits that stand side by side, from left to right; empty for one digit."""
     digits = [np.where(marks.around(chosen), ink, 0) for chosen in side_by_side(marks)]
     return tuple(
         _written(alone[box(alone > 0.25)], target) for alone in digits if (alone > 0.25).any()
@@ -101,11 +104,11 @@ def each_digit(ink: Floats, marks: Marks, target: ImageInput) -> tuple[Reading, 
 
 
 def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 0) -> Reading:
-    """The garment that lies on `paper`, with its own shades."""
-    # A sandal is many marks, and none of them dust.
+    """Return the garment that lies on `paper`, with its own shades."""
+    # A sandal has many marks, and none of them is dust.
     ink = find_ink(pixels, paper, tidy=False, floor=floor)
-    where = box(ink.strength > 0.05)  # the authors' threshold
-    # The cloth keeps its own shades: how light it is, counted from the paper it lies on.
+    where = box(ink.strength > 0.05)  # the threshold of Fashion-MNIST's authors
+    # The cloth keeps its own shades: its lightness, measured from that of the paper.
     light, ground = luma(pixels), ink.paper
     cloth = (ground - light) / (ground + 1e-3) if ink.dark else (light - ground) / (1.001 - ground)
     cloth = np.where(ink.strength > 0, np.clip(cloth, 0, 1), 0).astype(np.float32)[where]
@@ -121,9 +124,9 @@ def garment_on(paper: Paper, pixels: Floats, target: ImageInput, floor: float = 
 
 
 def photo(image: Image.Image, target: ImageInput) -> Reading:
-    """A colour photograph made square: cropped around the middle a little, squeezed for the rest.
+    """Return a photograph as a square: cropped a little around the middle, then squeezed.
 
-    The data sets' own pictures were made so that objects fill the frame, hence no borders.
+    In the data sets' own pictures, objects fill the frame, so no borders are added.
     """
     steps: Steps = ["flattened transparency onto white"] if has_alpha(image) else []
     mode = "L" if target.channels == 1 else "RGB"
@@ -134,7 +137,7 @@ def photo(image: Image.Image, target: ImageInput) -> Reading:
     down = min(image.height, _kept(image.height, image.width * size[1] / size[0]))
     left, top = (image.width - across) / 2, (image.height - down) / 2
     if (across, down) != image.size:
-        # In the picture's own pixels, of which a large JPEG is read at a part.
+        # Given in pixels of the file, since a large JPEG is decoded at a part of its size.
         own = image.info.get(OWN_SIZE, image.size)
         wide, tall = own[0] * across / image.width, own[1] * down / image.height
         steps.append(f"cropped to the middle {round(wide)}x{round(tall)}")
@@ -143,12 +146,12 @@ def photo(image: Image.Image, target: ImageInput) -> Reading:
 
 
 def _kept(side: int, square: float) -> float:
-    """How much of `side` stays where `square` of it would keep the proportions."""
+    """Return how much of `side` is kept, if `square` of it would keep the proportions."""
     return min(max(square, (1 - MOST_CROPPED) * side), MOST_SQUEEZED * square)
 
 
 def _is_a_block(ink: Floats) -> bool:
-    """Whether cropped `ink` fills its box as a sheet of paper does, and no digit."""
+    """Return whether cropped `ink` fills its box as a sheet of paper does, unlike a digit."""
     return bool(ink.mean() > BLOCK and min(ink.shape) > 0.4 * max(ink.shape))
 
 
@@ -157,12 +160,12 @@ def _ink_steps(ink: Ink) -> Steps:
 
 
 def _adjust_pen(ink: Floats) -> tuple[Floats, Steps]:
-    """`ink` with strokes as wide as MNIST's pens made them, where they are far from it."""
+    """Return `ink` with strokes of about MNIST's width, and the step taken."""
     side = max(ink.shape)
     width = _stroke_width(ink) / side
     if THINNEST <= width <= THICKEST:
         return ink, []
-    # Enough pixels to grow or shrink by parts of a stroke, and few enough to be quick.
+    # Enough pixels to change the width by parts of a stroke, and few enough to be quick.
     ink = _resize(ink, 120 / side)
     side = max(ink.shape)
     change = round(((THINNEST if width < THINNEST else THICKEST) - width) * side / 2)
@@ -174,14 +177,17 @@ def _adjust_pen(ink: Floats) -> tuple[Floats, Steps]:
 
 
 def _stroke_width(ink: Floats) -> float:
-    """The mean width of strokes in pixels: twice their area over their outline's length."""
+    """Return the mean width of strokes in pixels.
+
+    It is twice their area over the length of their outline.
+    """
     padded = np.pad(ink, 1)
     steps = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
     return float(2 * ink.sum() / (steps * np.pi / 4))  # steps count a slanted outline 4/pi times
 
 
 def _grow(ink: Floats, times: int) -> Floats:
-    """The largest value within `times` pixels, in octagons."""
+    """Return the largest value within `times` pixels, in octagons."""
     for turn in range(times):
         p = np.pad(ink, 1)
         rows = np.maximum(np.maximum(p[:-2, 1:-1], p[2:, 1:-1]), ink)
@@ -194,28 +200,31 @@ def _grow(ink: Floats, times: int) -> Floats:
 
 
 def _fit_into(ink: Floats, room: int, peak: bool = True) -> Floats:
-    """`ink` with its longer side at `room` pixels; with `peak`, full ink is 1 afterwards."""
+    """Return `ink` with its longer side at `room` pixels; `peak` makes its largest value 1."""
     small = _resize(ink, room / max(ink.shape))
     most = float(small.max())
     return small / most if peak and most > 0 else small
 
 
 def _resize(ink: Floats, scale: float) -> Floats:
-    """`ink` scaled with its proportions kept, antialiased, in 0..1."""
+    """Return `ink` scaled with its proportions kept, antialiased, in 0..1."""
     size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
     small = Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)
     return np.clip(np.asarray(small, np.float32), 0, 1)
 
 
 def _centre_mass(small: Floats, target: ImageInput) -> Floats:
-    """`small` on black, with its centre of mass in the middle."""
+    """Return `small` on black, with its centre of mass in the middle."""
     rows, columns = np.arange(small.shape[0]), np.arange(small.shape[1])
     mass = small.sum()
     return _place(small, (small.sum(1) @ rows / mass, small.sum(0) @ columns / mass), target)
 
 
 def _place(small: Floats, middle: tuple[float, float], target: ImageInput) -> Floats:
-    """`small` on black, with the point `middle` (row, column) of it in the centre if it fits so."""
+    """Return `small` on black, with its point `middle` (row, column) near the centre.
+
+    It moves away from the centre if it would be cut off.
+    """
     canvas = np.zeros((target.height, target.width, 1), np.float32)
     top = round(target.height / 2 - middle[0])
     left = round(target.width / 2 - middle[1])

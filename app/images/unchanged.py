@@ -1,7 +1,9 @@
-"""Pictures that are taken as they are: as their data set stores them, enlarged, or otherwise.
+"""Pictures that are taken as they are: in the form of their data set, enlarged, or as a whole.
 
-A picture that already is as in MNIST or Fashion-MNIST passes unchanged.
+A picture that has the form of MNIST or Fashion-MNIST already is not changed.
 """
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,65 +19,95 @@ from models.cards import ImageInput
 
 FILLED = "already as in the data set, but larger"
 
-# A picture whose sides differ by more than this share is not one of the data set's, enlarged.
+# If the sides differ by more than this share, the picture is not an enlarged one of the data set.
 MOST_OBLONG = 0.03
-# What was enlarged from the network's size is so near, of 1, to its own smooth enlargement.
+# The largest difference, of 1, between an enlarged picture and a smooth enlargement of its
+# reduction.
 ENLARGED = 0.025
-# Enlarging and reducing leaves ripples of up to so much, of 255, on a black ground.
+# Enlarging and reducing leaves ripples of up to this much, of 255, on a black ground.
 RINGING = 12
-# Of a picture that a garment fills, at least this share is ground.
+# At least this share of a picture that a garment fills is ground, ...
 DARKEST = 0.02
-# ... and what differs from it by less than this, of 1, is as well.
+# ... with all pixels that differ from the ground by less than this, of 1.
 ALIKE = 0.03
-# Of the edge, at least so many times as much is ground as is the opposite of it.
+# The ground takes at least this many times as much of the edge as its opposite does.
 MOST_OTHER = 0.5
 # A garment differs from the ground by this, of 1, and fills a picture if it goes from edge to edge.
 CLOTH = 0.15
 NEAR_EDGE = 0.04
-_FEW = 32  # a glance at a picture takes in at least so many pixels a side
-# Of a picture that is taken as it is, three quarters of the edge are darker than this, of 1 ...
+_FEW = 32  # a first check of a picture samples at least this many pixels a side
+# If a picture is taken as it is, three quarters of its edge are darker than this, of 1, ...
 LIGHTEST_EDGE = 0.35
-# ... and something is lighter than them by so much.
+# ... and its lightest pixel is lighter than them by at least this.
 FAINTEST_AS_IT_IS = 0.25
+
+_NEGATIVE = bytes(255 - shade for shade in range(256))  # for bytes.translate
 
 
 def as_in_mnist(image: Image.Image) -> Reading | None:
-    """A picture of the network's size with a centred light digit, or its negative, as it is.
+    """Return a centred light digit of the network's size, or its negative, unchanged.
 
-    Every one of MNIST's 70,000 images is known by this. It works on bytes: most requests pass here.
+    Return None for other pictures. All 70,000 images of MNIST are recognised. Most requests pass
+    here, and for so few numbers bytes are faster than numpy.
     """
     grey = grey_bytes(image)
     if grey is None:
         return None
-    edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
-    light = np.count_nonzero(edge > 127) > edge.size / 2
-    if light:
-        grey, edge = 255 - grey, 255 - edge
-    # Some hundred of MNIST's own digits touch the edge, by a few pixels.
-    if np.count_nonzero(edge > 33) > 8:
-        return None
     height, width = grey.shape
-    rows, columns = np.flatnonzero(grey.max(1) > 33), np.flatnonzero(grey.max(0) > 33)
-    if not len(rows) or grey.max() < 128:
+    shades = grey.tobytes()
+    edge = shades[:width] + shades[-width:] + shades[::width] + shades[width - 1 :: width]
+    light = edge.translate(_above(127)).count(1) > len(edge) / 2
+    if light:
+        grey, edge = 255 - grey, edge.translate(_NEGATIVE)
+    # About a hundred of MNIST's own digits touch the edge with a few pixels.
+    if edge.translate(_above(33)).count(1) > 8:
         return None
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    if not 0.45 * height < longest < 0.85 * height:
+    rows, columns = _lightest(grey)
+    if max(rows) < 128:
         return None
-    down, across = grey.sum(1, dtype=np.int64), grey.sum(0, dtype=np.int64)
-    y = np.arange(height).dot(down) / down.sum() - height / 2
-    x = np.arange(width).dot(across) / down.sum() - width / 2
-    if abs(x) > 0.8 or abs(y) > 0.8:
+    columns = columns.translate(_above(33))
+    across = _span(columns)
+    if not 0.45 * height < max(_span(rows.translate(_above(33))), across) < 0.85 * height:
+        return None
+    mass, y, x = grey.ravel().astype(np.float64).dot(_moments(height, width)).tolist()
+    if abs(x / mass - width / 2) > 0.8 or abs(y / mass - height / 2) > 0.8:
         return None
     pixels = unit(grey)
     marks: tuple[Reading, ...] = ()
-    if len(columns) <= columns[-1] - columns[0]:  # a gap from top to bottom
+    if columns.count(1) < across:  # an empty column between two marks
         target = ImageInput(height, width, 1, "digit", (0,), (1,))
         marks = each_digit(pixels[..., 0], find_marks(grey > 33), target)
     return Reading(pixels, (INVERTED, UNCHANGED) if light else (UNCHANGED,), marks=marks)
 
 
+@lru_cache
+def _above(level: int) -> bytes:
+    """Return a table for bytes.translate: 1 for each shade above `level`, 0 for the others."""
+    return bytes(shade > level for shade in range(256))
+
+
+def _lightest(grey: NDArray[np.uint8]) -> tuple[bytes, bytes]:
+    """Return the lightest shade of each row, and of each column."""
+    return np.maximum.reduce(grey, 1).tobytes(), np.maximum.reduce(grey, 0).tobytes()
+
+
+def _span(flags: bytes) -> int:
+    """Return the number of bytes from the first 1 to the last."""
+    return flags.rfind(1) - flags.find(1) + 1
+
+
+@lru_cache
+def _moments(height: int, width: int) -> NDArray[np.float64]:
+    """Return the weights (pixels, 3) whose sums are the mass and its moments down and across."""
+    down, across = np.indices((height, width), np.float64).reshape(2, -1)
+    return np.stack((np.ones_like(down), down, across), axis=1)
+
+
 def as_in_fashion_mnist(image: Image.Image) -> Reading | None:
-    """A picture of the network's size that a garment fills, on black or white, as it is."""
+    """Return a picture of the network's size that a garment fills, on black or white, unchanged.
+
+    Return None for other pictures.
+    """
     grey = grey_bytes(image)
     if grey is None:
         return None
@@ -83,13 +115,16 @@ def as_in_fashion_mnist(image: Image.Image) -> Reading | None:
     if light is None:
         return None
     if light:
-        framed = _ground(grey[1:-1, 1:-1], corners=3) is False  # white, and what it frames is black
+        framed = _ground(grey[1:-1, 1:-1], corners=3) is False  # a white frame around black
         return Reading(unit(255 - grey), (INVERTED, UNCHANGED), doubtful=framed)
     return Reading(unit(grey), (UNCHANGED,))
 
 
 def larger_fashion_mnist(pixels: Floats, target: ImageInput) -> Reading | None:
-    """A square picture that a garment fills, on black or white, at the network's size."""
+    """Return a square picture that a garment fills, on black or white, at the network's size.
+
+    Return None for other pictures.
+    """
     height, width = pixels.shape[:2]
     if abs(height - width) > MOST_OBLONG * max(height, width):
         return None
@@ -97,7 +132,7 @@ def larger_fashion_mnist(pixels: Floats, target: ImageInput) -> Reading | None:
     ground = float(np.median((few[0, 0], few[0, -1], few[-1, 0], few[-1, -1])))
     rows, columns = box(np.abs(few - ground) > RINGING / 255)
     if max(rows.stop - rows.start, columns.stop - columns.start) < 0.85 * min(few.shape):
-        return None  # as most that are not filled are seen to be at a glance
+        return None  # this first check excludes most pictures that no garment fills
     grey = luma(pixels)
     missing = target.height - height, target.width - width
     if 0 < max(missing) <= 2:  # without a frame of one pixel
@@ -112,9 +147,9 @@ def larger_fashion_mnist(pixels: Floats, target: ImageInput) -> Reading | None:
 
 
 def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
-    """The whole picture at the network's size; as a negative where its edges are light.
+    """Return the whole picture at the network's size, as a negative if its edges are light.
 
-    Raises RequestError 422 `no_content` where nothing lighter lies on a dark ground.
+    Raises RequestError 422 `no_content` if it shows nothing lighter on a dark ground.
     """
     grey = luma(pixels)
     light = float(np.median(margin(grey))) > 0.5
@@ -131,9 +166,9 @@ def as_it_is(pixels: Floats, target: ImageInput) -> Reading:
 
 
 def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
-    """A picture that a garment fills, of any form, on whatever is darkest (lightest) in it.
+    """Return a picture that a garment fills; its darkest (`light`: lightest) level is the ground.
 
-    Raises RequestError 422 `no_content` where it shows nothing or only grain.
+    Raises RequestError 422 `no_content` if it shows nothing, or only noise.
     """
     grey = luma(pixels)
     if light:
@@ -145,8 +180,8 @@ def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
     edge = margin(grey)
     own, other = (np.count_nonzero(far < ALIKE) for far in (edge - ground, most - edge))
     if own == 0 or own < MOST_OTHER * other:
-        raise blank()  # what is lightest is the ground, if either is
-    small = _squeeze(cloth, target)  # without the grain of a desk
+        raise blank()  # if the edge is ground at all, then the lightest level is the ground
+    small = _squeeze(cloth, target)  # scaling removes the grain of a desk
     where = box(small > CLOTH)
     if not any(
         side.start <= NEAR_EDGE * length and side.stop >= (1 - NEAR_EDGE) * length
@@ -163,7 +198,7 @@ def filled(pixels: Floats, target: ImageInput, *, light: bool) -> Reading:
 
 
 def _square(grey: Floats) -> Floats:
-    """`grey` in the middle of a black square."""
+    """Return `grey` in the middle of a black square."""
     height, width = grey.shape
     side = max(height, width)
     square = np.zeros((side, side), np.float32)
@@ -173,35 +208,36 @@ def _square(grey: Floats) -> Floats:
 
 
 def _filled_by_a_garment(grey: NDArray[np.uint8], black: int, corners: int) -> bool | None:
-    """Whether `grey` is a negative, if a garment fills it as in Fashion-MNIST; else None.
+    """Return whether `grey` is a negative, or None if no garment fills it as in Fashion-MNIST.
 
-    So many `corners` must be ground: a sleeve may lie in the others. Whatever is not above `black`
-    is ground too.
+    As many `corners` must be ground, since a sleeve may lie in the others. Pixels up to `black` are
+    ground too.
     """
     light = _ground(grey, corners)
     if light is None:
         return None
     if light:
         grey = 255 - grey
-    if grey.max() < 13:
+    sides = _lightest(grey)
+    if max(sides[0]) < 13:
         return None
-    rows, columns = np.flatnonzero(grey.max(1) > black), np.flatnonzero(grey.max(0) > black)
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    longest = max(_span(side.translate(_above(black))) for side in sides)
     return None if longest < min(grey.shape) - 2 else light
 
 
 def _ground(grey: NDArray[np.uint8], corners: int) -> bool | None:
-    """Whether so many `corners` are white, or else black: False; None for neither."""
-    shades = sorted((grey[0, 0], grey[0, -1], grey[-1, 0], grey[-1, -1]))
+    """Return True if this many `corners` are white, False if they are black, None for neither."""
+    shades = sorted(int(grey[place]) for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)))
     if shades[1] > 38 and shades[-corners] > 217:
         return True
     return False if shades[corners - 1] <= 38 else None
 
 
 def _undo_enlargement(grey: Floats, target: ImageInput) -> tuple[Floats, str]:
-    """`grey` at the network's size, and what was done: exactly, if it was smoothly enlarged.
+    """Return `grey` at the network's size, and the step taken.
 
-    The values in the middle of each pixel's square are then still those of before.
+    A smooth enlargement is undone exactly: the values in the middle of each pixel's square are
+    still the original ones.
     """
     times = 3
     fine = _squeeze(grey, target, times)
@@ -214,7 +250,7 @@ def _undo_enlargement(grey: Floats, target: ImageInput) -> tuple[Floats, str]:
 
 
 def _squeeze(grey: Floats, target: ImageInput, times: int = 1) -> Floats:
-    """(height, width) at `times` the network's size, as sharp as may be."""
+    """Return `grey` (height, width) at `times` the network's size, as sharp as possible."""
     size = times * target.width, times * target.height
     small = Image.fromarray(np.ascontiguousarray(grey)).resize(size, Image.Resampling.LANCZOS)
     return np.clip(np.asarray(small, np.float32), 0, 1)

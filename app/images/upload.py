@@ -1,4 +1,4 @@
-"""One image as it was sent, and the words for it in messages."""
+"""An image as it was sent, and the parts of error messages that name it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,24 +8,31 @@ from app.errors import RequestError
 
 @dataclass(frozen=True)
 class Upload:
-    """One image as it was sent."""
+    """An image as it was sent."""
 
     data: bytes
-    filename: str | None  # as the caller wrote it, cut: for messages and answers only
-    problem: RequestError | None = None  # why `data` could not be read; it is empty then
+    filename: str | None  # the caller's name of it, shortened; only for messages and answers
+    problem: RequestError | None = None  # why it could not be read; `data` is then empty
 
 
 def describe(index: int, upload: Upload, count: int) -> str:
-    """The beginning of a message about one of `count` images."""
+    """Return the beginning of a message about the image number `index` of `count`, from 0."""
     name = f" ({quote(upload.filename)})" if upload.filename else ""
     return f"Image {index + 1} of {count}{name}" if count > 1 else f"The image{name}"
 
 
 def place(index: int, upload: Upload) -> dict[str, Any]:
-    """Which image of a request an error is about: `index` counts from 0, as `predictions` does."""
+    """Return the details of an error about the image number `index`, from 0 as in `predictions`."""
     return {"index": index} | ({"filename": upload.filename} if upload.filename else {})
 
 
+def locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:
+    """Return `error` with the image that it is about: number `index` of `count`, from 0."""
+    message = error.message if count == 1 else f"{describe(index, upload, count)}: {error.message}"
+    details = {**place(index, upload), **error.details}
+    return RequestError(error.status, error.code, message, **details)
+
+
 def quote(text: str | None) -> str:
-    """Words of the caller, shortened for a message."""
+    """Return a caller's text in quotes, shortened to 60 characters for a message."""
     return repr(text if text is None or len(text) <= 60 else text[:57] + "...")

@@ -1,1 +1,1 @@
-"""From prepared pictures to answers: classify, compare, explain. Knows nothing of HTTP."""
+"""From prepared pictures to answers: classify, compare, explain. Independent of HTTP."""

@@ -14,11 +14,10 @@ from app.images import sandbox
 from app.images.decode import prepare
 from app.images.png import png_text
 from app.images.readings import Prepared
-from app.images.upload import Upload, describe, place
-from app.predict.inference import infer, join, most_probable
+from app.images.upload import Upload, locate
+from app.predict.inference import infer, join, most_probable, record_outcome
 from app.predict.recognition import Seen, recognise
 from app.settings import Settings
-from app.telemetry.record import note_answer
 from models.cards import ImageInput
 
 
@@ -38,28 +37,28 @@ class Digits(TypedDict):
 
 
 class Prediction(TypedDict):
-    """What one image shows."""
+    """The prediction for one image."""
 
     label: str
     probability: float
     top: list[Candidate]  # the most probable first
-    in_distribution: bool  # False: unlike everything that the model was trained on
+    in_distribution: bool  # False if the image is unlike all the training data
     preprocessing: list[str]  # what was done to the image, in order
-    warnings: NotRequired[list[str]]  # what makes the answer doubtful
+    warnings: NotRequired[list[str]]  # reasons to doubt the answer
     digits: NotRequired[Digits]
     filename: NotRequired[str]
-    prepared: NotRequired[str]  # PNG in base64: the image that the network saw
+    prepared: NotRequired[str]  # PNG in base64: the image that the network received
 
 
 class Failure(TypedDict):
-    """Why one image has no prediction."""
+    """The reason why one image has no prediction."""
 
-    error: dict[str, Any]  # as the answer to a request that holds this image alone
+    error: dict[str, Any]  # the JSON of a RequestError
     filename: NotRequired[str]
 
 
-class Answer(TypedDict):
-    """What a model says about the images of one request, in their order."""
+class Classification(TypedDict):
+    """A model's predictions for the images of one request, in their order."""
 
     model: str
     rule: str
@@ -77,18 +76,18 @@ def classify(
     prepared: bool = False,
     partial: bool = False,
     several: bool = False,
-) -> Answer:
-    """What `model` sees in each of `uploads`, with the `top` most probable classes of each.
+) -> Classification:
+    """Return the prediction of `model` for each of `uploads`, with the `top` most probable classes.
 
-    `raw` leaves out the preparation that fits an image to the training data, `prepared` answers
-    with the image that the network saw as well, `several` with the digits that stand side by side.
-    Raises RequestError for the first image that cannot be used, its details say which one that
-    is; with `partial` the error stands in that image's place.
+    `raw` skips the preparation that fits an image to the training data. `prepared` adds the image
+    that the network received, and `several` the digits that stand side by side. Raises RequestError
+    for the first image that cannot be used, with its index in the details. With `partial`, the
+    error is in that image's place instead.
     """
     recognise_them = recognise_usable if partial else recognise_each
     found = recognise_them(model, uploads, settings, raw=raw)
     if outcomes := [one.outcome for one in found if isinstance(one, Seen)]:
-        note_answer(model, join(outcomes))
+        record_outcome(model, join(outcomes))
     predictions: list[Prediction | Failure] = []
     for upload, seen in zip(uploads, found, strict=True):
         if isinstance(seen, RequestError):
@@ -112,7 +111,7 @@ def classify(
 def recognise_each(
     model: Model, uploads: list[Upload], settings: Settings, *, raw: bool
 ) -> list[Seen]:
-    """What `model` makes of each of `uploads`.
+    """Return each of `uploads` as `model` saw it.
 
     Raises RequestError for the first image that cannot be used.
     """
@@ -123,7 +122,7 @@ def recognise_each(
 def recognise_usable(
     model: Model, uploads: list[Upload], settings: Settings, *, raw: bool
 ) -> list[Seen | RequestError]:
-    """What `model` makes of each of `uploads`, or why that one cannot be used."""
+    """Return each of `uploads` as `model` saw it, or the error of one that cannot be used."""
     pictures = prepare_each(uploads, model.card.input, settings, raw=raw)
     return list(_in_batches(model, pictures))
 
@@ -131,9 +130,10 @@ def recognise_usable(
 def _in_batches(
     model: Model, pictures: Iterator[Prepared | RequestError]
 ) -> Iterator[Seen | RequestError]:
-    """Each of `pictures` as `model` sees it; errors stay where they are.
+    """Yield each of `pictures` as `model` sees it. Errors keep their place.
 
-    So many are prepared at a time as a network is given at once, and a request holds no more.
+    Pictures are prepared in batches of the size that a network takes at once, so that a request
+    holds no more of them in memory.
     """
     while some := list(islice(pictures, BATCH)):
         good = [one for one in some if isinstance(one, Prepared)]
@@ -145,10 +145,10 @@ def _in_batches(
 def prepare_each(
     uploads: list[Upload], target: ImageInput, settings: Settings, *, raw: bool
 ) -> Iterator[Prepared | RequestError]:
-    """Each of `uploads`, decoded and prepared when it is asked for, or why it cannot be used.
+    """Yield each of `uploads`, prepared, or the error of one that cannot be used.
 
-    All of them together have `settings.max_work` seconds of processor time for that, and
-    `settings.max_seconds` on the clock.
+    Each is decoded when it is asked for. All of them together have `settings.max_work` seconds of
+    processor time, and `settings.max_seconds` on the clock.
     """
     work, wall = float(settings.max_work), settings.max_seconds
     for index, upload in enumerate(uploads):
@@ -158,14 +158,14 @@ def prepare_each(
         work -= sandbox.work_done() - work_before
         wall -= time.monotonic() - began
         if isinstance(found, RequestError):
-            found = _locate(found, index, upload, len(uploads))
+            found = locate(found, index, upload, len(uploads))
         yield found
 
 
 def _prepare(
     upload: Upload, target: ImageInput, settings: Settings, limits: sandbox.Limits, raw: bool
 ) -> Prepared | RequestError:
-    """`upload`, prepared within what is left to the request, or why it cannot be used."""
+    """Return `upload` prepared within the limits that are left to the request, or its error."""
     if limits.seconds <= 0:
         return _too_much_work(settings)
     if limits.wall <= 0:
@@ -182,45 +182,35 @@ def _prepare(
 
 
 def usable(picture: Prepared | RequestError) -> Prepared:
-    """`picture`, if it is none that cannot be used: that is raised."""
+    """Return `picture`. Raises it if it is an error."""
     if isinstance(picture, RequestError):
         raise picture.again()
     return picture
 
 
 def _too_much_work(settings: Settings) -> RequestError:
+    """Return the refusal of an image after the request's processor time is used up."""
     message = (
-        f"The images before this one took the {settings.max_work} seconds of work that a request "
-        "may cost. Send fewer at once, or smaller ones."
+        f"The images before this one took the {settings.max_work} seconds of processor time that a "
+        "request may take. Send fewer or smaller images."
     )
     return RequestError(413, "too_much_work", message, limit=settings.max_work)
 
 
 def _too_long(settings: Settings) -> RequestError:
+    """Return the refusal of an image after the request's time on the clock is used up."""
     message = (
         f"The images before this one took the {settings.max_seconds:g} seconds on the clock that "
-        "a request has for them. The server may be busy: try again, or send fewer at once."
+        "a request has. The server may be busy: try again, or send fewer images."
     )
     return RequestError(413, "too_much_work", message, limit=settings.max_seconds)
 
 
-def _locate(error: RequestError, index: int, upload: Upload, count: int) -> RequestError:
-    """`error`, saying which image of the request it is about."""
-    message = error.message if count == 1 else f"{describe(index, upload, count)}: {error.message}"
-    return RequestError(
-        error.status, error.code, message, **{**place(index, upload), **error.details}
-    )
-
-
 def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Prediction:
-    """What `model` says about an image, with the `top` most probable classes."""
-    labels, probabilities = model.card.labels, seen.outcome.probabilities[0]
+    """Return the prediction of `model` for an image, with the `top` most probable classes."""
+    labels, probabilities = model.card.labels, seen.outcome.probabilities[0].tolist()
     candidates: list[Candidate] = [
-        {
-            "label": labels[best],
-            "index": int(best),
-            "probability": round(float(probabilities[best]), 6),
-        }
+        {"label": labels[best], "index": best, "probability": round(probabilities[best], 6)}
         for best in most_probable(probabilities, top)
     ]
     prediction: Prediction = {
@@ -238,7 +228,7 @@ def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Predict
 
 
 def warnings_of(seen: Seen) -> list[str]:
-    """What makes an answer about `seen` doubtful."""
+    """Return the reasons to doubt an answer about `seen`."""
     return [f"several marks: {len(seen.marks)}"] if seen.marks else []
 
 
@@ -250,7 +240,7 @@ def _failure(error: RequestError, upload: Upload) -> Failure:
 
 
 def _read_digits(model: Model, seen: Seen) -> Digits:
-    """The digits that stand side by side, or the only one."""
+    """Return the digits that stand side by side, or the only digit."""
     outcome = seen.outcome
     if seen.marks:
         pixels = np.stack([mark.pixels for mark in seen.marks])

@@ -1,4 +1,4 @@
-"""One image before every architecture of a data set: prepared once, and asked of each."""
+"""The comparison of one image by all architectures of a data set."""
 
 import time
 from typing import NotRequired, TypedDict
@@ -6,57 +6,57 @@ from typing import NotRequired, TypedDict
 from app.catalogue.catalogue import Model
 from app.images.upload import Upload
 from app.predict.classify import Prediction, prediction_of, prepare_each, usable
-from app.predict.inference import infer
+from app.predict.inference import infer, record_outcome
 from app.predict.recognition import recognise
 from app.settings import Settings
-from app.telemetry.record import note_answer
 
 
-class Result(TypedDict):
-    """What one model makes of the image."""
+class ComparisonRow(TypedDict):
+    """The answer of one model about the image."""
 
     architecture: str
     model: str
     rule: str
     version: int
     prediction: Prediction
-    milliseconds: float  # that its inference took; three decimals
-    test_accuracy: NotRequired[float]  # 0..1; absent before the model is published
+    milliseconds: float  # the time of its inference; three decimals
+    test_accuracy: NotRequired[float]  # 0..1; absent until the model is published
 
 
 class Comparison(TypedDict):
-    """What a data set's models make of the same image."""
+    """The answers of a data set's models about the same image."""
 
     dataset: str
-    agree: bool  # all of them give the same label
-    results: list[Result]
+    agree: bool  # whether all models give the same label
+    results: list[ComparisonRow]
 
 
 def compare(
     models: list[Model], upload: Upload, settings: Settings, *, top: int, raw: bool
 ) -> Comparison:
-    """What each of `models`, all of one data set, sees in `upload`, in their order.
+    """Return the prediction of each of `models`, all of one data set, for `upload`, in their order.
 
-    Models that cannot be run are left out.
-
-    `top` and `raw` are those of a classification; of a model with fewer classes than `top` all are
-    listed. Raises RequestError where the image cannot be used.
+    Models that cannot be run are left out. `top` and `raw` are those of a classification; a model
+    with fewer classes than `top` lists all of them. Raises RequestError if the image cannot be
+    used.
     """
+    # If no model can be run, the first one raises its error below.
     models = [model for model in models if not model.problem] or models
-    targets = dict.fromkeys(model.card.input for model in models)  # mostly one
+    targets = dict.fromkeys(model.card.input for model in models)  # usually one
     pictures = {
         target: usable(*prepare_each([upload], target, settings, raw=raw)) for target in targets
     }
-    results: list[Result] = []
+    results: list[ComparisonRow] = []
     for model in models:
         card, picture = model.card, pictures[model.card.input]
-        network = model.network  # opened, if need be, before the clock starts
+        network = model.network  # opened before the time is measured
         (seen,) = recognise(network, card.calibration, [picture])
+        # A second run of the network, since the first one may be a batch of several readings.
         started = time.perf_counter()
         infer(network, seen.reading.pixels[None], card.calibration)
         seconds = time.perf_counter() - started
-        note_answer(model, seen.outcome)
-        result: Result = {
+        record_outcome(model, seen.outcome)
+        result: ComparisonRow = {
             "architecture": card.architecture,
             "model": card.name,
             "rule": card.rule,

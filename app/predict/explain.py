@@ -1,10 +1,10 @@
-"""Why a network answers as it does: which parts of the picture speak for a class, and how much.
+"""Explanations: which parts of a picture support a class, and how much.
 
-Occlusion (Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014):
-hide one patch of the picture after the other and see how much of the evidence for the class goes
-with it. The network is asked only as a function, so that this works for every model. Evidence is
-counted as log-odds in bits, the "weight of evidence" of Robnik-Sikonja & Kononenko (2008), since
-a probability of 0.9999 hardly moves whatever is hidden.
+The method is occlusion (Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks",
+ECCV 2014): one patch of the picture after another is hidden, and the loss of evidence for the class
+is measured. It only runs the network, so it works for every model. Evidence is measured as log-odds
+in bits, the "weight of evidence" of Robnik-Sikonja & Kononenko (2008), since a probability of
+0.9999 hardly changes with any patch.
 """
 
 import io
@@ -27,21 +27,23 @@ from app.settings import Settings
 from models.cards import Calibration, ImageInput
 
 Floats = NDArray[np.float64]
-Patch = tuple[tuple[slice, slice], Floats]  # its rows and columns, and the weight of each pixel
+Patch = tuple[tuple[slice, slice], Floats]  # rows and columns, and the weight of each pixel
 
-# A patch is twice as wide as its step, so that every pixel is hidden four times; the fine step is
-# a fourteenth of a side, the coarse one twice that. Any picture thereby costs the same.
+# A patch is twice as wide as its step, so every pixel is hidden four times. The fine step is a
+# fourteenth of a side, and the coarse one is twice that, so every picture costs the same.
 STEPS_A_SIDE = 14
 SCALES = (1, 2)
 MOST_EVALUATIONS = 1 + sum((STEPS_A_SIDE // scale + 1) ** 2 for scale in SCALES)
 
-_LARGEST_EVIDENCE = 1000.0  # bits: what is left of infinity, so that differences are numbers
-_OVERLAY_SIDE = 280  # pixels, about
-_FOR, _AGAINST = (255, 140, 26), (64, 156, 255)  # orange and blue: told apart by everybody
+_LARGEST_EVIDENCE = 1000.0  # bits; replaces infinity, so that differences are numbers
+_OVERLAY_SIDE = 280  # the longer side of an overlay in pixels, approximately
+# RGB, 0..255. People with any kind of colour blindness can tell orange from blue. The scripts of
+# the demonstration get these colours with their page.
+COLOURS = {"for": (255, 140, 26), "against": (64, 156, 255)}
 
 
-class Answer(TypedDict):
-    """What speaks for one class in one image."""
+class Explanation(TypedDict):
+    """The evidence for one class in one image."""
 
     model: str
     rule: str
@@ -52,28 +54,28 @@ class Answer(TypedDict):
     preprocessing: list[str]
     method: str
     unit: str
-    evaluations: int  # how often the network was asked: about the whole, and each patch hidden
-    heat: list[list[float]]  # (height, width): bits that go where this is hidden, three decimals
-    prepared: str  # PNG in base64: the image that the network saw
-    warnings: NotRequired[list[str]]  # what makes the answer doubtful
+    evaluations: int  # runs of the network: one on the whole image, and one for each patch
+    heat: list[list[float]]  # (height, width): bits lost if the pixel is hidden, three decimals
+    prepared: str  # PNG in base64: the image that the network received
+    warnings: NotRequired[list[str]]  # reasons to doubt the answer
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """An explained image: the answer, and the arrays behind it."""
+class ExplainedImage:
+    """An explanation, with the arrays that it was made from."""
 
-    answer: Answer
-    pixels: NDArray[np.float32]  # (height, width, channels) in 0..1, as the network saw it
+    answer: Explanation
+    pixels: NDArray[np.float32]  # (height, width, channels) in 0..1, the network's input
     heat: Floats  # (height, width), bits
 
 
 def explain(
     model: Model, upload: Upload, settings: Settings, *, label: str | None = None, raw: bool = False
-) -> Explanation:
-    """What in `upload` speaks for the class `label` (by default the most probable) to `model`.
+) -> ExplainedImage:
+    """Return the evidence in `upload` for the class `label`, by default the most probable one.
 
     Raises RequestError for an image that cannot be used, 404 `unknown_label`, and 503
-    `explanation_too_slow` where the network needs more than `settings.max_seconds`.
+    `explanation_too_slow` if the network needs more than `settings.max_seconds`.
     """
     card = model.card
     (seen,) = recognise_each(model, [upload], settings, raw=raw)
@@ -86,7 +88,7 @@ def explain(
     heat, hidden = heat_map(
         *(model.network, pixels, whole, index), card.input, card.calibration, deadline
     )
-    answer: Answer = {
+    answer: Explanation = {
         "model": card.name,
         "rule": card.rule,
         "version": card.version,
@@ -102,7 +104,7 @@ def explain(
     }
     if warnings := warnings_of(seen):
         answer["warnings"] = warnings
-    return Explanation(answer, pixels, heat)
+    return ExplainedImage(answer, pixels, heat)
 
 
 def heat_map(
@@ -114,12 +116,12 @@ def heat_map(
     calibration: Calibration,
     deadline: float,
 ) -> tuple[Floats, int]:
-    """Bits of evidence for class `index` that go where each pixel of `pixels` is hidden.
+    """Return the bits of evidence for class `index` that are lost if each pixel is hidden.
 
-    `whole` is the evidence where nothing is hidden, in bits. The heat (height, width) is
-    interpolated between the patches, and the mean of the scales; below 0 it speaks against the
-    class. Also how many patches were tried. Raises RequestError 503 when `deadline`
-    (time.monotonic) passes.
+    `whole` is the evidence of the whole picture in bits. The heat, (height, width), is interpolated
+    between the patches, and it is the mean of the scales; a negative value opposes the class. The
+    second value is the number of patches. Raises RequestError 503 after `deadline`
+    (time.monotonic).
     """
     fill = _fill(target)
     heat, count = np.zeros(pixels.shape[:2]), 0
@@ -143,7 +145,7 @@ def heat_map(
 
 
 def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration) -> Floats:
-    """The calibrated log-odds in bits (N,) of class `index` against all others; logits (N, C)."""
+    """Return the calibrated log-odds (N,) in bits of class `index`, given `logits` (N, C)."""
     scaled = logits.astype(np.float64) / calibration.temperature
     others = np.logaddexp.reduce(np.delete(scaled, index, axis=1), axis=1)
     bits = (scaled[:, index] - others) / np.log(2)
@@ -151,15 +153,16 @@ def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration) 
     return limited
 
 
-def overlay(explanation: Explanation) -> bytes:
-    """A PNG of the image that the network saw: orange speaks for the class, blue against it."""
+def overlay(explanation: ExplainedImage) -> bytes:
+    """Return a PNG of the network's input: orange parts support the class, blue parts oppose it."""
     height, width = explanation.heat.shape
     size = (width * (factor := max(1, _OVERLAY_SIDE // max(height, width))), height * factor)
     picture = as_image(explanation.pixels).convert("RGB").resize(size, Image.Resampling.NEAREST)
-    most = float(np.abs(explanation.heat).max()) or 1.0
+    most = float(np.abs(explanation.heat).max()) or 1.0  # 1 if all values are 0
     smooth = Image.fromarray((explanation.heat / most).astype(np.float32))
     strength = np.asarray(smooth.resize(size, Image.Resampling.BILINEAR))[..., None]
-    colour = np.where(strength > 0, np.array(_FOR), np.array(_AGAINST))
+    colour = np.where(strength > 0, np.array(COLOURS["for"]), np.array(COLOURS["against"]))
+    # The power makes weak evidence visible. static/demo/heat.js draws by the same formula.
     opacity = 0.85 * np.abs(strength) ** 0.7
     mixed = (1 - opacity) * (0.7 * np.asarray(picture)) + opacity * colour
     buffer = io.BytesIO()
@@ -168,16 +171,16 @@ def overlay(explanation: Explanation) -> bytes:
 
 
 def _fill(target: ImageInput) -> NDArray[np.float32]:
-    """What "nothing there" looks like: the paper of digits and garments, the mean of photos."""
+    """Return the colour of a hidden patch: black for digits and garments, the mean for photos."""
     if target.style == "photo":
         return np.array(target.mean, np.float32)
     return np.zeros(target.channels, np.float32)
 
 
 def _patches(height: int, width: int, scale: int) -> list[Patch]:
-    """Where each patch lies, and its tent: together they interpolate between the patches' middles.
+    """Return the patches with their weights, which interpolate between the patches' centres.
 
-    Those at the edges reach beyond them, and are cut off there.
+    Patches at the edges extend beyond them, and are cut off there.
     """
     rows, columns = _intervals(height, scale), _intervals(width, scale)
     return [
@@ -186,7 +189,7 @@ def _patches(height: int, width: int, scale: int) -> list[Patch]:
 
 
 def _intervals(side: int, scale: int) -> list[tuple[slice, Floats]]:
-    """The patches along one side, each with its tent: 1 in its middle, 0 at its ends."""
+    """Return the patches along one side with their weights: 1 in the centre, 0 at the ends."""
     step = scale * -(-side // STEPS_A_SIDE)
     tent = 1 - np.abs(np.arange(2 * step) + 0.5 - step) / step
     starts = range(-step, side, step)
@@ -207,6 +210,6 @@ def _too_slow() -> RequestError:
     return RequestError(
         503,
         "explanation_too_slow",
-        "The network takes longer over an explanation than a request may last. Try again when the "
-        "service has less to do, or ask a smaller network.",
+        "The explanation takes longer than a request may last. Try again when the service is less "
+        "busy, or choose a smaller network.",
     )

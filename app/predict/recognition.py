@@ -1,4 +1,4 @@
-"""What a network makes of pictures: which of the readings of each counts, and the outcome of it."""
+"""Recognition: a network's outcome for each picture, and the choice among a picture's readings."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ AS_USUAL = "as usual"
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture as a network saw it, and what it made of it."""
+    """One picture as a network saw it, with the outcome."""
 
     reading: Reading
     outcome: Outcome  # of this picture alone
@@ -24,11 +24,11 @@ class Seen:
 
 
 def recognise(network: Network, calibration: Calibration, pictures: list[Prepared]) -> list[Seen]:
-    """What `network` makes of `pictures`, each in the reading that it finds most familiar.
+    """Return `pictures` as `network` saw them, each in the reading with the best energy score.
 
-    All usual readings are asked about in one batch, with all other readings of those pictures
-    whose usual one is doubtful. If a usual reading turns out to be unlike the training data,
-    another one takes its place that is not.
+    The usual readings of all pictures are in one batch. If the usual reading of a picture is
+    doubtful, its other readings are in the batch too. If a usual reading turns out to be unlike the
+    training data, a reading that is like it replaces it.
     """
     asked = [_all(one) if one.doubtful else {AS_USUAL: one.first} for one in pictures]
     outcome = _ask(network, calibration, asked)
@@ -57,14 +57,14 @@ def _ask(network: Network, calibration: Calibration, asked: list[dict[str, Readi
 
 @timed("prepare")
 def _all(one: Prepared) -> dict[str, Reading]:
-    """Every reading of a picture by its name, the usual one first."""
+    """Return every reading of a picture by its name, the usual one first."""
     return ({AS_USUAL: one.usual} if one.usual else {}) | one.others
 
 
 def _choose(readings: dict[str, Reading], outcome: Outcome) -> tuple[Reading, Outcome]:
-    """The most familiar of `readings`, and the `outcome` of it alone.
+    """Return the reading with the best energy score, and its part of `outcome`.
 
-    Readings that are doubted count only where all of them are.
+    Doubtful readings only count if all readings are doubtful.
     """
     if len(readings) == 1:
         return next(iter(readings.values())), outcome

@@ -1,4 +1,4 @@
-"""The models by the names of the standard protocols: <dataset>-<architecture>-<rule>."""
+"""The names of models in the standard protocols: <dataset>-<architecture>-<rule>."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from app.telemetry.record import note_model
 
 
 def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
-    """The versions of the model `name`, the newest first. Raises RequestError 404."""
+    """Return the versions of the model `name`, the newest first. Raises RequestError 404."""
     for endpoint in catalogue.endpoints.values():
         for versions in endpoint.models.values():
             if next(iter(versions.values())).card.name == name:
@@ -19,13 +19,13 @@ def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
 
 
 def find_model(catalogue: Catalogue, name: str, version: str | None) -> Model:
-    """The model `name` of `version`, or of the newest one. Raises RequestError 404."""
+    """Return a `version` of the model `name`, by default the newest. Raises RequestError 404."""
     versions = find_versions(catalogue, name)
-    if not version:
-        return note_model(next(iter(versions.values())))
-    for number, model in versions.items():
-        if str(number) == version:
-            return note_model(model)
-    known = ", ".join(map(str, versions))
-    message = f"{name} has no version {version[:40]!r}; it has: {known}."
-    raise RequestError(404, "unknown_version", message)
+    by_text = {str(number): model for number, model in versions.items()}
+    model = by_text.get(version) if version else next(iter(versions.values()))
+    if model is None:
+        known = ", ".join(by_text)
+        message = f"{name} has no version {str(version)[:40]!r}; it has: {known}."
+        raise RequestError(404, "unknown_version", message)
+    note_model(model.card.name, model.card.version)
+    return model

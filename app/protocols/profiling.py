@@ -1,7 +1,7 @@
-"""/v2/models/.../config and /stats: what performance analysers ask before and after they measure.
+"""/v2/models/.../config and /stats, which performance analysers read before and after they measure.
 
-Triton's extensions model_configuration and statistics (docs/protocol of triton-inference-server).
-Both are in Swagger, unlike the routes that only clients of the protocols call.
+These are Triton's extensions model_configuration and statistics (docs/protocol of
+triton-inference-server). Swagger shows both; the protocol's other routes are in docs/protocols.md.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,13 +18,14 @@ from app.web import schemas
 from app.web.answers import Resource, answer
 from models.cards import ONNX_MODEL
 
+# The names of the tensors of every model, and of the software that runs it.
 INPUT = "images"
 OUTPUTS = ("probabilities", "in_distribution")
 PLATFORM = "onnxruntime_onnx"
 
 
 class Served(Resource):
-    """Something about the models that are served."""
+    """A resource about the models that are served."""
 
     def __init__(self, api: Any, catalogue: Catalogue, settings: Settings) -> None:
         super().__init__(api)
@@ -33,18 +34,18 @@ class Served(Resource):
 
 
 class Configuration(Served):
-    """How a model is served."""
+    """The configuration of a model."""
 
     def get(self, name: str, version: str | None = None) -> Response:
-        """How a model is served, as Triton's ModelConfig."""
+        """Return a model's configuration as Triton's ModelConfig."""
         return answer(configuration(find_model(self.catalogue, name, version), self.settings))
 
 
 class Statistics(Served):
-    """What models have done."""
+    """The statistics of models."""
 
     def get(self, name: str | None = None, version: str | None = None) -> Response:
-        """How often models were asked since the service started, and how long it took."""
+        """Count inferences and their times since the service started."""
         models: Iterable[Model] = self.catalogue
         if name is not None:
             models = find_versions(self.catalogue, name).values()
@@ -56,7 +57,10 @@ class Statistics(Served):
 
 
 def configuration(model: Model, settings: Settings) -> dict[str, Any]:
-    """Return how `model` is served: one image has `dims`, and a request up to `max_batch_size`."""
+    """Return the configuration of `model`.
+
+    `dims` are for one image; a request has up to `max_batch_size` images.
+    """
     card, image = model.card, model.card.input
     probabilities, in_distribution = OUTPUTS
     return {
@@ -75,7 +79,7 @@ def configuration(model: Model, settings: Settings) -> dict[str, Any]:
         ],
         "output": [
             {"name": probabilities, "data_type": "TYPE_FP32", "dims": [len(card.labels)]},
-            # One value for each image, without an axis of its own.
+            # One value for each image. Its shape has no axis besides the batch.
             {
                 "name": in_distribution,
                 "data_type": "TYPE_BOOL",
@@ -93,7 +97,7 @@ def _identity(model: Model) -> tuple[str, str]:
 
 
 def _row(model: Model, counts: Mapping[str, float]) -> dict[str, Any]:
-    """A model's statistics. Times are whole nanoseconds, but for that of the last inference."""
+    """Return a model's statistics. Times are in nanoseconds, `last_inference` in milliseconds."""
     name, version = _identity(model)
     return {
         "name": name,
@@ -108,11 +112,12 @@ def _row(model: Model, counts: Mapping[str, float]) -> dict[str, Any]:
             }
             for part, stages in _PARTS.items()
         },
-        "batch_stats": [],  # not counted by the size of the batch
+        "batch_stats": [],  # batch sizes are not counted
     }
 
 
-# Triton's names, and the outcome or the stages of a request that each is; the last stage counts.
+# Triton's names, and the outcome or the stages of a request that each name sums up. Its count is
+# that of the last stage.
 _PARTS = {
     "success": ("success",),
     "fail": ("fail",),
@@ -126,17 +131,17 @@ _PARTS = {
 
 
 def namespace(catalogue: Catalogue, settings: Settings) -> Any:
-    """The routes /v2/models/.../config and /stats."""
+    """Return the namespace with the routes /v2/models/.../config and /stats."""
     space = flask_restx.Namespace(
         "v2",
-        "For performance analysers; docs/protocols.md has the other routes of /v2 and /v1",
+        "For performance analysers. docs/protocols.md has the other routes of /v2 and /v1",
         path="/v2/models",
     )
     of_name = {
         "name": {
             "in": "path",
             "type": "string",
-            "enum": sorted({model.card.name for model in catalogue}),
+            "enum": sorted({model.card.name for model in catalogue}),  # several have versions
             "description": "<dataset>-<architecture>-<rule>.",
         }
     }

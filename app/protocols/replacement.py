@@ -1,4 +1,4 @@
-"""A worker asks the master for new workers, and leaves when they have taken over."""
+"""The replacement of workers, as seen by the worker that was asked to load a model."""
 
 import contextlib
 import fcntl
@@ -12,20 +12,22 @@ from typing import Any
 from flask import Flask
 
 from app.errors import RequestError
-from app.runtime import MOST_PATIENCE, Progress, Unloaded
+from app.runtime import TAKEOVER_SECONDS, Progress, Unloaded
 
-_PATIENCE = MOST_PATIENCE + 10  # seconds for new workers to take over, their models tried before
+# The master also tries the new models before it starts the new workers.
+_RELOAD_SECONDS = TAKEOVER_SECONDS + 10
 
 
 @contextlib.contextmanager
 def changing(app: Flask, unloaded: Unloaded) -> Iterator[None]:
-    """Have nobody else load or unload models meanwhile. Raises RequestError 503 after a while.
+    """Hold the lock for loading and unloading models. Raises RequestError 503 if it stays taken.
 
-    The system frees the lock of a process that ends.
+    The system releases the lock of a process that ends.
     """
     worker = app.extensions.get("worker")
+    # Without a shared folder or our worker there is nothing to lock.
     if unloaded.path is None or worker is None:
-        yield  # replace_workers will refuse
+        yield  # replace_workers will raise
         return
     with unloaded.path.with_name("unloaded.lock").open("w") as file:
 
@@ -35,40 +37,41 @@ def changing(app: Flask, unloaded: Unloaded) -> Iterator[None]:
                 return True
             return False
 
-        if not _wait(worker, locked, time.monotonic() + _PATIENCE):
-            message = "Other models are being loaded or unloaded. Try again."
+        if not _wait(worker, locked, time.monotonic() + _RELOAD_SECONDS):
+            message = "Another request is loading or unloading models. Try again."
             raise RequestError(503, "not_reloaded", message)
         yield
 
 
 def replace_workers(app: Flask) -> set[int]:
-    """Have the master read the shelf again; return when this worker's successors have taken over.
+    """Have the master read the model repository again, and wait until new workers have taken over.
 
-    Returns the process ids of the other workers that have been replaced. Raises RequestError 501
-    under another server than ours, 503 where the shelf cannot be served, or new workers do not
-    take over in time: then all is as it was.
+    Return the process ids of the other workers that were replaced. Raises RequestError 501 under
+    another server, and 503 if the repository cannot be served or the new workers are not ready in
+    time. Then nothing has changed.
     """
     worker = app.extensions.get("worker")
     if worker is None:
-        message = "This server cannot replace its workers; restart it to read the shelf again."
+        message = "This server cannot replace its workers. Restart it to load other models."
         raise RequestError(501, "cannot_reload", message)
     progress: Progress = worker.app.progress
     begun = progress.begun
+    # Listed before the signal, since new workers are children of the same master.
     siblings = _children(worker.ppid) - {os.getpid()}
     os.kill(worker.ppid, signal.SIGHUP)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _RELOAD_SECONDS
     if not _wait(worker, lambda: progress.ended > begun, deadline):
-        message = "The workers were not replaced in time; the log says why."
+        message = "The workers were not replaced in time. The log says why."
         raise RequestError(503, "not_reloaded", message)
     if not progress.succeeded:
-        message = "The service could not be read again; the log says why. The models stay."
+        message = "The models could not be reloaded and stay as they were. The log says why."
         raise RequestError(503, "not_reloaded", message)
-    worker.replaced = True  # so that it takes up no caller's next request, with its old models
+    worker.replaced = True  # it accepts no further requests, which its old models would answer
     return siblings
 
 
 def wait_for_the_end_of(siblings: set[int], app: Flask) -> None:
-    """Return when the replaced workers are gone, or after a while: at their last request."""
+    """Wait until the replaced workers have ended, for at most two seconds."""
     worker = app.extensions["worker"]
     soon = time.monotonic() + 2
     _wait(worker, lambda: not siblings & _children(worker.ppid), soon)
@@ -76,13 +79,13 @@ def wait_for_the_end_of(siblings: set[int], app: Flask) -> None:
 
 def _wait(worker: Any, done: Callable[[], bool], deadline: float) -> bool:
     while not (over := done()) and time.monotonic() < deadline:
-        worker.notify()  # the master would think that it hangs
+        worker.notify()  # otherwise the master takes the worker for hanging and ends it
         time.sleep(0.01)
     return over
 
 
 def _children(pid: int) -> set[int]:
-    """The processes of a parent; none where the system does not tell."""
+    """Return the process ids of a process's children; none if the system does not tell."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:

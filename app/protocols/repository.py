@@ -1,14 +1,14 @@
-"""/v2/repository/...: what is served, and models loaded and unloaded while the service runs.
+"""/v2/repository/...: the served models, and loading and unloading them at run time.
 
-Triton's extension (docs/protocol/extension_model_repository.md). Loading reads the shelf again: see
-app/server/reload.py and replacement.py.
+This is Triton's extension docs/protocol/extension_model_repository.md. Loading a model reads the
+model repository again: see app/server/reload.py and app/protocols/replacement.py.
 """
 
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.catalogue.load import load_catalogue, new_in
 from app.errors import RequestError
 from app.protocols.naming import find_versions
@@ -19,11 +19,11 @@ from app.web.answers import answer
 from app.web.body import read_body, read_object
 from app.web.keys import require_admin
 
-_MOST_VALUES = 64  # of a request's JSON; its options are one or two
+_MOST_VALUES = 64  # values in a request's JSON, which has one or two options
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The routes below /v2/repository."""
+    """Return the routes below /v2/repository."""
     space = Blueprint("repository", __name__, url_prefix="/v2/repository")
     unloaded = Unloaded.of_this_service()
 
@@ -50,10 +50,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     def load(name: str) -> Response:
         require_admin()
         if _options().get("parameters"):
-            raise RequestError(400, "bad_parameter", "A model is loaded as the shelf has it.")
+            message = "Parameters are not supported: a model is loaded as it was published."
+            raise RequestError(400, "bad_parameter", message)
         with changing(current_app, unloaded):
             left = unloaded.read() - {name}
-            _try_new_versions(name, catalogue, _read_shelf(settings, left, catalogue))
+            _try_new_versions(name, catalogue, _read_repository(settings, left, catalogue))
             replaced = _serve_without(left, unloaded)
         wait_for_the_end_of(replaced, current_app)
         return answer({})
@@ -61,10 +62,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.post("/models/<name>/unload")
     def unload(name: str) -> Response:
         require_admin()
-        find_versions(catalogue, name)
+        find_versions(catalogue, name)  # raises RequestError 404 for an unknown model
         with changing(current_app, unloaded):
             left = unloaded.read() | {name}
-            _read_shelf(settings, left, catalogue)  # so that a service without a model is refused
+            # Raises if no model would be left.
+            _read_repository(settings, left, catalogue)
             replaced = _serve_without(left, unloaded)
         wait_for_the_end_of(replaced, current_app)
         return answer({})
@@ -73,10 +75,11 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
 
 def _serve_without(left: frozenset[str], unloaded: Unloaded) -> set[int]:
-    """Have the service read the shelf again but for the models `left`; the workers it replaced.
+    """Reload the service without the models `left`. Return the process ids of the replaced workers.
 
-    Raises RequestError 501 or 503.
+    Raises RequestError 501 or 503; then nothing has changed.
     """
+    # The master reads the list when it reloads, so it is written first and restored on failure.
     before = unloaded.read()
     unloaded.write(left)
     try:
@@ -95,35 +98,35 @@ def _row(name: str, version: str, state: str, reason: str = "") -> dict[str, str
     return {"name": name, "version": version, "state": state, "reason": reason}
 
 
-def _read_shelf(settings: Settings, unloaded: frozenset[str], served: Catalogue) -> Catalogue:
-    """The shelf as it is now. Raises RequestError 400 where it cannot be served."""
+def _read_repository(settings: Settings, unloaded: frozenset[str], served: Catalogue) -> Catalogue:
+    """Return the current models. Raises RequestError 400 if they cannot be served."""
     try:
         return load_catalogue(settings, lambda model: model.card.name in unloaded, served=served)
-    except ShelfError as error:
+    except RepositoryError as error:
         raise _cannot_load(str(error)) from error
 
 
-def _try_new_versions(name: str, served: Catalogue, shelf: Catalogue) -> None:
-    """Run each version of the model that is not served yet. Raises RequestError 400 or 404."""
-    for folder, problem in shelf.left_out.items():
-        if _name_and_version(shelf, folder)[0] == name and folder not in served.left_out:
+def _try_new_versions(name: str, served: Catalogue, found: Catalogue) -> None:
+    """Run each version of a model that is not served yet. Raises RequestError 400 or 404."""
+    for folder, problem in found.left_out.items():
+        if _name_and_version(found, folder)[0] == name and folder not in served.left_out:
             raise _cannot_load(problem)
-    for model in new_in(find_versions(shelf, name).values(), served):
+    for model in new_in(find_versions(found, name).values(), served):
         if model.problem:
             raise _cannot_load(model.problem)
 
 
-def _name_and_version(shelf: Catalogue, folder: str) -> tuple[str, str]:
-    """Of the model in a folder below the shelf, whatever is wrong with its card.
+def _name_and_version(catalogue: Catalogue, folder: str) -> tuple[str, str]:
+    """Return the name and the version of the model in `folder`, even if its card cannot be read.
 
-    The folders of a shelf say it, those above its root included where a part of one is served; the
-    folder of a run is its own name.
+    They follow from the folders <dataset>/<architecture>/<rule>/<version>, some of which may be
+    above the catalogue's root. The folder of a run is the run's name, and has no version.
     """
-    *_, dataset, architecture, rule, version = (shelf.root / folder).resolve().parts
+    *_, dataset, architecture, rule, version = (catalogue.root / folder).resolve().parts
     if version.isdigit():
         return f"{dataset}-{architecture}-{rule}", version
     return version, ""
 
 
 def _cannot_load(problem: str) -> RequestError:
-    return RequestError(400, "cannot_load", f"What is served stays as it is: {problem}")
+    return RequestError(400, "cannot_load", f"The served models stay as they are: {problem}")

@@ -1,11 +1,10 @@
-"""/v1/models/...: TensorFlow Serving's REST.
+"""/v1/models/...: TensorFlow Serving's REST API.
 
-https://www.tensorflow.org/tfx/serving/api_rest. A model has three signatures, which differ in how
-its images are sent: `serving_default` (floats in 0..1), `uint8` (0..255) and `image_bytes` (image
-files in base64, prepared as /api prepares them).
+https://www.tensorflow.org/tfx/serving/api_rest. A model has three signatures, one for each way to
+send images: `serving_default` (floats in 0..1), `uint8` (0..255) and `image_bytes` (image files in
+base64, prepared as /api prepares them).
 """
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,22 @@ from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError, check_number
 from app.images.upload import Upload
 from app.predict.classify import recognise_each
-from app.predict.inference import Outcome, join
+from app.predict.inference import Outcome, join, record_outcome
 from app.protocols.naming import find_model, find_versions
 from app.protocols.tensors import ask, from_json, most_values, network_input
 from app.settings import Settings
-from app.telemetry.record import note_answer
 from app.web.answers import answer
-from app.web.body import read_body, read_object
+from app.web.body import read_base64, read_body, read_object
 
 EXPECTED = '{"instances": [...]} or {"inputs": ...}'
 DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"
-INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # by signature
+INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # signature -> input
 OUTPUT = "probabilities"
-STABLE = "stable"  # the label of the version that answers where none is named
+STABLE = "stable"  # the label of the version that answers by default
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The routes below /v1."""
+    """Return the routes below /v1."""
     space = Blueprint("tfserving", __name__, url_prefix="/v1/models")
 
     def find(name: str, version: str | None, label: str | None) -> Model:
@@ -62,9 +60,10 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
         model = find(name, version, label)
         most = most_values(model.card.input, settings.max_images)
         content = read_object(read_body(request), EXPECTED, most)
+        # "instances" lists one value for each image, "inputs" one list for each input.
         by_row = "instances" in content
         if by_row == ("inputs" in content):
-            raise _bad(f"Expected {EXPECTED}, and one of them only.")
+            raise _bad(f"Expected either {EXPECTED}.")
         sent = content["instances"] if by_row else content["inputs"]
         outcome = _outcome(sent, by_row, content.get("signature_name"), model, settings)
         found = outcome.probabilities.astype(np.float32).tolist()
@@ -111,8 +110,11 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Settings) -> Outcome:
-    """What `model` makes of what was sent by row or by column. Raises RequestError."""
-    if signature == "":  # as the model's metadata and TensorFlow Serving's clients have it
+    """Return the outcome of `model` for images that were `sent` by row or by column.
+
+    Raises RequestError.
+    """
+    if signature == "":  # TensorFlow Serving's clients send "" for the default
         signature = None
     if signature is not None and signature not in list(INPUTS):
         known = ", ".join(INPUTS)
@@ -130,7 +132,8 @@ def _outcome(sent: Any, by_row: bool, signature: Any, model: Model, settings: Se
 
 
 def _unwrap(value: Any, signature: str | None) -> Any:
-    """The value itself, where it comes under the name of its input."""
+    """Return `value`, without the name of its input if it has one."""
+    # {"b64": ...} is the value itself and not the name of an input.
     if not isinstance(value, dict) or "b64" in value:
         return value
     names = {INPUTS[signature]} if signature else set(INPUTS.values())
@@ -141,9 +144,9 @@ def _unwrap(value: Any, signature: str | None) -> Any:
 
 
 def _implied(rows: list[Any]) -> str:
-    """The signature that the images themselves tell where none is named.
+    """Return the signature that fits the images, for requests that name none.
 
-    Whole numbers of which one is above 1 cannot be floats in 0..1.
+    Whole numbers cannot be floats in 0..1 if one of them is above 1.
     """
     if rows and isinstance(rows[0], dict):
         return FILES
@@ -154,14 +157,14 @@ def _implied(rows: list[Any]) -> str:
 
 
 def _recognise(rows: list[Any], model: Model, settings: Settings) -> Outcome:
-    """What `model` makes of image files in base64, as /api reads them."""
+    """Return the outcome of `model` for image files in base64, which are prepared as by /api."""
     if not rows:
         raise _bad(f"There is no image. {_HOW}")
     check_number(len(rows), settings.max_images)
     uploads = [Upload(_from_base64(row), None) for row in rows]
     seen = recognise_each(model, uploads, settings, raw=False)
-    outcome = join([one.outcome for one in seen])
-    note_answer(model, outcome)
+    outcome = join([one.outcome for one in seen])  # for the metrics, as one inference
+    record_outcome(model, outcome)
     return outcome
 
 
@@ -169,7 +172,7 @@ def _from_base64(row: Any) -> bytes:
     match row:
         case {"b64": str() as text, **others} if not others:
             try:
-                return base64.b64decode(text, validate=True)
+                return read_base64(text)
             except ValueError as error:
                 raise _bad(f"b64: {error}.") from None
     raise _bad(f'Expected an image file as {{"b64": "..."}}. {_HOW}')

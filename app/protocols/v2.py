@@ -1,6 +1,6 @@
 """/v2/...: the Open Inference Protocol (V2) over REST, with binary tensors and classification.
 
-https://github.com/kserve/open-inference-protocol; the extensions are those of Triton's protocol.
+https://github.com/kserve/open-inference-protocol. The extensions are Triton's.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ EXTENSIONS = [
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The routes below /v2 but for the model repository's."""
+    """Return the routes below /v2, except those of the model repository."""
     space = Blueprint("v2", __name__, url_prefix="/v2")
 
     @space.get("")
@@ -56,7 +56,7 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
     @space.get("/models/<name>/versions/<version>/ready")
     def model_ready(name: str, version: str | None = None) -> Response:
         model = find_model(catalogue, name, version)
-        _ = model.network  # 503 where it cannot be run
+        _ = model.network  # raises RequestError 503 if it cannot be run
         return answer({"name": name, "ready": True})
 
     @space.post("/models/<name>/infer")
@@ -116,6 +116,6 @@ def _output(model: Model, wanted: v2_codec.Wanted, outcome: Outcome) -> v2_codec
             f"{row[best]:.6f}:{best}:{model.card.labels[best]}"
             for best in most_probable(row, wanted.classes)
         ]
-        for row in outcome.probabilities
+        for row in outcome.probabilities.tolist()
     ]
     return v2_codec.Output(wanted.name, "BYTES", np.array(texts, object), wanted.binary)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's bodies: JSON, followed by tensors in binary where asked for."""
+"""The Open Inference Protocol's bodies: JSON, followed by binary tensors if there are any."""
 
 import json
 import struct
@@ -14,18 +14,18 @@ from app.telemetry.record import timed
 from app.web.body import read_object
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-MOST_ID = 1024  # characters; it comes back in the answer
-MOST_AXES = 8  # of a tensor; an error says its shape again
+MOST_ID = 1024  # characters of a request's id, which the answer repeats
+MOST_AXES = 8  # axes of a tensor, whose shape an error message repeats
 EXPECTED = '{"inputs": [{"name", "shape", "datatype", "data"}]}'
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An output as a caller asks for it."""
+    """An output that a caller asks for."""
 
     name: str
     binary: bool
-    classes: int  # of the classification extension: the best so many; 0 for the plain tensor
+    classes: int  # classification extension: this many best classes; 0 asks for the tensor
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Question:
     """An inference request."""
 
     identifier: str | None
-    images: NDArray[Any]  # as they were sent, in their shape
+    images: NDArray[Any]  # with the datatype and the shape that were sent
     wanted: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor to answer with; of datatype BYTES where its values are texts."""
+    """A tensor of an answer. Its datatype is BYTES if its values are texts."""
 
     name: str
     datatype: str  # FP32, BOOL or BYTES
@@ -55,12 +55,12 @@ def decode(
     outputs: tuple[str, ...],
     most_values: int,
 ) -> Question:
-    """The request in `body`, for a model with one input, `name`, and the named `outputs`.
+    """Return the request in `body`, for a model with the input `name` and the named `outputs`.
 
-    `header_length` is the header's value: how much of the body is JSON, of which at most
-    `most_values` are read. Where that is nothing, the body is the input itself: FP32 images of
-    (height, width, channels), and all outputs are answered in binary. Raises RequestError 400, or
-    413 for more values.
+    `header_length` is the value of the header HEADER_LENGTH: the number of bytes of JSON, of which
+    at most `most_values` values are read. If it is 0, the body is the input itself, as FP32 images
+    of (height, width, channels), and all outputs are answered in binary. Raises RequestError 400,
+    and 413 for more values.
     """
     head, tail = _split(body, header_length)
     if header_length is not None and not head:
@@ -79,7 +79,10 @@ def decode(
 
 @timed("answer")
 def encode(answer: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int | None]:
-    """The body of `answer` with `outputs`, and how much of it is JSON where not all of it is."""
+    """Return the body of `answer` with `outputs`, and the length of its JSON.
+
+    The length is None if no binary data follows the JSON.
+    """
     described, blobs = [], []
     for output in outputs:
         row: dict[str, Any] = {
@@ -101,6 +104,7 @@ def encode(answer: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int | 
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
         return body, b""
+    # At most eleven digits: Python converts very long numbers slowly.
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
         raise _bad(f"{HEADER_LENGTH}: expected a whole number, found {header_length[:40]!r}.")
     length = int(header_length)
@@ -139,13 +143,13 @@ def _read_input(inputs: Any, name: str, blob: bytes | None) -> NDArray[Any]:
 
 
 def _read_outputs(content: dict[str, Any], known: tuple[str, ...]) -> tuple[Wanted, ...]:
-    """The outputs asked for: all of them where none is named."""
+    """Return the outputs that the caller asks for: all outputs if none is named."""
     binary = bool(_parameters(content).get("binary_data_output", False))
     outputs = content.get("outputs") or [{"name": name} for name in known]
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise _bad('outputs: expected a list of {"name"}.')
     if len(outputs) > len(known):
-        raise _bad("outputs: each can be asked for once.")
+        raise _bad("outputs: an output can be asked for only once.")
     wanted = []
     for output in outputs:
         name, parameters = output.get("name"), _parameters(output)
@@ -153,13 +157,13 @@ def _read_outputs(content: dict[str, Any], known: tuple[str, ...]) -> tuple[Want
             listed = ", ".join(known)
             raise _bad(f"There is no output {str(name)[:40]!r}; there are: {listed}.")
         if "shared_memory_region" in parameters:
-            raise _bad("This service has no shared memory extension.")
+            raise _bad("The shared memory extension is not supported.")
         classes = parameters.get("classification", 0)
         if not _is_size(classes) or (classes and name != known[0]):
-            raise _bad(f"classification: expected a number of classes, of {known[0]} only.")
+            raise _bad(f"classification: expected a number of classes, for {known[0]} only.")
         wanted.append(Wanted(name, bool(parameters.get("binary_data", binary)), classes))
     if len({one.name for one in wanted}) < len(wanted):
-        raise _bad("outputs: each can be asked for once.")
+        raise _bad("outputs: an output can be asked for only once.")
     return tuple(wanted)
 
 
@@ -171,12 +175,14 @@ def _parameters(thing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_size(number: Any) -> bool:
+    # In Python, True and False are whole numbers too.
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**31
 
 
 def _to_bytes(output: Output) -> bytes:
     if output.datatype == "BYTES":
         texts = [text.encode() for text in output.values.ravel().tolist()]
+        # A text is preceded by its length, 4 bytes in little-endian order.
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     little = {"FP32": "<f4", "BOOL": "?"}[output.datatype]
     return np.ascontiguousarray(output.values, little).tobytes()

@@ -1,1 +1,1 @@
-"""gunicorn as this service runs it: the master, its workers, their connections, and reloads."""
+"""gunicorn: the master, its workers, and reloads."""

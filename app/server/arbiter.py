@@ -1,7 +1,8 @@
-"""A stop and a reload that lose nobody: every connection that was made is answered.
+"""gunicorn's master, with a stop and a reload that answer every connection that was made.
 
-The kernel completes connections before a worker accepts them. Closing the port resets those that
-wait, so the port first stops to take new ones, the workers answer what waits, and then it closes.
+The kernel completes connections before a worker accepts them, and closing the port resets those
+that wait. So the port first stops taking new connections, the workers answer those that wait, and
+then the port closes.
 """
 
 import contextlib
@@ -14,22 +15,22 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from app.runtime import MOST_PATIENCE
+from app.runtime import TAKEOVER_SECONDS
 from app.settings import StartError
 
-# Linux; Python's socket module lacks the names. Both drop packets that may have come from afar.
+# Socket options of Linux that Python's socket module lacks: the least time to live of a packet.
 _IP_MINTTL = 21
 _IPV6_MINHOPCOUNT = 73
-_FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128
+_FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128, so every packet is dropped
 
 _LONGEST_PAUSE = 60.0  # seconds until a worker that could not start is tried again
-_BETWEEN_CROWDED_RELOADS = 5.0  # seconds, while two sets of workers still leave
+_BETWEEN_CROWDED_RELOADS = 5.0  # seconds between reloads while two older sets of workers leave
 
 
 class GracefulArbiter(Arbiter):
-    """gunicorn's master, which owns what the workers share and gives up nothing that works.
+    """gunicorn's master, which keeps what works.
 
-    On SIGTERM it shuts the door before it sends the workers home. A reload that fails leaves the
+    On SIGTERM it stops new connections before it stops the workers. A reload that fails leaves the
     workers as they are. Once the service has answered, a worker that cannot start is tried again.
     """
 
@@ -41,23 +42,24 @@ class GracefulArbiter(Arbiter):
         super().__init__(app)
 
     def handle_hup(self) -> None:
-        # Not yet: many signals ask for one reload.
+        # The reload follows in manage_workers, so that many signals cause one reload.
         self.reload_wanted = True
 
     def manage_workers(self) -> None:
         if self.app.mended():
             self.reload_wanted = True
+        # Each reload starts a full set of workers beside those that still answer.
         crowded = len(self.WORKERS) > 2 * self.num_workers
         if self.reload_wanted and not (
             crowded and time.monotonic() < self.last_reload + _BETWEEN_CROWDED_RELOADS
         ):
             self.reload()
-        super().manage_workers()  # which sends home the oldest of too many
+        super().manage_workers()  # it stops the oldest workers if there are too many
         if self.pause and all(worker.answers for worker in self.WORKERS.values()):
             self.pause = 0.0
 
     def reload(self) -> None:
-        """Replace the workers by such as have the shelf as it is now; the settings stay."""
+        """Replace the workers by new ones with the current model repository. The settings stay."""
         self.reload_wanted = False
         number = self.app.progress.begin()
         renewed = self._renew()
@@ -65,12 +67,13 @@ class GracefulArbiter(Arbiter):
         self.app.progress.end(number, renewed)
 
     def _renew(self) -> bool:
-        """Whether new workers have taken over; otherwise all is as it was."""
+        """Start new workers. Return whether they have taken over; if not, nothing has changed."""
         try:
             self.app.reload()
         except StartError as error:
             self.log.error("the models stay as they were: %s", error)
             return False
+        # The former workers still run, so new ones may fail: nothing is lost.
         self.app.must_answer = True
         new = [pid for _ in range(self.num_workers) if (pid := self.spawn_worker())]
         renewed = len(new) == self.num_workers and self._wait_for(new)
@@ -84,8 +87,8 @@ class GracefulArbiter(Arbiter):
         return False
 
     def _wait_for(self, new: list[int]) -> bool:
-        """Whether all workers of these process ids have begun to take requests, in time."""
-        deadline = time.monotonic() + MOST_PATIENCE
+        """Return whether all `new` workers accept requests within TAKEOVER_SECONDS."""
+        deadline = time.monotonic() + TAKEOVER_SECONDS
         while time.monotonic() < deadline:
             self.reap_workers()
             workers = [self.WORKERS.get(pid) for pid in new]
@@ -97,7 +100,7 @@ class GracefulArbiter(Arbiter):
         return False
 
     def _send_home(self, pids: list[int]) -> None:
-        """End these workers, and return when they are gone."""
+        """Stop these workers and wait until they have ended."""
         deadline = time.monotonic() + self.cfg.graceful_timeout
         sent = signal.SIGTERM
         while left := [pid for pid in pids if pid in self.WORKERS]:
@@ -113,12 +116,12 @@ class GracefulArbiter(Arbiter):
             super().spawn_workers()
 
     def spawn_worker(self) -> Any:
-        # A new worker has the master's signal handlers until it installs its own, and would
-        # forget a SIGTERM that comes before: it waits, until heed_sigterm.
+        # A new worker has the master's signal handlers until it installs its own. A SIGTERM in this
+        # time would be lost, so it is blocked until heed_sigterm.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return super().spawn_worker()
-        except OSError as error:  # no process or no file to be had
+        except OSError as error:  # the limit on processes or open files is reached
             self._try_later(str(error))
             return None
         finally:
@@ -149,15 +152,15 @@ class GracefulArbiter(Arbiter):
 
 
 def heed_sigterm() -> None:
-    """Let through the SIGTERM that waits, and those to come."""
+    """Unblock SIGTERM; a blocked one is delivered now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def refuse_new_connections(listener: socket.socket) -> None:
     """Have the kernel ignore further connections to `listener`, a listening TCP socket.
 
-    Those already made stay. A caller who tries again after a second finds the port closed. Where
-    the system cannot do it, the few who connect in the last moment are reset.
+    Existing connections stay. A client that tries again after a second finds the port closed. On
+    other systems than Linux, the few clients that connect in the last moment are reset.
     """
     if sys.platform != "linux":
         return

@@ -1,27 +1,27 @@
-"""The bytes that a worker holds for all its clients together."""
+"""The memory that a worker holds for all its clients together."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Budget:
-    """At most `limit` bytes.
+    """A budget of `limit` bytes.
 
-    `received` are those of requests until they are answered, `going_out` those of answers until
-    they are sent.
+    `received` counts the bytes of requests until they are answered, `going_out` the bytes of
+    answers until they are sent.
     """
 
     limit: int
     received: int = 0
     going_out: int = 0
-    freed: int = 0  # bytes that were received, since the worker last gave memory back
+    freed: int = 0  # bytes of requests freed since memory was last returned to the system
 
     def free(self, count: int) -> None:
-        """Count so many bytes as received no more."""
+        """Take `count` bytes out of `received`."""
         self.received -= count
         self.freed += count
 
     @property
     def room(self) -> int:
-        """Bytes that may still be received."""
+        """Return the bytes that may still be received."""
         return self.limit - self.received - self.going_out

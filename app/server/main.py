@@ -1,4 +1,4 @@
-"""`python wsgi.py`: gunicorn with the project's configuration."""
+"""`python wsgi.py`: gunicorn with the service's configuration."""
 
 import gc
 import logging
@@ -11,17 +11,17 @@ import time
 from typing import Any
 
 import gunicorn.util
-import numpy.ma  # noqa: F401  np.median would at its first use, when no file may be to be had
+import numpy.ma  # noqa: F401  np.median imports it at its first use, perhaps without a free file
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from app import create_app
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.errors import RequestError, http_bytes
 from app.images import sandbox
-from app.runtime import Progress, counting_folder, memory_folder
+from app.runtime import Progress, memory_folder, runtime_folder
 from app.server.arbiter import GracefulArbiter, heed_sigterm
 from app.server.reload import mended, reread
 from app.server.threaded import THREADS, ThreadedWorker
@@ -32,14 +32,14 @@ from models.terminal import say
 
 BAD_CONFIGURATION = 2  # exit status
 HAS_EPOLL = hasattr(select, "epoll")
-_MOST_FILES = 10240  # open ones that macOS allows, while it says that there is no limit
-_LONGEST_PAUSE = 600.0  # seconds between two looks at models that were left out
+_MOST_FILES = 10240  # macOS allows this many open files but reports no limit
+_LONGEST_PAUSE = 600.0  # seconds between two checks of models that were left out
 
 _log = logging.getLogger("gunicorn.error")
 
 
 def main() -> None:
-    """Serve until a signal ends it. Exits with status 2 where the service cannot start."""
+    """Serve until a signal ends the service. Exits with status 2 if it cannot start."""
     escape_commands()
     gunicorn.util.write_error = _write_error
     _open_many_connections()
@@ -47,14 +47,14 @@ def main() -> None:
         settings = Settings.from_environment(os.environ)
         if takes_cloud_port(os.environ):
             where = f"{settings.host} port {settings.port}"
-            say(f"METAPLASTIC_PORT is not set, PORT is: listening on {where}.")
+            say(f"METAPLASTIC_PORT is not set, so PORT is used: listening on {where}.")
         if not HAS_EPOLL:
             say(
-                "This system has no epoll, so gunicorn's threaded worker serves, which holds slow "
+                "This system has no epoll. gunicorn's threaded worker is used, which handles slow "
                 "clients less well: see docs/operations.md."
             )
         _check_port(settings)
-        with counting_folder(memory_folder()):
+        with runtime_folder(memory_folder()):
             Server(settings, create_app(settings)).run()
     except StartError as error:
         say(error, sys.stderr)
@@ -62,22 +62,22 @@ def main() -> None:
 
 
 class Server(BaseApplication):
-    """gunicorn's arbiter over an application that is complete before the workers are forked.
+    """gunicorn's application, complete before the workers are forked.
 
-    What the workers have in common is thereby in memory once, and a shelf without a model stops
-    the start; only the models' sessions are each worker's own, most of them opened by the first
-    request to their model.
+    The workers share its memory, and a model repository without a usable model prevents the start.
+    Only the models' sessions belong to each worker, and most are opened by the first request to
+    their model.
     """
 
     def __init__(self, settings: Settings, application: Flask) -> None:
         self.settings = settings
         self.application = self.former = application
         self.progress = Progress()
-        self.answered: set[str] = set()  # models that have answered: see app/server/reload.py
-        self.served = False  # whether a worker has ever taken requests
-        self.must_answer = False  # whether workers to come end where the default model cannot run
-        self.pause = 0.0  # seconds between two looks at the models that were left out
-        self.next_look = 0.0
+        self.answered: set[str] = set()  # models that have run: see app/server/reload.py
+        self.served = False  # whether a worker has ever accepted requests
+        self.must_answer = False  # whether new workers end if the default model cannot run
+        self.pause = 0.0  # seconds between two checks of the models that were left out
+        self.next_look = 0.0  # time of the next check, on the monotonic clock
         super().__init__()
 
     def load_config(self) -> None:
@@ -89,14 +89,14 @@ class Server(BaseApplication):
 
     @property
     def catalogue(self) -> Catalogue:
-        """What the workers to come serve."""
+        """Return the models that new workers serve."""
         found: Catalogue = self.application.extensions["catalogue"]
         return found
 
     def reload(self) -> None:
-        """Take the shelf as it is now, for the workers to come; the settings stay.
+        """Read the model repository again, for new workers. The settings stay.
 
-        Raises StartError where it cannot be served; what is served stays then.
+        Raises StartError if it cannot be served; then nothing has changed.
         """
         application = reread(self.settings, self.catalogue, self.answered)
         self.former, self.application = self.application, application
@@ -106,18 +106,21 @@ class Server(BaseApplication):
         _share()
 
     def restore(self) -> None:
-        """Go back to what was served before the last reload."""
+        """Undo the last reload."""
         self.application = self.callable = self.former
 
     def report(self) -> None:
-        """Say what is served."""
-        self.former = self.application  # frees the one before
+        """Print what is served."""
+        self.former = self.application  # frees the application before the reload
         say(_announcement(self.settings, self.catalogue))
         for problem in self.catalogue.left_out.values():
-            _log.error("left out: %s", problem)
+            _log.error("model left out: %s", problem)
 
     def mended(self) -> bool:
-        """Whether a model that was left out could be served now; looked at from time to time."""
+        """Return whether a model that was left out can be served now.
+
+        The models are checked after a pause that doubles.
+        """
         if not self.catalogue.passing or time.monotonic() < self.next_look:
             return False
         self.pause = min(2 * self.pause, _LONGEST_PAUSE) or 1.0
@@ -127,18 +130,18 @@ class Server(BaseApplication):
     def run(self) -> None:
         try:
             GracefulArbiter(self).run()
-        except HaltServer as halt:  # a second worker failed to boot while the first was reported
+        except HaltServer as halt:  # raised if two workers fail to boot
             sys.exit(halt.exit_status)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
-    """What gunicorn is told."""
+    """Return gunicorn's settings."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
         "bind": f"{host}:{settings.port}",
         "workers": settings.workers,
         "worker_class": PatientWorker if HAS_EPOLL else ThreadedWorker,
-        # Of these two, PatientWorker makes nothing.
+        # PatientWorker has one thread; only the threaded worker uses this setting.
         "threads": 1 if HAS_EPOLL else THREADS,
         "keepalive": settings.keep_alive,
         "worker_connections": settings.max_connections,
@@ -147,10 +150,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "proc_name": "metaplastic",
         "preload_app": True,
-        # The workers' heartbeat: in memory, so that neither a slow nor a read-only disk matters.
+        # The workers' heartbeat is a file in memory, so that a slow or read-only disk has no
+        # effect.
         "worker_tmp_dir": memory_folder(),
         "control_socket_disable": True,
-        # Whom to believe about X-Forwarded-* is METAPLASTIC_PROXIES's to say.
+        # METAPLASTIC_PROXIES decides which proxies are trusted, and not gunicorn.
         "forwarded_allow_ips": "",
         "when_ready": _when_ready,
         "post_worker_init": _make_ready,
@@ -159,20 +163,21 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _when_ready(arbiter: Arbiter) -> None:
-    """The port is open and the workers are about to be forked."""
+    """Report what is served. The port is open, and the workers are about to be forked."""
     arbiter.app.report()
     _share()
 
 
 def _share() -> None:
-    """Make what is in memory ready to be shared with the workers."""
-    gc.unfreeze()  # the application before a reload is garbage now
+    """Prepare the memory for sharing with forked workers."""
+    gc.unfreeze()  # lets the collector free the application before a reload
     gc.collect()
-    gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+    gc.freeze()  # a collection would write to every shared page, and so copy it
 
 
 def _announcement(settings: Settings, catalogue: Catalogue) -> str:
-    """What was loaded, from where, and the URL."""
+    """Return the loaded models, their folder, and the service's URL."""
+    # A browser cannot open 0.0.0.0, and localhost is easier to read than 127.0.0.1.
     everywhere = settings.host in (EVERYWHERE, "::", "127.0.0.1")
     host = "localhost" if everywhere else settings.host
     host = f"[{host}]" if ":" in host else host
@@ -189,46 +194,47 @@ def _announcement(settings: Settings, catalogue: Catalogue) -> str:
 
 
 def _make_ready(worker: Any) -> None:
-    """In a new worker, before it accepts its first request."""
-    sandbox.start()  # while the worker has one thread
+    """Prepare a new worker before it accepts its first request."""
+    sandbox.start()  # forks, so it comes before anything that starts a thread
     heed_sigterm()
     worker.app.application.extensions["worker"] = worker
     server: Server = worker.app
     try:
         server.catalogue.open_first_sessions()
-    except ShelfError as error:
+    except RepositoryError as error:
         if not server.served:
             worker.log.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    # During a reload: the former workers stay if the new ones cannot run the default model.
     if server.must_answer and server.catalogue.default.find().problem:
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def _keep_counts(_: Arbiter, worker: Any) -> None:
-    """A worker has ended; what it counted has not."""
+    """Keep the counts of a worker that has ended."""
     from app.telemetry.metrics import keep_counts_of
 
     keep_counts_of(worker.pid)
 
 
 def _write_error(connection: Any, status: int, reason: str, message: str) -> None:
-    """Answer what is not HTTP in the one shape of errors; gunicorn's own answer is HTML."""
+    """Answer a request that is not HTTP with JSON; gunicorn's own answer is HTML."""
     code = reason.lower().replace(" ", "_")
     connection.sendall(http_bytes(RequestError(status, code, message or reason)))
 
 
 def _open_many_connections() -> None:
-    """As many as the system lets this process have, where it starts with fewer."""
+    """Raise the limit on open files to the most that the system allows this process."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _check_port(settings: Settings) -> None:
-    """Raise StartError where the port cannot be had; gunicorn would try for five seconds."""
+    """Raise StartError if the port is not free. gunicorn would try for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        # An IPv6 socket on every interface takes IPv4 connections as well, as gunicorn makes it.
+        # gunicorn's IPv6 socket on every interface takes IPv4 connections as well.
         both = settings.host == "::" and socket.has_dualstack_ipv6()
         address = settings.host, settings.port
         socket.create_server(address, family=family, dualstack_ipv6=both).close()

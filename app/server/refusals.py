@@ -1,24 +1,23 @@
-"""What a worker answers itself, without the application."""
+"""Errors that a worker answers itself, without the application."""
 
+from app.errors import TOO_BUSY as TOO_BUSY
+from app.errors import TOO_SLOW as TOO_SLOW
 from app.errors import RequestError
 from app.server.connection import MOST_CHUNKS
 
-TOO_BUSY = RequestError(503, "too_busy", "More requests wait than can be answered soon. Try again.")
-TOO_SLOW = RequestError(
-    408, "too_slow", "The request took too long to come. Send it faster, or smaller."
-)
 TOO_CHOPPED = RequestError(
     413,
     "too_many_chunks",
-    f"The body comes in more than {MOST_CHUNKS} chunks. Send larger ones.",
+    f"The body has more than {MOST_CHUNKS} chunks. Send larger chunks.",
     limit=MOST_CHUNKS,
 )
-INCOMPLETE = RequestError(400, "incomplete_request", "The request ended before all of it had come.")
+INCOMPLETE = RequestError(400, "incomplete_request", "The request ended before it was complete.")
 NO_HOST = RequestError(
-    400, "missing_host", "The request has no Host header, which HTTP/1.1 demands. Add one."
+    400, "missing_host", "The request has no Host header, which HTTP/1.1 requires. Add one."
 )
 CODED = RequestError(
     501,
     "unsupported_transfer_coding",
-    "Transfer-Encoding: expected chunked alone. Say of a compressed body Content-Encoding: gzip.",
+    "Transfer-Encoding: only chunked is supported. Send a compressed body with "
+    "Content-Encoding: gzip.",
 )

@@ -1,7 +1,8 @@
-"""New models without a gap: the master reads the shelf again, and new workers take over.
+"""New models without a gap: the master reads the model repository again and starts new workers.
 
-SIGHUP makes it happen, from an operator or from a worker that was asked to load a model. Every
-model has to be run once before it may answer; one that cannot be run is left out: the older stay.
+SIGHUP starts a reload, sent by an operator or by a worker that was asked to load a model. Every
+model is run once before it may answer. A model that cannot be run is left out, and its older
+version stays.
 """
 
 import contextlib
@@ -17,48 +18,50 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
-from app.catalogue.catalogue import Catalogue, Model, ShelfError
+from app.catalogue.catalogue import Catalogue, Model, RepositoryError
 from app.catalogue.load import identity_of, load_catalogue, load_model
 from app.runtime import Unloaded
 from app.settings import Settings
 
-_MOST_FILES = 1 << 20
-_TRIAL = 20.0  # seconds that a model has to answer when it is tried
+_MOST_FILES = 1 << 20  # above the highest file descriptor
+_TRIAL = 20.0  # seconds that a model has for its trial run
 
 
 def reread(settings: Settings, served: Catalogue, answered: set[str]) -> Flask:
-    """The application for the shelf as it is now, after `served`; each of its models has answered.
+    """Return the application for the current model repository. Each of its models has been run.
 
-    To be called in the master. Those that have answered are noted down in `answered`, and need not
-    do so again. Raises StartError where there is nothing to serve.
+    Called in the master. Models that have run are added to `answered` and are not tried again.
+    Raises StartError if no model can be served.
     """
     unloaded = Unloaded.of_this_service().read()
     former = list(served)
     broken: dict[Path, str] = {}
     while True:
-        shelf = load_catalogue(settings, lambda model: model.card.name in unloaded, broken, former)
-        failed = try_each(shelf, answered)
+        catalogue = load_catalogue(
+            settings, lambda model: model.card.name in unloaded, broken, former
+        )
+        failed = try_each(catalogue, answered)
         if not failed:
-            return create_app(settings, shelf)
+            return create_app(settings, catalogue)
         broken |= {model.folder: problem for model, problem in failed.items()}
         former = [model for model in former if model not in failed]
 
 
 def mended(catalogue: Catalogue, answered: set[str]) -> bool:
-    """Whether one of the models that were left out can be served by now."""
+    """Return whether a model that was left out can be served now."""
     for folder in catalogue.passing:
-        with contextlib.suppress(ShelfError):
+        with contextlib.suppress(RepositoryError):
             if not try_each([load_model(folder)], answered):
                 return True
     return False
 
 
 def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
-    """What is wrong with those of `models` that cannot be run; the others are now in `answered`.
+    """Return the problems of those `models` that cannot be run; add the others to `answered`.
 
-    Tried in a process that ends with the attempt: a session in the master would be in every worker.
-    Where a model takes the process with it, another one tries the rest. Raises ShelfError where the
-    system has no process to spare.
+    The models are run in a child process, since every worker would inherit a session of the master.
+    If a model ends the child process, another child tries the models after it. Raises
+    RepositoryError if no process can be started.
     """
     waiting = [model for model in models if identity_of(model) not in answered]
     failed = {}
@@ -66,10 +69,11 @@ def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
         try:
             problems = _try_in_turn(waiting)
         except OSError as error:
-            raise ShelfError(f"models cannot be tried now: {error.strerror}") from error
+            raise RepositoryError(f"models cannot be tried now: {error.strerror}") from error
+        # The process ended early: the first model without a result ended it.
         if len(problems) < len(waiting):
             culprit = waiting[len(problems)].folder
-            problems.append(f"{culprit}: it ended the process that tried it, or did not answer")
+            problems.append(f"{culprit}: it ended the process that tried it, or took too long")
         for model, problem in zip(waiting, problems, strict=False):
             if problem:
                 failed[model] = problem
@@ -80,9 +84,9 @@ def try_each(models: Iterable[Model], answered: set[str]) -> dict[Model, str]:
 
 
 def _try_in_turn(models: list[Model]) -> list[str]:
-    """What is wrong with each model, "" for nothing, as far as a process came that tried them.
+    """Return the problem of each model, or "", in the order of `models`.
 
-    Raises OSError.
+    The list is shorter if a model ended the process that tried it. Raises OSError.
     """
     ours, theirs = os.pipe()
     with open(ours, "rb", buffering=0) as pipe:  # noqa: PTH123  (a descriptor, not a path)
@@ -92,12 +96,12 @@ def _try_in_turn(models: list[Model]) -> list[str]:
             os.close(theirs)
             raise
         if child == 0:
-            logging.disable()  # the master says it, once
-            os.closerange(3, theirs)  # the port among them: it is not for this process to keep
+            logging.disable()  # the master logs the problems
+            os.closerange(3, theirs)  # the listening port too, which the child must not keep open
             os.closerange(theirs + 1, _MOST_FILES)
             try:
                 for model in models:
-                    problem = dataclasses.replace(model).problem  # its session is gone with it
+                    problem = dataclasses.replace(model).problem  # a copy: its session is closed
                     os.write(theirs, json.dumps(problem).encode() + b"\n")
             finally:
                 os._exit(0)
@@ -106,6 +110,6 @@ def _try_in_turn(models: list[Model]) -> list[str]:
         poller.register(pipe, select.POLLIN)
         while poller.poll(1000 * _TRIAL) and (part := pipe.read(65536)):
             text += part
-    os.kill(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)  # it may still be busy with the last model
     os.waitpid(child, 0)
     return [json.loads(line) for line in text.rpartition(b"\n")[0].splitlines()]

@@ -1,7 +1,7 @@
-"""gunicorn's own threaded worker, for systems without epoll, such as macOS.
+"""gunicorn's threaded worker, for systems without epoll, such as macOS.
 
-It does less than app/server/worker.py; docs/operations.md says what. Here stands only what the
-master and the application ask of any worker.
+It does less than app/server/worker.py, as docs/operations.md says. This module adds what the master
+and the application need from every worker.
 """
 
 import socket
@@ -11,15 +11,15 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from app.server.worker import PatientWorker
 
-THREADS = 4  # requests in hand at once, slow ones included
+THREADS = 4  # requests at the same time, slow ones included
 
 
 class ThreadedWorker(ThreadWorker):
-    """One process, THREADS threads."""
+    """A worker of one process and THREADS threads."""
 
     replaced = False
     answers = PatientWorker.answers
-    waiting = ()  # for a thread: gunicorn does not tell how many
+    waiting = ()  # gunicorn does not tell how many requests wait for a thread
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -30,8 +30,9 @@ class ThreadedWorker(ThreadWorker):
         return self.sockets[0]  # type: ignore[no-any-return]
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Before a stopping worker accepts no more, it takes those that are connected already."""
+        """Accept the existing connections before a stopping worker accepts no more."""
         if not enabled and not self.alive and not self.replaced:
+            # accept() takes one connection; there are no more when the number stays the same.
             before = -1
             while before < self.nr_conns:
                 before = self.nr_conns

@@ -1,4 +1,4 @@
-"""The connections that a worker polls, and the choice of those that it ends."""
+"""The connections that a worker polls, and the choice of connections to close."""
 
 import select
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from app.server.budget import Budget
 from app.server.connection import Connection, State
 
-_ROOM = 1024 * 1024  # bytes; more than one read needs, so that connections are rarely sorted
+_ROOM = 1024 * 1024  # bytes to free at once; more than one read needs, so this happens rarely
 
 
 class Watch:
@@ -17,7 +17,7 @@ class Watch:
         self.connections: dict[int, Connection] = {}
 
     def look(self, connection: Connection, events: int) -> None:
-        """Poll a connection for `events` from now on, and for nothing else."""
+        """Poll a connection for `events` from now on, and for no other events."""
         number = connection.sock.fileno()
         if not connection.polled:
             self.poller.register(number, events)
@@ -51,11 +51,11 @@ class Watch:
         return min(self.connections.values(), key=rank)
 
     def given_up(self, budget: Budget) -> Iterator[Connection]:
-        """Yield connections to end, one at a time, until `budget` has room or none is left.
+        """Yield connections to close, one at a time, until `budget` has room or none is left.
 
-        First come answers that nobody reads, while answers take more than half of the budget: the
-        one without progress for longest first. Then come unfinished requests, the largest first.
-        Whole requests stay: their turn is near.
+        Answers that their clients do not read come first, as long as answers take more than half of
+        the budget; the one without progress for longest is the first. Then come incomplete
+        requests, the largest first. Complete requests stay, since they are answered soon.
         """
         unread = [c for c in self.connections.values() if c.state is State.WRITING]
         unread.sort(key=lambda connection: -connection.since)

@@ -30,6 +30,7 @@ from app.settings import Settings
 
 LINGER = 5.0  # seconds for which the rest of a refused upload is taken,
 LINGER_REQUESTS = 4  # at most as many times the largest request
+HEARTBEAT = 0.5  # seconds between two signs of life for the master
 LEAVING = 0.5  # seconds that a stopping worker gives to clients that have said nothing
 ORPHANED = 0.6  # seconds that a worker outlives the master,
 ORPHANED_ANSWERS = 0.3  # of them for answers to requests that have come
@@ -72,9 +73,9 @@ class PatientWorker(Worker):
                 listener.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
-        from app.telemetry.metrics import refuse_outside  # not before the fork: see app/__init__.py
+        from app.telemetry.metrics import count_refusal  # not before the fork: see app/__init__.py
 
-        self.count_refusal = refuse_outside
+        self.count_refusal = count_refusal
         self.settings: Settings = self.app.settings
         (self.listener,) = self.sockets
         self.listener.setblocking(False)
@@ -85,7 +86,7 @@ class PatientWorker(Worker):
         self.poller = self.watch.poller
         self.poller.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poller.register(self.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
-        self.patience, self.looked = 1.0, time.monotonic()
+        self.patience, self.looked, self.next_sign = 1.0, time.monotonic(), 0.0
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # no room can be made before a waiting request is answered
         while self.alive:
@@ -94,7 +95,9 @@ class PatientWorker(Worker):
 
     def _turn(self) -> None:
         """See who has something to say, and answer one request."""
-        self.notify()
+        if time.monotonic() >= self.next_sign:
+            self.notify()
+            self.next_sign = time.monotonic() + HEARTBEAT
         self.crammed = called = False
         for number, _ in self.poller.poll(0 if self.waiting else self.patience):
             if connection := self.watch.connections.get(number):

@@ -1,1 +1,1 @@
-"""What a request leaves behind: a record, a log line, metrics, a trace."""
+"""Observation of requests: a record, a log line, metrics, and a trace."""

@@ -1,47 +1,55 @@
-"""Each request leaves a log line, counts in the metrics, and is a span where traces are wanted."""
+"""The observation of every request: its log line, its metrics, and its span."""
 
+import os
 import re
-import secrets
 import socket
 import struct
+import threading
 import time
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response
 
 from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.telemetry import inference_counts, logs, metrics, tracing
+from app.telemetry.current_request import this_request
 from app.telemetry.record import begin_record, end_record
 
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_QUIET = ("/health/", "/v2/health/", "/metrics")  # asked every few seconds, by machines
-_LAST_DATA_RECEIVED = 52  # where Linux' struct tcp_info has it; milliseconds, 32 bits
+_RANDOM = 16  # random bytes of a new id
+_DRAWN = 256  # ids made at once, since the call of the system takes longer than the rest
+_QUIET = ("/health/", "/v2/health/", "/metrics")  # machines ask these every few seconds
+_counting = threading.Lock()  # some servers have several threads
+_LAST_DATA_RECEIVED = 52  # offset in Linux' struct tcp_info: milliseconds, 32 bits
 
 
 def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
-    """Have every request of `app` observed; to be called before anything else that looks at them.
+    """Observe every request of `app`. Call this before other functions are registered.
 
-    Raises StartError where traces are asked for and cannot be had.
+    Raises StartError if traces are asked for and cannot be exported.
     """
     export_span = tracing.span_exporter()
     write_line = logs.request_writer(settings)
 
     def begin() -> None:
+        request = this_request()
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(16)
-        begin_record(name, _seconds_waited())
+        name = given if given and _ID.fullmatch(given) else _new_id()
+        begin_record(name, _seconds_waited(request))
 
     def finish(response: Response) -> Response:
         record = end_record()
         if record is None:
             return response
         seconds = time.perf_counter() - record.started
+        request = this_request()
         status = response.status_code
         response.headers[REQUEST_ID] = record.request_id
         route = request.url_rule.rule if request.url_rule else ""
-        metrics.observe(record, route, status, seconds)
-        inference_counts.observe(record, status, seconds)
+        with _counting:
+            metrics.observe(record, route, status, seconds)
+            inference_counts.observe(record, status, seconds)
         trace = export_span(record, route, status, seconds) if export_span else ""
         if status >= 400 or not request.path.startswith(_QUIET):
             write_line(record, response, seconds, trace)
@@ -52,10 +60,26 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     metrics.register_metrics(app, catalogue)
 
 
-def _seconds_waited() -> float:
-    """How long the request lay in the system's queue: since its last bytes came.
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)  # processes must not use the same ids
 
-    0 where only a part has come, where another server than gunicorn asks, or not on Linux.
+
+def _new_id() -> str:
+    """Return an id that no other request has."""
+    try:
+        return _ids.pop()
+    except IndexError:
+        text = os.urandom(_RANDOM * _DRAWN).hex()
+        first, *others = (text[at : at + 2 * _RANDOM] for at in range(0, len(text), 2 * _RANDOM))
+        _ids.extend(others)
+        return first
+
+
+def _seconds_waited(request: Request) -> float:
+    """Return how long the request waited in the system's queue: the time since its last bytes came.
+
+    It is 0 if the request is incomplete, under another server than gunicorn, and on other systems
+    than Linux.
     """
     connection = request.environ.get("gunicorn.socket")
     if connection is None:

@@ -1,8 +1,8 @@
-"""What each model has inferred since the service started: the counts behind /v2/models/.../stats.
+"""The inferences of each model since the service started: the counts behind /v2/models/.../stats.
 
-Added up over the workers, dead ones included, as all metrics are: see metrics.py, which also counts
-images and the time that each stage of a request takes. A comparison counts once for each of
-its models; an explanation, which asks the network hundreds of times for one answer, does not count.
+Like all metrics, they are added up over the workers, and over those that have ended. metrics.py
+also counts images and the time of each stage. A comparison counts once for each of its models. An
+explanation does not count, since it runs the network hundreds of times for one answer.
 """
 
 import time
@@ -13,10 +13,10 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from app.catalogue.network import BATCH
-from app.telemetry.metrics import REGISTRY, collect
+from app.telemetry.metrics import REGISTRY, Counter, collect
 from app.telemetry.record import Record
 
 _MODEL = ("model", "version")
@@ -28,7 +28,7 @@ _REQUESTS = Counter(
 )
 _SECONDS = Counter(
     "metaplastic_inference_seconds",
-    "Time of those requests, that in the queue included.",
+    "Time of those requests, including the time in the queue.",
     (*_MODEL, "outcome"),
     registry=REGISTRY,
 )
@@ -40,7 +40,7 @@ _EXECUTIONS = Counter(
 )
 _LAST = Gauge(
     "metaplastic_last_inference_timestamp_seconds",
-    "When the model last answered, in whole seconds since 1970.",
+    "Time of the model's last answer, in whole seconds since 1970.",
     _MODEL,
     registry=REGISTRY,
     multiprocess_mode="max",
@@ -49,23 +49,23 @@ _LAST = Gauge(
 
 def observe(record: Record, status: int, seconds: float) -> None:
     """Count a request that took `seconds` in the worker and was answered with `status`."""
-    for model, outcome in record.answers:
-        counted = _of_success(model.card.name, str(model.card.version))
+    for inference in record.inferences:
+        counted = _of_success(inference.model, str(inference.version))
         counted.requests.inc()
         counted.seconds.inc(record.waited + seconds)
-        counted.executions.inc(-(-len(outcome.probabilities) // BATCH))
+        counted.executions.inc(-(-len(inference.labels) // BATCH))
         counted.note_time()
     if status >= HTTPStatus.BAD_REQUEST and record.model and "read" in record.stages:
-        name = record.model.card.name, str(record.model.card.version)
+        name = record.model, str(record.version)
         _REQUESTS.labels(*name, "fail").inc()
         _SECONDS.labels(*name, "fail").inc(record.waited + seconds)
 
 
 def read_counts() -> Mapping[tuple[str, str], Mapping[str, float]]:
-    """Return what was counted, by model and version: 0.0 for what never was.
+    """Return the counts by model and version; a count that was never made is 0.0.
 
-    The keys are `images`, `executions`, `last` (seconds since 1970), `count <name>` and
-    `seconds <name>`, where a name is an outcome (success, fail) or a stage of a request.
+    The keys are `images`, `executions`, `last` (seconds since 1970), `count <name>` and `seconds
+    <name>`, where a name is an outcome (success, fail) or a stage of a request.
     """
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for metric in collect():
@@ -90,16 +90,16 @@ _KEYS = {
 
 @dataclass
 class _Success:
-    """What counts the answers of one model and version."""
+    """The counters of the answers of one model and version."""
 
     requests: Any
     seconds: Any
     executions: Any
     last: Any
-    second: int = 0  # in which this process last noted an answer
+    second: int = 0  # the last second for which this process set `last`
 
     def note_time(self) -> None:
-        """Say that the model answers now; once a second is enough."""
+        """Set the time of the last answer, at most once in a second."""
         second = int(time.time())
         if second != self.second:
             self.last.set(second)

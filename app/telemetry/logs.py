@@ -1,4 +1,7 @@
-"""One line on stdout for each request: JSON, or text on a terminal. Never an image's content."""
+"""The log: one line on stdout for each request, as JSON, or as text on a terminal.
+
+It never has the content of an image.
+"""
 
 import contextlib
 import json
@@ -9,9 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from app.settings import Settings
+from app.telemetry.current_request import this_request
 from app.telemetry.record import Record
 from models.terminal import one_line, printable
 
@@ -19,12 +23,12 @@ Writer = Callable[[Record, Response, float, str], None]
 
 
 def escape_commands() -> None:
-    """Have everything that is logged from now on be safe on a terminal."""
+    """Escape control characters in all later log messages: they might command a terminal."""
     logging.setLogRecordFactory(_Entry)
 
 
 class _Entry(logging.LogRecord):
-    """One whose message and trace command no terminal, whatever a caller put into them."""
+    """A log record whose message and traceback have no control characters."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -36,7 +40,11 @@ class _Entry(logging.LogRecord):
 
 
 def request_writer(settings: Settings) -> Writer:
-    """What writes the line of a request, given its record, answer, seconds and trace id or ''."""
+    """Return a function that writes a request's line.
+
+    It takes the record, the response, the seconds, and the trace id or "".
+    """
+    # The lowest status that each level logs.
     least = {"debug": 0, "info": 0, "warning": 400, "error": 500}[settings.log_level]
     form = _plain if sys.stdout.isatty() else _json
 
@@ -44,14 +52,14 @@ def request_writer(settings: Settings) -> Writer:
         if response.status_code >= least:
             line = form(_content(record, response, seconds, trace)) + "\n"
             # One call, so that the lines of several workers do not mix.
-            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full
+            with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
                 os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
 
     return write
 
 
 def _content(record: Record, response: Response, seconds: float, trace: str) -> dict[str, Any]:
-    status = response.status_code
+    status, request = response.status_code, this_request()
     content: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "level": "error" if status >= 500 else "warning" if status >= 400 else "info",
@@ -71,21 +79,21 @@ def _content(record: Record, response: Response, seconds: float, trace: str) -> 
     if record.code:
         content["code"] = record.code
     if record.model:
-        content["model"] = record.model.card.name
-        content["version"] = record.model.card.version
-    if record.answers:
-        content["images"] = len(record.answers[0][1].probabilities)
+        content["model"] = record.model
+        content["version"] = record.version
+    if record.inferences:
+        content["images"] = len(record.inferences[0].labels)
     stages = {name: round(1000 * took, 3) for name, (_, took) in record.stages.items()}
     if stages:
         content["stages"] = {"wait": round(1000 * record.waited, 3), **stages}
     return content
 
 
-_json = json.JSONEncoder(separators=(",", ":")).encode  # made once
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # made once
 
 
 def _plain(content: dict[str, Any]) -> str:
-    """For people: time, status, milliseconds, what was asked, and of which model."""
+    """Return a line for people: time, status, milliseconds, method, path, model and error."""
     shown = [
         content["time"][11:23],
         str(content["status"]),

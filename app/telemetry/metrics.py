@@ -1,20 +1,22 @@
-"""What Prometheus is told, at GET /metrics: one sum over all workers.
+"""GET /metrics for Prometheus: the sum over all workers.
 
-Each worker counts in files of its own (prometheus-client's multiprocess mode), in the folder that
-PROMETHEUS_MULTIPROC_DIR names; app/runtime.py makes it before this module is imported. Where the
-folder is full, counting goes on: see app/telemetry/metric_files.py.
+Each worker counts in its own files (prometheus-client's multiprocess mode), in the folder that
+PROMETHEUS_MULTIPROC_DIR names. app/runtime.py makes the folder before this module is imported.
+app/telemetry/metric_files.py does the counting, also if the folder has no space left.
 """
 
 import contextlib
 import fcntl
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 from flask import Flask, Response, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -23,41 +25,53 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.runtime import SCRAPES, VARIABLE
-from app.telemetry.metric_files import AllocatedFile, Values, values_without_room
+from app.telemetry.metric_files import AllocatedFile, Value, find_room, values_without_room
 from app.telemetry.record import Record
 
-REFUSALS = (
-    401,
-    403,
-    408,
-    413,
-    429,
-    503,
-)  # answers that a bound gave, and not the request's content
-vars(values)["MmapedDict"] = Values  # prometheus-client has no setting for this
+# Statuses that a limit causes, and not the content of the request.
+REFUSALS = (401, 403, 408, 413, 429, 503)
+vars(values)["ValueClass"] = Value  # prometheus-client has no setting for this
 REGISTRY = CollectorRegistry()
 _MODEL = ("model", "version")
+
+
+class Counter(prometheus_client.Counter):
+    """One that takes no exemplars, and little time."""
+
+    def inc(self, amount: float = 1, _: Any = None) -> None:
+        """Count `amount`, which is not negative."""
+        self._value.place[0] += amount
+
+
+class Histogram(prometheus_client.Histogram):
+    """One that takes no exemplars, and little time."""
+
+    def observe(self, amount: float, _: Any = None) -> None:
+        """Count `amount`."""
+        self._sum.place[0] += amount
+        self._buckets[bisect_left(self._upper_bounds, amount)].place[0] += 1
+
 
 REQUESTS = Counter(
     "metaplastic_requests", "Requests answered.", ("route", *_MODEL, "status"), registry=REGISTRY
 )
 DURATION = Histogram(
     "metaplastic_request_duration_seconds",
-    "From a worker's first look at a request to its answer.",
+    "From the start of a request in a worker to its answer.",
     ("route", *_MODEL, "status"),
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
 STAGE = Histogram(
     "metaplastic_stage_duration_seconds",
-    "Of the stages of a request: wait, read, decode, prepare, infer, answer.",
+    "Time of each stage of a request: wait, read, decode, prepare, infer, answer.",
     ("stage", *_MODEL),
     buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
     registry=REGISTRY,
 )
 REFUSED = Counter(
     "metaplastic_rejected_requests",
-    "Requests refused by a bound: keys, sizes, rates, queues; reason is the error's code.",
+    "Requests refused by a limit: keys, sizes, rates, queues. reason is the error's code.",
     ("reason",),
     registry=REGISTRY,
 )
@@ -82,44 +96,41 @@ UNFAMILIAR = Counter(
 _NOT_TOGETHER = RequestError(
     501,
     "not_counted_together",
-    "This server has several processes, and each counts for itself. Start `python wsgi.py`, or "
-    "`gunicorn -c gunicorn.conf.py wsgi:app`, or name an empty folder in PROMETHEUS_MULTIPROC_DIR.",
+    "This server has several processes that do not share their counts. Start `python wsgi.py` or "
+    "`gunicorn -c gunicorn.conf.py wsgi:app`, or set PROMETHEUS_MULTIPROC_DIR to an empty folder.",
 )
 
 
 def observe(record: Record, route: str, status: int, seconds: float) -> None:
     """Count a request that has been answered."""
-    model, version = _name(record.model)
+    find_room()
+    model, version = record.model, str(record.version) if record.model else ""
     requests, duration = _of_request(route, model, version, status)
     requests.inc()
     duration.observe(seconds)
-    asked = (model, version) if "read" in record.stages else ("", "")  # and not only looked at
+    # Requests that only look at a model, such as one for its card, have no stage `read`.
+    asked = (model, version) if "read" in record.stages else ("", "")
     _of_stage("wait", *asked).observe(record.waited)
     for stage, (_, took) in record.stages.items():
         _of_stage(stage, *asked).observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
-    for answered, outcome in record.answers:
-        name = _name(answered)
+    for inference in record.inferences:
+        name = inference.model, str(inference.version)
         confidence, unfamiliar = _of_model(*name)
-        best = outcome.probabilities.argmax(axis=1)
-        for row, index in enumerate(best.tolist()):
-            _of_label(*name, answered.card.labels[index]).inc()
-            confidence.observe(float(outcome.probabilities[row, index]))
-        if strange := len(best) - int(outcome.in_distribution.sum()):
-            unfamiliar.inc(strange)
+        for label, probability in zip(inference.labels, inference.confidences, strict=True):
+            _of_label(*name, label).inc()
+            confidence.observe(probability)
+        if inference.unfamiliar:
+            unfamiliar.inc(inference.unfamiliar)
 
 
-def refuse_outside(reason: str) -> None:
-    """Count a request that was refused before the application saw it."""
+def count_refusal(reason: str) -> None:
+    """Count a request that was refused before the application received it."""
     REFUSED.labels(reason).inc()
 
 
-def _name(model: Any) -> tuple[str, str]:
-    return (model.card.name, str(model.card.version)) if model else ("", "")
-
-
-# Finding a metric by its labels takes longer than counting; what there is to find is bounded.
+# Finding a metric by its labels takes longer than counting. The number of labels is bounded.
 @lru_cache(maxsize=4096)
 def _of_request(route: str, model: str, version: str, status: int) -> tuple[Any, Any]:
     labels = route, model, version, str(status)
@@ -142,7 +153,7 @@ def _of_label(model: str, version: str, label: str) -> Any:
 
 
 def register_metrics(app: Flask, catalogue: Catalogue) -> None:
-    """Add the route /metrics."""
+    """Add the route /metrics to `app`."""
     now = _Now(catalogue, app.extensions)
 
     @app.get("/metrics")
@@ -153,7 +164,7 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         if not folder and request.environ.get("wsgi.multiprocess"):
             raise _NOT_TOGETHER.again()
-        if not folder:  # a single process, as in tests: it has all there is
+        if not folder:  # a single process, as in tests, has all counts
             registry.register(REGISTRY)
             return Response(encode(registry), content_type=kind)
         MultiProcessCollector(registry, folder)
@@ -162,7 +173,7 @@ def register_metrics(app: Flask, catalogue: Catalogue) -> None:
 
 
 def collect() -> list[Metric]:
-    """Return all that has been counted, added up over the workers."""
+    """Return all counts, added up over the workers."""
     folder = os.environ.get(VARIABLE)
     if not folder:  # a single process
         return list(REGISTRY.collect())
@@ -171,7 +182,7 @@ def collect() -> list[Metric]:
 
 
 class _Now:
-    """What is true at the moment of a scrape, as the worker that is asked knows it."""
+    """Gauges that are read at the time of a scrape, in the worker that answers it."""
 
     def __init__(self, catalogue: Catalogue, extensions: Mapping[str, Any]) -> None:
         self.catalogue = catalogue
@@ -180,26 +191,26 @@ class _Now:
     def collect(self) -> Iterator[Metric]:
         queue = GaugeMetricFamily(
             "metaplastic_queue_depth",
-            "Connections that wait for a free worker, and requests that wait in the asked one.",
+            "Connections that wait for a free worker, and requests that wait in the answering one.",
         )
-        if worker := self.extensions.get("worker"):  # none where the server is not ours
-            # gunicorn's own measure; -1 on systems that do not tell.
+        if worker := self.extensions.get("worker"):  # absent under another server
+            # gunicorn's measure: the listen queue; -1 on systems that do not report it.
             queue.add_metric([], max(0, worker.listener.get_backlog()) + len(worker.waiting))
         yield queue
         yield GaugeMetricFamily(
             "metaplastic_metrics_without_room",
-            "Values that the asked worker alone knows, since the folder of all has no room.",
+            "Values that only the answering worker has, since the shared folder is full.",
             values_without_room(),
         )
         counts = self.extensions.get("rate_limit_counts")
         yield CounterMetricFamily(
             "metaplastic_rate_limit_counts_forgotten",
-            "Callers' counts that made room for others' before their time was over.",
+            "Callers' counts that were replaced before their window was over.",
             counts.forgotten if counts else 0,
         )
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",
-            "1 for each model and version that is served; default: its rule's newest.",
+            "1 for each model and version that is served. default: the newest of its rule.",
             labels=[*_MODEL, "default"],
         )
         for endpoint in self.catalogue.endpoints.values():
@@ -213,15 +224,15 @@ class _Now:
         yield loaded
 
     def describe(self) -> list[Any]:
-        """Nothing: prometheus-client would otherwise collect to find the names."""
+        """Return nothing: otherwise prometheus-client would collect to find the names."""
         return []
 
 
 def keep_counts_of(pid: int) -> None:
-    """Add what the dead worker `pid` counted to what all the dead counted, and remove its files.
+    """Add the counts of the ended worker `pid` to those of all ended workers, and remove its files.
 
-    Of times, which are gauges, the latest is kept. Where there is no room, the files stay, and are
-    read with the others'.
+    Of gauges, which are times, the latest is kept. If there is no space, the files stay and are
+    read with the others.
     """
     folder = Path(os.environ[VARIABLE])
     with contextlib.suppress(OSError), _lock(folder, fcntl.LOCK_EX):
@@ -230,7 +241,7 @@ def keep_counts_of(pid: int) -> None:
 
 
 def _add_to(past: Path, ended: Path) -> None:
-    """Add the values of the file `ended` to `past`'s, and remove it. Raises OSError: no room."""
+    """Add the values of the file `ended` to the file `past`, and remove it. Raises OSError."""
     latest = past.name.startswith("gauge_max_")
     file: Any = AllocatedFile(str(past))
     with contextlib.closing(file):
@@ -245,7 +256,7 @@ def _add_to(past: Path, ended: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path, kind: int) -> Iterator[None]:
-    """No scrape sees the counts of a dead worker twice, or not at all."""
+    """Lock the files, so that a scrape counts an ended worker exactly once."""
     with (folder / SCRAPES).open("w") as file:
         fcntl.flock(file, kind)
         yield

@@ -1,64 +1,70 @@
-"""What is known of the request in hand: for its log line, its metrics and its trace.
+"""The record of the current request, for its log line, its metrics and its trace.
 
-A request's stages have one name each: `wait` (in the system's queue, before a worker is free),
-`read`, `decode`, `prepare`, `infer`, `answer`.
+A request has these stages: `wait` (in the system's queue, before a worker is free), `read`,
+`decode`, `prepare`, `infer`, `answer`.
 """
-
-from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-
-if TYPE_CHECKING:
-    from app.catalogue.catalogue import Model
-    from app.predict.inference import Outcome
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The answer of one model about the images of a request."""
+
+    model: str
+    version: int
+    labels: list[str]  # the predicted class of each image
+    confidences: list[float]  # its calibrated probability, 0..1
+    unfamiliar: int  # how many of the images are unlike the training data
+
+
 @dataclass(slots=True)
 class Record:
-    """One request, as far as it has come. Times are time.perf_counter's, in seconds."""
+    """The state of one request. Times are those of time.perf_counter, in seconds."""
 
     request_id: str
     started: float
     waited: float  # seconds in the queue, before `started`
-    stages: dict[str, tuple[float, float]] = field(default_factory=dict)  # began, and took in all
-    model: Model | None = None  # that was asked
-    answers: list[tuple[Model, Outcome]] = field(default_factory=list)
-    code: str = ""  # of the error that it ended with
-    caller: str = ""  # the name of the key that was shown
+    stages: dict[str, tuple[float, float]] = field(default_factory=dict)  # start, total seconds
+    model: str = ""  # the name of the requested model
+    version: int = 0  # of that model; runs that are not published have version 0
+    inferences: list[Inference] = field(default_factory=list)
+    code: str = ""  # the code of the error that the request ended with
+    caller: str = ""  # the name of the caller's key
 
 
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
 
 
 def begin_record(request_id: str, waited: float) -> Record:
-    """A record of a request that begins now."""
+    """Return a new record of a request that begins now, and make it the current one."""
     record = Record(request_id, time.perf_counter(), waited)
     _current.set(record)
     return record
 
 
 def end_record() -> Record | None:
-    """The record of the request in hand, which is over."""
+    """Return the record of the current request, which is over."""
     record = _current.get()
     _current.set(None)
     return record
 
 
 def current_record() -> Record | None:
-    """The record of the request in hand; None where there is none."""
+    """Return the record of the current request, or None."""
     return _current.get()
 
 
 def timed(stage: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Have the time that a function takes counted as that of the request's `stage`."""
+    """Return a decorator that adds a function's time to the `stage` of the current request."""
 
     def measure(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
@@ -78,20 +84,19 @@ def timed(stage: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return measure
 
 
-def note_model(model: Model) -> Model:
-    """Say which model the request asks; `model` again."""
+def note_model(name: str, version: int) -> None:
+    """Record the model that the request asks."""
     if record := _current.get():
-        record.model = model
-    return model
+        record.model, record.version = name, version
 
 
-def note_answer(model: Model, outcome: Outcome) -> None:
-    """Say what `model` made of the request's images."""
+def note_inference(inference: Inference) -> None:
+    """Record the answer of a model."""
     if record := _current.get():
-        record.answers.append((model, outcome))
+        record.inferences.append(inference)
 
 
 def note_error(code: str) -> None:
-    """Say which error the request ends with."""
+    """Record the code of the error that the request ends with."""
     if record := _current.get():
         record.code = code

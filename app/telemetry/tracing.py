@@ -1,6 +1,6 @@
-"""A span for each request, exported by OpenTelemetry where its standard variables ask for it.
+"""A span for each request, exported by OpenTelemetry if its standard variables ask for it.
 
-Nothing of OpenTelemetry is imported otherwise. What it needs is in requirements-tracing.txt.
+OpenTelemetry is only imported then. Its packages are in requirements-tracing.txt.
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 """
 
@@ -22,7 +22,7 @@ Export = Callable[[Record, str, int, float], str]
 
 
 def wanted() -> bool:
-    """Whether the variables ask for traces."""
+    """Return whether the variables ask for traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
@@ -30,7 +30,7 @@ def wanted() -> bool:
 
 
 def _check() -> None:
-    """Raise StartError where traces are asked for and cannot be had."""
+    """Raise StartError if traces are asked for and cannot be exported."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
     if exporter not in ("", "none", "otlp"):
         raise StartError(f"OTEL_TRACES_EXPORTER: expected otlp or none, found {exporter!r}")
@@ -41,15 +41,15 @@ def _check() -> None:
             raise StartError(f"{name}: expected http/protobuf, found {os.environ[name]!r}")
     if not importlib.util.find_spec("opentelemetry"):
         raise StartError(
-            "OTEL_* variables ask for traces, and OpenTelemetry is not installed: "
-            "pip install -r requirements-tracing.txt, or unset them."
+            "OTEL_* variables ask for traces, but OpenTelemetry is not installed. Run "
+            "pip install -r requirements-tracing.txt, or unset the variables."
         )
 
 
 def span_exporter() -> Export | None:
-    """What exports the span of a request and tells its trace id; None where none are wanted.
+    """Return a function that exports a request's span and returns its trace id, or None.
 
-    Raises StartError where traces are asked for and cannot be had.
+    Raises StartError if traces are asked for and cannot be exported.
     """
     _check()
     if not wanted():
@@ -63,7 +63,7 @@ def span_exporter() -> Export | None:
 
 @functools.cache
 def _exporter() -> Export:
-    """Made with a worker's first request, after the fork: it has a thread."""
+    """Return the exporter. It has a thread, so a worker makes it with its first request."""
     from opentelemetry import propagate, trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -76,8 +76,9 @@ def _exporter() -> Export:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("metaplastic")
 
+    # The span is made after the request has ended, with the times of the record.
     def send(record: Record, route: str, status: int, seconds: float) -> str:
-        # Spans want the time of day, in nanoseconds.
+        # Spans have times of day in nanoseconds.
         offset = time.time_ns() - int(1e9 * (record.started + seconds))
 
         def at(moment: float) -> int:
@@ -104,7 +105,7 @@ def _exporter() -> Export:
 
 
 def _attributes(record: Record, route: str, status: int) -> dict[str, Any]:
-    """Names are those of OpenTelemetry's conventions for HTTP, where it has one."""
+    """Return the span's attributes, named by OpenTelemetry's conventions for HTTP if possible."""
     attributes: dict[str, Any] = {
         "http.request.method": request.method,
         "http.route": route,
@@ -112,8 +113,8 @@ def _attributes(record: Record, route: str, status: int) -> dict[str, Any]:
         "metaplastic.request_id": record.request_id,
     }
     if record.model:
-        attributes["metaplastic.model"] = record.model.card.name
-        attributes["metaplastic.version"] = record.model.card.version
+        attributes["metaplastic.model"] = record.model
+        attributes["metaplastic.version"] = record.version
     if record.code:
         attributes["error.type"] = record.code
     return attributes

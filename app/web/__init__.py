@@ -1,1 +1,1 @@
-"""What /api, /v1, /v2 and /demo share: bodies, answers, errors, keys and limits."""
+"""Shared parts of /api, /v1, /v2 and /demo: bodies, answers, errors, keys and limits."""

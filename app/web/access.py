@@ -1,4 +1,4 @@
-"""Who may ask, how often, and from where: keys, rate limits, proxies, browsers."""
+"""Access to the service: keys, rate limits, proxies and browsers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import RequestError
 from app.settings import Settings
-from app.web.browser_headers import instruct_browsers
+from app.web.browser_headers import add_security_headers
 from app.web.error_handlers import refuse
 from app.web.keys import require_keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# A path on this host, such as /vision: to a browser, what begins with // is another host.
-# A coded slash (%2f) may be decoded on the way, and dots lead out of the path.
+# A path on this host, such as /vision. A browser takes //example.org for another host, a proxy may
+# decode %2f to a slash, and dots lead out of the path, so all three are refused.
 _PREFIX = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 _REFUSED_PREFIX = "metaplastic.refused_prefix"
 
 
 def register_access(app: Flask, settings: Settings) -> None:
-    """Do what `settings` say of access to `app`. Raises StartError where that cannot be done."""
+    """Apply the access rules of `settings` to `app`. Raises StartError if that is impossible."""
     if count := settings.proxies:
-        # Each adds what it knows at the end, so the last `count` values are theirs.
+        # Each proxy appends its value to the headers, so the last `count` values are from trusted
+        # proxies.
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             _hold_to_this_host(app.wsgi_app),
             x_for=count,
@@ -37,17 +38,20 @@ def register_access(app: Flask, settings: Settings) -> None:
             x_prefix=count,
         )
         app.before_request(_refuse_prefix)
-    instruct_browsers(app, settings)
+    # Headers are added to all answers, also to refusals. Keys are checked before rates are counted,
+    # so that each key has a count of its own.
+    add_security_headers(app, settings)
     if settings.keys:
         require_keys(app, settings.keys)
     if settings.rate_limit:
-        from app.web.rate_limits import limit_rates  # loads Flask-Limiter, for those who want it
+        # Only here: Flask-Limiter need not be loaded where no limit is set.
+        from app.web.rate_limits import limit_rates
 
         limit_rates(app, settings, refuse)
 
 
 def _hold_to_this_host(application: WSGIApplication) -> WSGIApplication:
-    """Serve `application` without a prefix that is no path; `_refuse_prefix` then says so."""
+    """Return `application` with unsafe prefixes removed, for which `_refuse_prefix` answers 400."""
 
     def held(environment: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         prefix = environment.get("SCRIPT_NAME", "")
@@ -59,10 +63,10 @@ def _hold_to_this_host(application: WSGIApplication) -> WSGIApplication:
 
 
 def _refuse_prefix() -> None:
-    """Raise RequestError 400 where the proxy's prefix is no path."""
+    """Raise RequestError 400 if the proxy's prefix is not a path."""
     if prefix := request.environ.get(_REFUSED_PREFIX):
         message = (
             f"X-Forwarded-Prefix: expected a path such as /vision, found {prefix[:40]!r}. "
-            "The proxy in front has to set this header, or to remove it."
+            "Configure the proxy to set or remove this header."
         )
         raise RequestError(400, "bad_prefix", message)

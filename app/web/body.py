@@ -1,10 +1,12 @@
-"""A request's body: its bytes, and its JSON within bounds.
+"""Request bodies: their bytes, and their JSON within limits on its size in memory.
 
-A list or an object takes two or three bytes to send and a hundred to hold, so that the limit on a
-body's bytes is none on memory. Each value but the outermost stands behind a comma, a bracket, a
-brace, or a colon after a name that does; these are counted before anything is made of them.
+A list or an object takes two or three bytes to send and about a hundred bytes of memory, so a limit
+on the bytes of a body does not limit memory. Each value except the outermost follows a comma, a
+bracket, a brace, or a colon after a name that follows one of these. Counting these characters
+before parsing gives an upper limit on the number of values.
 """
 
+import base64
 import json
 from typing import Any
 
@@ -14,36 +16,39 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import RequestError
 from app.telemetry.record import timed
 
+# White space in base64: command-line encoders break the text into lines.
+_BLANKS = b" \t\r\n\v\f"
 _OPENING = (b",", b"[", b"{")
-# One character beyond ASCII makes Python hold each of a text's in four bytes. What is large (images
-# in base64, numbers) is ASCII.
+# Python stores every character of a text in four bytes if one of them needs four. What is large in
+# a request (images in base64, numbers) is ASCII.
 _MOST_BEYOND_ASCII = 4 * 1024 * 1024
 
 
 def whole_body(request: flask.Request) -> bytes:
-    """The whole body. Raises RequestEntityTooLarge."""
+    """Return the whole body. Raises RequestEntityTooLarge."""
     data = request.get_data()
-    # Of a body that does not announce its length werkzeug would silently leave out the rest.
+    # If a body does not announce its length, werkzeug reads up to the limit and silently drops the
+    # rest.
     if request.content_length is None and len(data) >= (request.max_content_length or 0) > 0:
         raise RequestEntityTooLarge
     return data
 
 
 def read_json(body: bytes, expected: str, most_values: int) -> Any:
-    """Return the JSON in `body`.
+    """Return the JSON value in `body`.
 
-    Raises RequestError 400 where it is none, with `expected`: a sentence that says what is; 413
-    `too_many_values` where it may hold more than `most_values` (numbers, texts, lists, objects),
-    and `too_many_characters` where it is large and not ASCII.
+    Raises RequestError: 400 `bad_json` if the body is not JSON, with the sentence `expected`; 413
+    `too_many_values` if it may hold more than `most_values` (numbers, texts, lists and objects);
+    413 `too_many_characters` if it is large and not ASCII.
     """
-    # Of commas in texts a data: URL has one, which the bounds leave room for.
+    # A comma inside a text is counted too. A data: URL has one, and the limits leave room for it.
     values = sum(body.count(sign) for sign in _OPENING)
     if values > most_values:
         raise RequestError(
             413,
             "too_many_values",
-            f"The JSON holds up to {values} values; a request of the most images that are "
-            f"accepted has at most {most_values}. Send fewer at once.",
+            f"The JSON holds up to {values} values. A request with the largest accepted number of "
+            f"images has at most {most_values}. Send fewer images at once.",
             limit=most_values,
         )
     if len(body) > _MOST_BEYOND_ASCII and not body.isascii():
@@ -51,7 +56,7 @@ def read_json(body: bytes, expected: str, most_values: int) -> Any:
             413,
             "too_many_characters",
             f"JSON with characters beyond ASCII may have at most {_MOST_BEYOND_ASCII} bytes. Write "
-            "them as \\u escapes, or send less.",
+            "these characters as \\u escapes, or send less.",
             limit=_MOST_BEYOND_ASCII,
         )
     try:
@@ -60,8 +65,17 @@ def read_json(body: bytes, expected: str, most_values: int) -> Any:
         raise RequestError(400, "bad_json", f"The body is not JSON. {expected}") from None
 
 
+def read_base64(text: str) -> bytes:
+    """Return the bytes that `text` holds in base64, white space left out.
+
+    Raises ValueError, which says what is wrong, for any other foreign character or wrong padding.
+    """
+    return base64.b64decode(text.encode("ascii").translate(None, _BLANKS), validate=True)
+
+
 def values_of_files(images: int) -> int:
-    """The most values of a request with so many image files in base64."""
+    """Return the largest number of JSON values in a request with `images` files in base64."""
+    # Two values for each image are enough; the rest leaves room for commas in texts.
     return 64 + 8 * images
 
 
@@ -70,11 +84,11 @@ read_body = timed("read")(whole_body)
 
 @timed("decode")
 def read_object(text: bytes, expected: str, most_values: int) -> dict[str, Any]:
-    """The JSON object in `text`, which holds at most `most_values`: see `read_json`.
+    """Return the JSON object in `text`, which may hold at most `most_values` values.
 
-    Raises RequestError 413 for more, and 400 that says what was `expected`.
+    Raises RequestError 413 for more values, and 400 with what was `expected` for anything else.
     """
     content = read_json(text, f"Expected {expected}.", most_values)
     if not isinstance(content, dict):
-        raise RequestError(400, "bad_json", f"The body is no JSON object. Expected {expected}.")
+        raise RequestError(400, "bad_json", f"The body is not a JSON object. Expected {expected}.")
     return content

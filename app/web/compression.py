@@ -1,4 +1,4 @@
-"""Request bodies that come compressed, read within the limit that holds for plain ones."""
+"""Compressed request bodies, decoded within the limit that holds for uncompressed ones."""
 
 import zlib
 from io import BytesIO
@@ -10,27 +10,29 @@ from werkzeug.wsgi import get_input_stream
 
 from app.errors import RequestError
 
-_CHUNK = 64 * 1024
-_GZIP = zlib.MAX_WBITS | 16
-_WITH_HEADER, _WITHOUT = (
-    zlib.MAX_WBITS,
-    -zlib.MAX_WBITS,
-)  # the standard's deflate, and old browsers'
-_ENCODINGS = ("gzip", "x-gzip", "deflate")
+_CHUNK = 64 * 1024  # bytes read at once
+# zlib's window sizes: gzip's format, and zlib's own, which HTTP calls deflate (RFC 9110 8.4.1.2).
+_ENCODINGS = {
+    "gzip": zlib.MAX_WBITS | 16,
+    "x-gzip": zlib.MAX_WBITS | 16,
+    "deflate": zlib.MAX_WBITS,
+}
 
-# gzip files may be joined. Programs that compress in parallel make blocks of 64 KiB and more; an
-# empty one takes 20 bytes to send, and more time to read than a block of pixels.
+# gzip files may be joined. Programs that compress in parallel make blocks of at least 64 KiB. An
+# empty gzip file takes 20 bytes to send and more time to decode than a block of pixels.
 MOST_MEMBERS = 1_000
 
 
 def read_compressed_bodies(app: Flask) -> None:
-    """Have every route of `app` see the decoded body of a request with a Content-Encoding."""
+    """Decode the body of every request to `app` that has a Content-Encoding."""
     app.before_request(_decode_body)
 
 
 def _decode_body() -> None:
-    """Raises RequestError 400 for a broken body, 413 for one in too many parts, 415 for another
-    encoding; werkzeug's own 413 for too many bytes.
+    """Replace the request's body by the decoded one.
+
+    Raises RequestError 400 for a broken body, 413 for too many joined gzip files, and 415 for
+    another encoding. werkzeug raises its own 413 for too many bytes.
     """
     environment = request.environ
     encoding = environment.get("HTTP_CONTENT_ENCODING", "").strip().lower()
@@ -44,8 +46,9 @@ def _decode_body() -> None:
     try:
         body = decode(stream, encoding, limit)
     except zlib.error as error:
-        message = f"The body is not {encoding}, or not all of it."
+        message = f"The body is not {encoding}, or it is incomplete."
         raise RequestError(400, "bad_compression", message) from error
+    # From here on, the request looks as if it had come uncompressed.
     environment["wsgi.input"] = BytesIO(body)
     environment["CONTENT_LENGTH"] = str(len(body))
     environment.pop("HTTP_TRANSFER_ENCODING", None)
@@ -53,15 +56,16 @@ def _decode_body() -> None:
 
 
 def decode(stream: Any, encoding: str, limit: int) -> bytes:
-    """What the compressed `stream` holds, at most `limit` bytes.
+    """Return the decoded bytes of `stream`, at most `limit`.
 
     Raises RequestEntityTooLarge as soon as there are more, RequestError 413 for more than
-    MOST_MEMBERS joined files, zlib.error where it is broken or ends early.
+    MOST_MEMBERS joined gzip files, and zlib.error if the stream is broken or incomplete.
     """
     data = stream.read(_CHUNK)
-    decoder = zlib.decompressobj(_window(data, encoding))
+    decoder = zlib.decompressobj(_ENCODINGS[encoding])
     parts, size, members = [], 0, 1
     while True:
+        # One byte more than the limit is enough to know that the body is too large.
         part = decoder.decompress(data, limit + 1 - size)
         if part:
             parts.append(part)
@@ -76,17 +80,9 @@ def decode(stream: Any, encoding: str, limit: int) -> bytes:
                 raise zlib.error("more than one stream")
             members += 1
             if members > MOST_MEMBERS:
-                message = f"The body is more than {MOST_MEMBERS} gzip files joined. Send one."
+                message = f"The body is more than {MOST_MEMBERS} joined gzip files. Send one."
                 raise RequestError(413, "too_many_members", message, limit=MOST_MEMBERS)
-            decoder = zlib.decompressobj(_GZIP)
+            decoder = zlib.decompressobj(_ENCODINGS[encoding])
     if not decoder.eof:
         raise zlib.error("ends early")
     return b"".join(parts)
-
-
-def _window(start: bytes, encoding: str) -> int:
-    if encoding != "deflate":
-        return _GZIP
-    # RFC 1950: the low half of the first byte is 8, and both make a multiple of 31.
-    header = len(start) > 1 and start[0] & 15 == 8 and (start[0] << 8 | start[1]) % 31 == 0
-    return _WITH_HEADER if header else _WITHOUT

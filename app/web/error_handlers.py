@@ -1,6 +1,6 @@
-"""Every error, wherever it comes from, becomes one JSON shape: {"message", "code", ...}.
+"""Handlers that give every error of the application one JSON shape: {"message", "code", ...}.
 
-But for the standard protocols (/v1, /v2), whose clients read {"error": message}.
+The standard protocols (/v1, /v2) are the exception. Their clients read {"error": message}.
 """
 
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from app.web.answers import answer
 
 
 def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
-    """Handle the errors of the whole application, its unknown URLs included."""
+    """Register handlers for all errors of `app`, unknown URLs included."""
 
     def refused_body(_: RequestEntityTooLarge) -> Response:
         return refuse(too_large(settings.max_request_mib))
@@ -25,11 +25,12 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
     def not_found(_: NotFound) -> Response:
         known = [endpoint.path for endpoint in catalogue.endpoints.values()]
         if request.path.startswith("/api/"):
-            message = f"There is no {request.path[:100]!r}. There are: {', '.join(known)}."
+            message = f"There is no {request.path[:100]!r}; there are: {', '.join(known)}."
             return refuse(RequestError(404, "unknown_endpoint", message, endpoints=known))
-        message = f"There is no {request.path[:100]!r}. The documentation at / lists what there is."
+        message = f"There is no {request.path[:100]!r}. The documentation at / lists all routes."
         return refuse(RequestError(404, "not_found", message))
 
+    # Flask calls the handler of the most specific class.
     app.register_error_handler(RequestError, refuse)
     app.register_error_handler(RequestEntityTooLarge, refused_body)
     app.register_error_handler(NotFound, not_found)
@@ -39,7 +40,7 @@ def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
 
 
 def refuse(error: RequestError) -> Response:
-    """The answer of `error`, in the shape that the caller's protocol has for errors."""
+    """Return the response for `error`, in the shape of the caller's protocol."""
     note_error(error.code)
     response = answer(body_for(request.path, error), error.status)
     if error.status == HTTPStatus.UNAUTHORIZED:
@@ -50,10 +51,11 @@ def refuse(error: RequestError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
-    """What Flask and werkzeug refuse on their own account."""
+    """Return the response for an error that Flask or werkzeug raised."""
     if isinstance(error, RequestRedirect) or error.code is None:
         return error
     status = HTTPStatus(error.code)
+    # Phrases such as "Method Not Allowed" become codes such as "method_not_allowed".
     message = error.description or status.phrase
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
@@ -62,6 +64,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
             message += f" {_how_to_post()}"
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     response = refuse(RequestError(status, code, message))
+    # Headers such as Allow belong to the error; the body is another one.
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -69,20 +72,25 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 
 
 def _how_to_post() -> str:
-    """What to do instead of `curl -T`, which sends PUT."""
+    """Return an example call, for callers of `curl -T`, which sends PUT."""
     what = "-d @request.json" if is_standard(request.path) else "-F file=@image.png"
     return f"For example: curl {what} {request.base_url}"
 
 
 def _out_of_memory(error: MemoryError) -> Response:
-    """Of this request nothing is kept, so the next may find room."""
+    """Return 503. The memory of this request is freed, so the next request may succeed."""
     current_app.logger.error("%s %s: no memory: %s", request.method, request.path, error)
     message = "There is not enough memory for this request now. Send fewer images, or try again."
     return refuse(RequestError(503, "out_of_memory", message))
 
 
 def _unforeseen(error: Exception) -> Response:
-    """A fault of the service: the log gets everything, the caller nothing of it."""
+    """Return 500 for a fault of the service. The details go to the log only."""
     current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
-    message = "The service failed; the fault is its own and has been logged."
-    return refuse(RequestError(500, "internal_error", message))
+    return refuse(internal_error())
+
+
+def internal_error() -> RequestError:
+    """Return what a caller is told about a fault of the service."""
+    message = "The service failed. The fault is in the service and has been logged."
+    return RequestError(500, "internal_error", message)

@@ -1,10 +1,10 @@
-"""API keys: who may ask, and who may load models.
+"""API keys: which callers may use the service, and which may load models.
 
-A file of keys has a line for each, `name role sha256`, which app/new_key.py makes. A key is 256
-random bits, so that its plain SHA-256 gives nothing away.
+The file of keys has one line for each key, `name role sha256`, made by app/new_key.py. A key has
+256 random bits, so a plain SHA-256 cannot be reversed.
 
-The file is read with every request that needs a key. It is small, and no process, old or new, can
-go by keys of before: a line that is gone from the file is refused from the next request on.
+The file is read with every request that needs a key. A line that is removed is refused from the
+next request on, in all processes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from models.files import read_regular
 
 HEADER = "X-API-Key"
 ADMIN, USER = "admin", "user"
-# What anybody may see: the documentation, the demonstration page, and what orchestrators ask.
+# Paths that need no key: the documentation, the demonstration, and the checks of orchestrators.
 _OPEN = frozenset({"/", "/swagger.json", "/demo", "/favicon.ico"})
 _OPEN_BELOW = ("/health/", "/v2/health/", "/swaggerui/", "/static/", "/demo/")
 LINE = re.compile(rf"(?P<name>[\w.@-]{{1,64}}) +(?P<role>{ADMIN}|{USER}) +(?P<hash>[0-9a-f]{{64}})")
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeyFileError(StartError):
-    """A file of keys that cannot be used: names it, the line, and what was expected."""
+    """A file of keys that cannot be used. The message names the file, the line and the problem."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,20 @@ class Key:
 
 
 class KeyFile:
-    """The keys of a file as it is now: an empty or missing file has none, a bad line is no key."""
+    """The current keys of a file. A missing file has no keys, and bad lines are ignored."""
 
     def __init__(self, path: Path) -> None:
-        """Raise KeyFileError where the file cannot be used."""
+        """Read the file `path`. Raises KeyFileError if it cannot be used."""
         self.path = path
         self._keys = read_keys(path)
-        self._content: bytes | None = None  # that was parsed last
+        self._content: bytes | None = None  # parsed last
         self._readable = True
 
     def find(self, given: str) -> Key | None:
-        """The key that was `given`; all are compared, and each in the same time.
+        """Return the key that matches `given`, or None.
 
-        Raises RequestError 503 where the file cannot be read.
+        Every key is compared in constant time, so that the time of the answer reveals nothing.
+        Raises RequestError 503 if the file cannot be read.
         """
         found = None
         digest = hash_of(given)
@@ -67,13 +68,14 @@ class KeyFile:
 
     def _current(self) -> tuple[Key, ...]:
         content = self._read()
+        # Parsed again, and its problems logged again, only if it has changed.
         if content != self._content:
             self._content = content
             self._keys, problems = parse_keys(content, self.path)
             for problem in problems:
-                _log.error("%s The other lines hold.", problem)
+                _log.error("%s The other lines are valid.", problem)
             if not self._keys:
-                _log.error("METAPLASTIC_KEYS: %s has no key: nobody is let in.", self.path)
+                _log.error("METAPLASTIC_KEYS: %s has no key. All callers are refused.", self.path)
         return self._keys
 
     def _read(self) -> bytes:
@@ -84,15 +86,15 @@ class KeyFile:
         except OSError as error:
             if self._readable:
                 self._readable = False
+                # Logged once, and not for every request.
                 _log.error("METAPLASTIC_KEYS: %s cannot be read (%s).", self.path, error.strerror)
-            message = "The keys cannot be read now; the log says why. Try again."
-            raise RequestError(503, "keys_unreadable", message) from error
+            raise keys_unreadable() from error
         self._readable = True
         return content
 
 
 def require_keys(app: Flask, path: Path) -> None:
-    """Refuse requests to `app` without a key of the file `path`, but for what anybody may see.
+    """Refuse requests to `app` without a key of the file `path`, except to open paths.
 
     Raises KeyFileError.
     """
@@ -101,18 +103,18 @@ def require_keys(app: Flask, path: Path) -> None:
 
 
 def require_admin() -> None:
-    """Raise RequestError 401 or 403 where the request shows no admin's key."""
+    """Raise RequestError 401 or 403 unless the request has the key of an admin."""
     if "keys" not in current_app.extensions:
-        message = "Only an admin's key may do this, and METAPLASTIC_KEYS names no file of keys."
+        message = "This needs an admin's key, and METAPLASTIC_KEYS names no file of keys."
         raise RequestError(403, "admin_key_needed", message)
     key = _shown()
     if key.role != ADMIN:
-        message = f"Only an admin's key may do this; {key.name} is a {key.role}'s."
+        message = f"This needs an admin's key; the key {key.name} has the role {key.role}."
         raise RequestError(403, "admin_key_needed", message)
 
 
 def is_open(path: str, method: str) -> bool:
-    """Whether anybody may ask for `path`."""
+    """Return whether `path` can be requested without a key."""
     return method == "OPTIONS" or path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
@@ -124,21 +126,32 @@ def _check() -> None:
 
 
 def _shown() -> Key:
-    """The key that the request shows. Raises RequestError 401."""
+    """Return the key that the request has. Raises RequestError 401."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     given = request.headers.get(HEADER) or (token.strip() if kind.lower() == "bearer" else "")
     if not given:
-        message = f"A key is needed: send it as {HEADER}, or as Authorization: Bearer."
-        raise RequestError(401, "missing_key", message)
+        raise missing_key()
     keys: KeyFile = current_app.extensions["keys"]
     key = keys.find(given)
     if key is None:
-        raise RequestError(401, "unknown_key", "This key is not known, or not any more.")
+        raise RequestError(401, "unknown_key", "This key is unknown, or it was revoked.")
     return key
 
 
+def missing_key() -> RequestError:
+    """Return the refusal of a request that has no key."""
+    message = f"A key is needed: send it as {HEADER}, or as Authorization: Bearer."
+    return RequestError(401, "missing_key", message)
+
+
+def keys_unreadable() -> RequestError:
+    """Return the error of every request while the file of keys cannot be read."""
+    message = "The keys cannot be read now; the log says why. Try again."
+    return RequestError(503, "keys_unreadable", message)
+
+
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """The keys of the file `path`. Raises KeyFileError where it has none, or a bad line."""
+    """Return the keys of the file `path`. Raises KeyFileError if it has none, or a bad line."""
     try:
         content = read_regular(path)
     except OSError as error:
@@ -155,7 +168,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def parse_keys(content: bytes, path: Path) -> tuple[tuple[Key, ...], list[str]]:
-    """The keys of the file `path`, which has this content, and what is wrong with its other lines.
+    """Return the keys in `content` of the file `path`, and a message for each bad line.
 
     The content is UTF-8, with or without a byte order mark.
     """
@@ -173,5 +186,5 @@ def parse_keys(content: bytes, path: Path) -> tuple[tuple[Key, ...], list[str]]:
 
 
 def hash_of(key: str) -> str:
-    """What stands in the file for `key`."""
+    """Return the hash of `key` that the file holds: SHA-256 in hexadecimal."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,8 +1,8 @@
-"""Forms as browsers, curl and HTTP libraries write them.
+"""Multipart forms, as browsers, curl and HTTP libraries write them.
 
-`read_form` first tries what nearly every client sends, in one go from memory: werkzeug's decoder
-takes a body in pieces of any size and any shape, and for a picture of some hundred bytes that took
-a fifth of a request's time. Whatever differs from the usual form is left to that decoder.
+`read_form` first tries the form that nearly every client sends, at once and from memory. werkzeug's
+decoder accepts a body in pieces and in every valid form, but for a picture of some hundred bytes it
+took a fifth of the request's time. It decodes whatever differs from the usual form.
 """
 
 import re
@@ -18,16 +18,17 @@ from app.errors import RequestError
 _TYPE = re.compile(
     r"""multipart/form-data; ?boundary=(?:"([\w'+./:=?-]{1,70})"|([\w+.-]{1,70}))""", re.ASCII
 )
-# RFC 7578: a name, perhaps a file name, perhaps a type; no escapes, which differ between clients.
+# RFC 7578: a name, perhaps a file name, perhaps a type. Escapes differ between clients, so they are
+# left to werkzeug's decoder.
 _HEAD = re.compile(
     rb'\r\nContent-Disposition: form-data; name="([\w.-]+)"(?:; filename="([^"\\%\r\n\x00]*)")?'
     rb"(?:\r\nContent-Type: [\w+./-]+)?\r\n\r\n",
     re.IGNORECASE,
 )
 
-MOST_PARTS = 10_001  # the most images that the settings allow for, and a sample
-_MOST_TEXT = 500_000  # bytes that werkzeug's decoder may hold: a preamble, the head of a part
-_PIECE = 64 * 1024  # bytes given to it at once
+MOST_PARTS = 10_001  # the largest METAPLASTIC_MAX_IMAGES, and a sample
+_MOST_TEXT = 500_000  # bytes that werkzeug's decoder may buffer: a preamble, the head of a part
+_PIECE = 64 * 1024  # bytes that the decoder gets at once
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,21 @@ class Part:
     """One field of a form."""
 
     name: str
-    filename: str | None  # None for a field that is no file
+    filename: str | None  # None if the field is not a file
     data: bytes
 
 
 def read_form(content_type: str, body: bytes) -> list[Part]:
     """Return the fields of the form in `body`.
 
-    Raises RequestError 400 for one that cannot be read, with the cause; 413 for too many fields.
+    Raises RequestError 400 with the cause if it cannot be read, and 413 for too many fields.
     """
     parts = parts_of(content_type, body)
     return decode_form(content_type, body) if parts is None else parts
 
 
 def parts_of(content_type: str, body: bytes) -> list[Part] | None:
-    """Return the fields of the form in `body`, or None where it is not in the usual form."""
+    """Return the fields of the form in `body`, or None if it does not have the usual form."""
     declared = _TYPE.fullmatch(content_type)
     if not declared:
         return None
@@ -58,6 +59,7 @@ def parts_of(content_type: str, body: bytes) -> list[Part] | None:
         return None
     parts: list[Part] = []
     position, separator = len(delimiter), b"\r\n" + delimiter
+    # Each part: the delimiter, the head, the data, and then the next delimiter.
     while len(parts) < MOST_PARTS and (head := _HEAD.match(body, position)) is not None:
         end = body.find(separator, head.end())
         if end < 0:
@@ -69,51 +71,50 @@ def parts_of(content_type: str, body: bytes) -> list[Part] | None:
 
 
 def decode_form(content_type: str, body: bytes) -> list[Part]:
-    """Return the fields of the form in `body`, however it is written. Raises RequestError."""
+    """Return the fields of the form in `body`, in any valid form. Raises RequestError."""
     boundary = _boundary(content_type, body)
     try:
         return _decode(_Decoder(boundary, _MOST_TEXT, max_parts=MOST_PARTS), body)
     except RequestEntityTooLarge:
         message = (
             f"The form has more than {MOST_PARTS} fields, or more than {_MOST_TEXT} bytes of text "
-            "around them. Send fewer files, and nothing but them."
+            "around them. Send fewer files, and no other fields."
         )
         raise RequestError(413, "form_too_large", message, limit=MOST_PARTS) from None
     except ValueError:
         raise _bad_form(
-            "A field of the form has no readable headers. They begin with a line such as "
-            'Content-Disposition: form-data; name="file"; filename="image.png", and end with an '
+            "A field of the form has no readable headers. Headers begin with a line such as "
+            'Content-Disposition: form-data; name="file"; filename="image.png" and end with an '
             "empty line."
         ) from None
 
 
 def _boundary(content_type: str, body: bytes) -> bytes:
-    """Return the boundary that the form in `body` has. Raises RequestError 400."""
+    """Return the form's boundary. Raises RequestError 400."""
     named = parse_options_header(content_type)[1].get("boundary", "")
     boundary = named.encode("latin-1", "replace")
     if not boundary:
-        raise _bad_form(f"The Content-Type of the form names no boundary. {_ADVICE}")
+        raise _bad_form(f"The form's Content-Type has no boundary. {_ADVICE}")
     if b"--" + boundary not in body:
         raise _bad_form(
-            f"The boundary {named[:70]!r}, which the Content-Type names, is not in the body. "
-            f"{_ADVICE}"
+            f"The boundary {named[:70]!r} of the Content-Type is not in the body. {_ADVICE}"
         )
     if b"--" + boundary + b"--" not in body:
         raise _bad_form(
-            f"The form is cut off: its last line, '--{named[:70]}--', is missing. Send all of it, "
-            "with a Content-Length that counts all of it."
+            f"The form is incomplete: its last line, '--{named[:70]}--', is missing. Send the "
+            "whole form, and its length as Content-Length."
         )
     return boundary
 
 
 _ADVICE = (
-    "Do not set that header yourself: your HTTP library writes it, with the boundary, when it "
-    "makes the form."
+    "Do not set this header yourself: your HTTP library sets it, with the boundary, when it makes "
+    "the form."
 )
 
 
 class _Decoder(MultipartDecoder):
-    """werkzeug's decoder, which also takes the headers of a part in Latin-1."""
+    """werkzeug's decoder, which here also accepts a part's headers in Latin-1."""
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         return super()._parse_headers(_text(bytes(data)).encode())
@@ -136,7 +137,7 @@ def _decode(decoder: MultipartDecoder, body: bytes) -> list[Part]:
                 pieces.append(event.data)
                 if not event.more_data:
                     parts.append(Part(name, filename, b"".join(pieces)))
-            case _:  # it needs more
+            case _:  # the decoder needs more data
                 position += _PIECE
                 piece = body[position : position + _PIECE]
                 decoder.receive_data(piece or None)
@@ -144,7 +145,7 @@ def _decode(decoder: MultipartDecoder, body: bytes) -> list[Part]:
 
 
 def _text(head: bytes) -> str:
-    """Return what a part's head says: in UTF-8, or in Latin-1 as older clients write."""
+    """Return the head of a part as text: UTF-8, or Latin-1 as older clients write it."""
     try:
         return head.decode()
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""Rate limits per key, or per address where no key is asked for, through Flask-Limiter.
+"""Rate limits for each key, or for each address if no key is required, through Flask-Limiter.
 
-The counts are in Redis where METAPLASTIC_REDIS names one, so that several machines share them.
-Otherwise the workers of this service share a table in memory.
+The counts are in Redis if METAPLASTIC_REDIS names one, so that several machines share them.
+Otherwise the workers of this service share a table in memory: see app/web/rate_limit_store.py.
 """
 
 import ipaddress
@@ -11,6 +11,7 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
+from limits import parse_many
 
 from app.errors import RETRY_AFTER, RequestError
 from app.settings import Settings
@@ -20,16 +21,16 @@ from app.web.rate_limit_store import SCHEME, table
 
 
 def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError], Response]) -> None:
-    """Answer 429 to a caller of `app` who asks more often than the settings say.
+    """Answer 429 to a caller of `app` who sends more requests than the settings allow.
 
-    `refuse` makes an answer of an error.
+    `refuse` makes a response of an error.
     """
-    # Registered before the limiter, so that it runs after it.
+    # Flask runs these functions in reverse order, so this one runs after the limiter's.
     app.after_request(_say_when_to_retry)
     limiter = Limiter(
         _caller,
         app=app,
-        # All routes together count, not each for itself.
+        # One count for all routes together, and not one for each route.
         application_limits=[settings.rate_limit],
         application_limits_per_method=False,
         storage_uri=f"{SCHEME}://",
@@ -41,16 +42,27 @@ def limit_rates(app: Flask, settings: Settings, refuse: Callable[[RequestError],
     limiter.request_filter(lambda: is_open(request.path, request.method))
 
     def too_many(error: RateLimitExceeded) -> Response:
-        message = f"The limit is {error.limit.limit}; Retry-After says when to try again."
-        return refuse(RequestError(429, "rate_limited", message))
+        return refuse(rate_limited(error.limit.limit))
 
     app.register_error_handler(RateLimitExceeded, too_many)
 
 
+def first_limit(limits: str) -> object:
+    """Return the first of `limits`, which has the syntax of METAPLASTIC_RATE_LIMIT."""
+    return parse_many(limits)[0]
+
+
+def rate_limited(limit: object) -> RequestError:
+    """Return the refusal of a caller who has reached `limit`, such as "60 per 1 minute"."""
+    message = f"The limit is {limit}; Retry-After says when to try again."
+    return RequestError(429, "rate_limited", message)
+
+
 def _say_when_to_retry(response: Response) -> Response:
-    """Flask-Limiter tells everybody to wait until the window ends; only 429 and 503 have to."""
+    """Set Retry-After on 429 and 503, and remove it elsewhere; Flask-Limiter sets it everywhere."""
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         seconds = response.headers.get("Retry-After", RETRY_AFTER)
+        # At the end of a window the value may be 0.
         response.headers["Retry-After"] = max(seconds, RETRY_AFTER, key=int)
     elif response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -67,9 +79,10 @@ def _caller() -> str:
 
 
 def network_of(address: str) -> str:
-    """What is counted as one caller: an IPv4 address, or the /64 that an IPv6 address is in.
+    """Return what counts as one caller: an IPv4 address, or the /64 network of an IPv6 address.
 
-    A customer of a provider has at least a whole /64. What is no address is itself.
+    A provider gives each customer at least a whole /64. Text that is not an address is returned as
+    it is.
     """
     try:
         found = ipaddress.ip_address(address)
@@ -79,4 +92,5 @@ def network_of(address: str) -> str:
         return str(found)
     if found.ipv4_mapped:
         return str(found.ipv4_mapped)
+    # The lower 64 bits are set to 0.
     return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

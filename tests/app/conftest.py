@@ -25,14 +25,14 @@ SEVEN = (SAMPLES / "mnist" / "seven.png").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def shelf() -> Path:
+def repository() -> Path:
     """The models to test with: those of the repository, or those of METAPLASTIC_WEIGHTS."""
     return Path(os.environ.get("METAPLASTIC_WEIGHTS") or BUNDLED)
 
 
 @pytest.fixture(scope="session")
-def application(shelf: Path) -> Flask:
-    return create_app(Settings(weights=shelf))
+def application(repository: Path) -> Flask:
+    return create_app(Settings(weights=repository))
 
 
 class DocumentedClient(FlaskClient):

@@ -39,8 +39,8 @@ def test_other_sites_may_not_call_unless_named(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("allowed", [(SITE,), ("https://other.org", SITE), ("*",)])
-def test_a_site_that_is_named_may_call(make_client: Make, shelf: Path, allowed: Any) -> None:
-    client = make_client(weights=shelf, cors_origins=allowed)
+def test_a_site_that_is_named_may_call(make_client: Make, repository: Path, allowed: Any) -> None:
+    client = make_client(weights=repository, cors_origins=allowed)
     asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
     preflight = client.options(LENET, headers=asked)
     assert preflight.status_code == 200
@@ -55,8 +55,8 @@ def test_a_site_that_is_named_may_call(make_client: Make, shelf: Path, allowed: 
     assert {"X-Request-ID", "Retry-After", *limits} <= set(exposed)
 
 
-def test_a_site_that_is_not_named_may_not(make_client: Make, shelf: Path) -> None:
-    client = make_client(weights=shelf, cors_origins=("https://other.org",))
+def test_a_site_that_is_not_named_may_not(make_client: Make, repository: Path) -> None:
+    client = make_client(weights=repository, cors_origins=("https://other.org",))
     answer = client.get("/api/models", headers={"Origin": SITE})
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -68,8 +68,8 @@ FORWARDED = {
 }
 
 
-def test_what_a_proxy_says_is_believed_where_it_is_set(make_client: Make, shelf: Path) -> None:
-    client = make_client(weights=shelf, proxies=1)
+def test_what_a_proxy_says_is_believed_where_it_is_set(make_client: Make, repository: Path) -> None:
+    client = make_client(weights=repository, proxies=1)
     answer = client.get("/swagger.json", headers=FORWARDED)
     assert answer.json["basePath"] == "/vision"
     assert "Strict-Transport-Security" in answer.headers
@@ -90,9 +90,9 @@ def test_and_nowhere_else(client: FlaskClient) -> None:
 )
 @pytest.mark.parametrize("path", ["/", "/demo", "/swagger.json", "/static/none"])
 def test_a_prefix_that_leads_to_another_host_is_refused(
-    make_client: Make, shelf: Path, path: str, prefix: str
+    make_client: Make, repository: Path, path: str, prefix: str
 ) -> None:
-    client = make_client(weights=shelf, proxies=1)
+    client = make_client(weights=repository, proxies=1)
     answer = client.get(path, headers={"X-Forwarded-Prefix": prefix})
     assert answer.status_code == 400
     assert "X-Forwarded-Prefix: expected a path such as /vision" in answer.text
@@ -100,20 +100,22 @@ def test_a_prefix_that_leads_to_another_host_is_refused(
 
 
 @pytest.mark.parametrize("prefix", ["/vision", "/vision/", "/a.b/c-d_e~1", ""])
-def test_a_prefix_that_is_a_path_is_believed(make_client: Make, shelf: Path, prefix: str) -> None:
-    client = make_client(weights=shelf, proxies=1)
+def test_a_prefix_that_is_a_path_is_believed(
+    make_client: Make, repository: Path, prefix: str
+) -> None:
+    client = make_client(weights=repository, proxies=1)
     answer = client.get("/swagger.json", headers={"X-Forwarded-Prefix": prefix})
     assert answer.json["basePath"] == (prefix.rstrip("/") or "/")
 
 
 def test_what_needs_a_key_is_kept_by_no_cache_on_the_way(
-    make_client: Make, shelf: Path, tmp_path: Path
+    make_client: Make, repository: Path, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"alice user {hash_of('a')}\n")
     paths = [f"{LENET}/{name}" for name in ("curves.png", "confusion.png")] + ["/api/models"]
     for settings, expected in ({"keys": keys}, True), ({}, False):
-        client = make_client(weights=shelf, **settings)
+        client = make_client(weights=repository, **settings)
         for path in paths:
             with client.get(path, headers={"X-API-Key": "a"}) as answer:
                 assert answer.status_code == 200

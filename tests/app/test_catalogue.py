@@ -1,4 +1,4 @@
-"""The shelf decides what is served, and what is wrong with it is said with its path."""
+"""The model repository decides what is served, and what is wrong with it is said with its path."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app.catalogue.catalogue import Catalogue, ShelfError
+from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.catalogue.load import load_catalogue
 from app.errors import RequestError
 from app.settings import Settings
@@ -21,7 +21,7 @@ def load(folder: Path, model: str = "mnist/lenet") -> Catalogue:
     return load_catalogue(Settings(weights=folder, model=model))
 
 
-def test_a_whole_shelf_is_served(put_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_whole_repository_is_served(put_model: Callable[..., Path], tmp_path: Path) -> None:
     put_model("mnist/lenet/metaplastic/1")
     put_model("cifar10/vgg/metaplastic/1", dataset="cifar10", architecture="vgg")
     catalogue = load(tmp_path)
@@ -82,30 +82,32 @@ def test_an_unknown_rule_or_version_is_answered_with_those_there_are(
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ShelfError, match=r"METAPLASTIC_WEIGHTS: .*nowhere does not exist"):
+    with pytest.raises(RepositoryError, match=r"METAPLASTIC_WEIGHTS: .*nowhere does not exist"):
         load(tmp_path / "nowhere")
 
 
-def test_an_empty_shelf_says_how_to_fill_it(tmp_path: Path) -> None:
-    with pytest.raises(ShelfError, match=r"no model in .* python -m models publish RUN"):
+def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"no model in .* python -m models publish RUN"):
         load(tmp_path)
 
 
 def test_a_broken_card_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
     (put_model() / "card.json").write_text("{")
-    with pytest.raises(ShelfError, match=r"card\.json: is not JSON"):
+    with pytest.raises(RepositoryError, match=r"card\.json: is not JSON"):
         load(tmp_path)
 
 
 def test_a_card_without_its_model_is_named(put_model: Callable[..., Path], tmp_path: Path) -> None:
     (put_model() / "model.onnx").unlink()
-    with pytest.raises(ShelfError, match=r"model\.onnx: cannot be read .* python -m models export"):
+    with pytest.raises(
+        RepositoryError, match=r"model\.onnx: cannot be read .* python -m models export"
+    ):
         load(tmp_path)
 
 
 def test_a_changed_model_is_refused(put_model: Callable[..., Path], tmp_path: Path) -> None:
     put_model(files={"model.onnx": "0" * 64})
-    with pytest.raises(ShelfError, match="SHA-256 differs"):
+    with pytest.raises(RepositoryError, match="SHA-256 differs"):
         load(tmp_path)
 
 
@@ -124,7 +126,7 @@ def test_a_name_that_cannot_be_a_url_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model(dataset="<path:x>")
-    with pytest.raises(ShelfError, match="cannot stand in a URL"):
+    with pytest.raises(RepositoryError, match="cannot stand in a URL"):
         load(tmp_path)
 
 
@@ -132,7 +134,7 @@ def test_a_model_that_is_no_model_is_named_when_its_session_opens(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     (put_model(files={}) / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ShelfError, match=r"model\.onnx: ONNX Runtime cannot run it"):
+    with pytest.raises(RepositoryError, match=r"model\.onnx: ONNX Runtime cannot run it"):
         load(tmp_path).open_first_sessions()
 
 
@@ -140,7 +142,7 @@ def test_a_model_with_other_classes_than_its_card_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model(labels=["one", "two"], **scores(2))
-    with pytest.raises(ShelfError, match="for one image of 2 classes"):
+    with pytest.raises(RepositoryError, match="for one image of 2 classes"):
         load(tmp_path).open_first_sessions()
 
 
@@ -205,9 +207,9 @@ def test_a_damaged_model_is_left_out_and_the_others_serve(
         "models": 1,
         "unavailable": ["bad"],
     }
-    shelf = client.get("/api/models").json
-    assert [row["endpoint"] for row in shelf["models"]] == ["/api/mnist/lenet"]
-    assert shelf["unavailable"] == ["bad"]
+    repository = client.get("/api/models").json
+    assert [row["endpoint"] for row in repository["models"]] == ["/api/mnist/lenet"]
+    assert repository["unavailable"] == ["bad"]
     assert client.post("/predict", data=seven, content_type="image/png").status_code == 200
     assert client.post("/api/mnist/vgg", data=seven).status_code == 404
 
@@ -238,7 +240,7 @@ def test_a_model_that_turns_out_not_to_run_is_unavailable_and_the_others_serve(
 
 
 @pytest.mark.parametrize("served", ["", "mnist", "mnist/vgg"])
-def test_a_broken_version_has_its_models_name_whatever_part_of_the_shelf_is_served(
+def test_a_broken_version_has_its_models_name_whatever_part_of_the_repository_is_served(
     put_model: Callable[..., Path],
     make_client: Callable[..., FlaskClient],
     tmp_path: Path,
@@ -259,12 +261,14 @@ def test_an_architecture_called_like_the_comparison_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     put_model("run", architecture="compare")
-    with pytest.raises(ShelfError, match=r"card\.json: no architecture can be called 'compare'"):
+    with pytest.raises(
+        RepositoryError, match=r"card\.json: no architecture can be called 'compare'"
+    ):
         load(tmp_path)
 
 
-def test_the_bundled_models_are_all_served(shelf: Path) -> None:
-    catalogue = load(shelf)
+def test_the_bundled_models_are_all_served(repository: Path) -> None:
+    catalogue = load(repository)
     assert all(model.network for model in catalogue)
-    cards = [json.loads(path.read_text()) for path in shelf.rglob("card.json")]
+    cards = [json.loads(path.read_text()) for path in repository.rglob("card.json")]
     assert len(list(catalogue)) == len(cards)

@@ -286,7 +286,7 @@ def test_several_digits_are_asked_of_networks_that_read_digits(
         upload(client, "/api/cifar10/lenet?digits=several", file=seven), 400, "bad_parameter"
     )
     assert error["parameter"] == "digits"
-    assert "reads no digits" in error["message"]
+    assert "does not read digits" in error["message"]
     refused(upload(client, f"{LENET}?digits=3", file=seven), 400, "bad_parameter")
     raw = upload(client, f"{LENET}?digits=several&preprocess=raw", file=seven)
     refused(raw, 400, "bad_parameter")

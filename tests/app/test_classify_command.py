@@ -38,9 +38,9 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def classify(folder: Path, out: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def classify(folder: Path, out: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command on the folder, with more arguments; its exit status."""
-    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(shelf))
+    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(repository))
 
     def run(*more: str) -> int:
         return main([str(folder), "--model", "mnist/lenet", "--out", str(out), *more])
@@ -113,7 +113,7 @@ def test_the_answers_of_two_models_do_not_mix(
     assert "has answers of mnist-lenet-metaplastic" in capsys.readouterr().err
     out.write_text("name,age\nEve,7\n")
     assert classify() == 2
-    assert "not a table of this command's" in capsys.readouterr().err
+    assert "was not written by this command" in capsys.readouterr().err
     assert out.read_text() == "name,age\nEve,7\n"
     assert before
 
@@ -222,11 +222,11 @@ def test_a_missing_folder_says_so(out: Path, capsys: pytest.CaptureFixture[str])
     assert not out.exists()
 
 
-def test_a_terminal_gets_a_progress_bar(folder: Path, out: Path, shelf: Path) -> None:
+def test_a_terminal_gets_a_progress_bar(folder: Path, out: Path, repository: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "app.classify", str(folder)]
     command += ["--model", "mnist/lenet", "--out", str(out)]
-    environment = {**os.environ, "METAPLASTIC_WEIGHTS": str(shelf.resolve())}
+    environment = {**os.environ, "METAPLASTIC_WEIGHTS": str(repository.resolve())}
     done = subprocess.run(
         command,
         cwd=ROOT,

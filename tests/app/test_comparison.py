@@ -20,10 +20,10 @@ DIGITS = [*"0123456789"]
 
 @pytest.fixture
 def two(put_model: Callable[..., Path], make_client: Callable[..., FlaskClient]) -> FlaskClient:
-    """A client of a service with two architectures, one of them with a plain twin."""
+    """A client of a service with two architectures, one of them with a baseline."""
     put_model("vgg", architecture="vgg", version=2)
     put_model("lenet")
-    put_model("twin", rule="backprop", default=False)
+    put_model("baseline", rule="backprop", default=False)
     return make_client()
 
 

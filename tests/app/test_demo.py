@@ -51,11 +51,11 @@ def test_every_page_and_what_it_points_to_is_there(client: FlaskClient, url: str
             assert found.status_code == 200, target
 
 
-def test_all_models_are_offered_as_the_shelf_has_them(
+def test_all_models_are_offered_as_the_repository_has_them(
     put_model: Callable[..., Path], make_client: Callable[..., FlaskClient], tmp_path: Path
 ) -> None:
     put_model("lenet")
-    put_model("twin", rule="backprop", default=False)
+    put_model("baseline", rule="backprop", default=False)
     put_linear(
         tmp_path / "birds", dataset="birds", architecture="tiny", style="photo", labels=["wren"] * 2
     )

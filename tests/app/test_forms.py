@@ -44,14 +44,14 @@ def test_a_file_name_in_latin_1_or_utf_8_is_read(
 @pytest.mark.parametrize(
     ("kind", "change", "cause"),
     [
-        ("multipart/form-data", lambda body: body, "names no boundary"),
-        ("multipart/form-data; boundary=", lambda body: body, "names no boundary"),
+        ("multipart/form-data", lambda body: body, "has no boundary"),
+        ("multipart/form-data; boundary=", lambda body: body, "has no boundary"),
         ("multipart/form-data; boundary=Y", lambda body: body, "'Y'"),
         ("multipart/form-data; boundary=Y", lambda body: body + bytes(10**6), "'Y'"),
         ("multipart/form-data; boundary=Y", lambda _: b"--X", "'Y'"),
-        (FORM, lambda body: body[: -len(b"\r\n--X--\r\n")], "cut off"),
-        (FORM, lambda body: body[:30], "cut off"),
-        (FORM, lambda body: body[:-4] + b"\r\n", "cut off"),
+        (FORM, lambda body: body[: -len(b"\r\n--X--\r\n")], "incomplete"),
+        (FORM, lambda body: body[:30], "incomplete"),
+        (FORM, lambda body: body[:-4] + b"\r\n", "incomplete"),
         (
             FORM,
             lambda body: body.replace(b"Content-Disposition", b"X-Other"),
@@ -95,7 +95,7 @@ def test_a_form_that_is_called_something_else_is_told_so(
     client: FlaskClient, seven: bytes, kind: str
 ) -> None:
     error = refused(client.post(LENET, data=form(seven), content_type=kind), 400, "bad_form")
-    assert f"{kind!r}. Leave that header to the client" in error["message"]
+    assert f"{kind!r}. Do not set this header" in error["message"]
 
 
 @pytest.mark.parametrize("kind", ["application/json", URLENCODED])

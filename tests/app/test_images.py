@@ -111,7 +111,7 @@ images.decode(b"\\0\\0\\0\\x24ftypheic" + bytes(40), max_pixels=100, smallest=(2
 """
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "RequestError: The file is an HEIC picture, which is not read here" in result.stderr
+    assert "RequestError: HEIC pictures are not supported here" in result.stderr
 
 
 # What is broken -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from models.cards import ONNX_MODEL, find_models
 from scripts.draw_samples import SAMPLES
 from scripts.samples.digits import WORDS, digit_mask, draw_digit
 
-SHELF = Path(os.environ.get("METAPLASTIC_WEIGHTS") or Path(__file__).parents[2] / "weights")
+REPOSITORY = Path(os.environ.get("METAPLASTIC_WEIGHTS") or Path(__file__).parents[2] / "weights")
 
 Draw = Callable[[int], Image.Image]
 Check = Callable[..., None]
@@ -27,7 +27,7 @@ Check = Callable[..., None]
 @pytest.fixture(scope="module")
 def check() -> Check:
     """Expects that the network reads the ten digits that a function draws (or sends as bytes)."""
-    models = [found for found in find_models(SHELF) if found[1].endpoint == "mnist/lenet"]
+    models = [found for found in find_models(REPOSITORY) if found[1].endpoint == "mnist/lenet"]
     folder, card = next(found for found in models if found[1].default)
     session = onnxruntime.InferenceSession(folder / ONNX_MODEL)
     name = session.get_inputs()[0].name

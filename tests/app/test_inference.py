@@ -61,4 +61,4 @@ def test_a_picture_that_shows_less_than_any_of_the_training_data_is_unlike_it(im
 
 
 def test_the_most_probable_come_first_and_ties_in_their_order() -> None:
-    assert most_probable(np.array([0.2, 0.3, 0.3, 0.2]), 3).tolist() == [1, 2, 0]
+    assert most_probable([0.2, 0.3, 0.3, 0.2], 3) == [1, 2, 0]

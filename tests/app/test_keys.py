@@ -29,8 +29,8 @@ def keys(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(make_client: Make, shelf: Path, keys: Path) -> FlaskClient:
-    return make_client(weights=shelf, keys=keys)
+def client(make_client: Make, repository: Path, keys: Path) -> FlaskClient:
+    return make_client(weights=repository, keys=keys)
 
 
 def ask(client: FlaskClient, key: str | None, **more: Any) -> Any:
@@ -96,7 +96,7 @@ def test_an_empty_or_missing_file_lets_nobody_in_and_says_so(
         keys.write_text(content)
     for _ in range(3):
         refused(ask(client, ALICE), 401, "unknown_key")
-    assert caplog.text.count("has no key: nobody is let in") == 1
+    assert caplog.text.count("has no key. All callers are refused") == 1
     keys.write_text(before)
     assert ask(client, ALICE).status_code == 200
 
@@ -164,29 +164,31 @@ def test_a_file_that_turns_into_something_else_keeps_nobody_waiting(
     assert ask(client, ALICE).status_code == 200
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path: Path, make_client: Make, shelf: Path) -> None:
+def test_a_byte_order_mark_is_read_over(
+    tmp_path: Path, make_client: Make, repository: Path
+) -> None:
     path = tmp_path / "keys.txt"
     path.write_text(line("alice", ALICE), encoding="utf-8-sig")
-    assert ask(make_client(weights=shelf, keys=path), ALICE).status_code == 200
+    assert ask(make_client(weights=repository, keys=path), ALICE).status_code == 200
 
 
 @pytest.mark.parametrize(
     "text", ["alice", "alice user 12", f"alice boss {hash_of('x')}", f"a/b user {hash_of('x')}"]
 )
 def test_a_file_that_cannot_be_read_stops_the_start(
-    tmp_path: Path, make_client: Make, shelf: Path, text: str
+    tmp_path: Path, make_client: Make, repository: Path, text: str
 ) -> None:
     path = tmp_path / "keys.txt"
     path.write_text("# first\n" + text)
     with pytest.raises(KeyFileError, match=r"keys\.txt line 2: expected `name role sha256`"):
-        make_client(weights=shelf, keys=path)
+        make_client(weights=repository, keys=path)
 
 
 def test_a_file_that_is_not_there_stops_the_start(
-    tmp_path: Path, make_client: Make, shelf: Path
+    tmp_path: Path, make_client: Make, repository: Path
 ) -> None:
     with pytest.raises(KeyFileError, match=r"METAPLASTIC_KEYS: .* cannot be read"):
-        make_client(weights=shelf, keys=tmp_path / "nothing")
+        make_client(weights=repository, keys=tmp_path / "nothing")
 
 
 def test_only_an_admins_key_loads_models(client: FlaskClient) -> None:
@@ -217,7 +219,7 @@ def new_key(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_command_makes_a_key_and_its_line(
-    tmp_path: Path, make_client: Make, shelf: Path
+    tmp_path: Path, make_client: Make, repository: Path
 ) -> None:
     path = tmp_path / "keys.txt"
     made = [new_key("alice", "--file", str(path)), new_key("root", "--admin", "--file", str(path))]
@@ -228,7 +230,7 @@ def test_the_command_makes_a_key_and_its_line(
     ]
     assert alice not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    client = make_client(weights=shelf, keys=path)
+    client = make_client(weights=repository, keys=path)
     assert ask(client, alice).status_code == ask(client, root).status_code == 200
     shown = new_key("bob")
     assert shown.stderr == f"bob user {hash_of(shown.stdout.strip())}\n"

@@ -33,10 +33,12 @@ assert not learning, learning
 """
 
 
-def test_the_service_answers_where_tensorflow_and_keras_cannot_be_imported(shelf: Path) -> None:
+def test_the_service_answers_where_tensorflow_and_keras_cannot_be_imported(
+    repository: Path,
+) -> None:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", SCRIPT, str(shelf.resolve())]
-    environment = {"METAPLASTIC_WEIGHTS": str(shelf.resolve()), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", SCRIPT, str(repository.resolve())]
+    environment = {"METAPLASTIC_WEIGHTS": str(repository.resolve()), "PATH": "/usr/bin:/bin"}
     result = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

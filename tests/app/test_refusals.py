@@ -131,8 +131,10 @@ def test_the_bad_image_of_a_batch_is_named(client: FlaskClient, seven: bytes) ->
     assert error["message"].startswith("Image 2 of 3 ('b.png'): ")
 
 
-def test_too_many_images_are_refused(make_client: Callable[..., FlaskClient], shelf: Path) -> None:
-    client = make_client(weights=shelf, max_images=2)
+def test_too_many_images_are_refused(
+    make_client: Callable[..., FlaskClient], repository: Path
+) -> None:
+    client = make_client(weights=repository, max_images=2)
     error = refused(client.post(LENET, json={"images": ["eA=="] * 3}), 413, "too_many_images")
     assert error["limit"] == 2
     # Nor are they read first: of these none could be.
@@ -142,9 +144,9 @@ def test_too_many_images_are_refused(make_client: Callable[..., FlaskClient], sh
 
 
 def test_too_large_a_request_is_refused(
-    make_client: Callable[..., FlaskClient], shelf: Path
+    make_client: Callable[..., FlaskClient], repository: Path
 ) -> None:
-    client = make_client(weights=shelf, max_request_mib=1)
+    client = make_client(weights=repository, max_request_mib=1)
     big = bytes(2 * 1024 * 1024)
     form, kind = encode_multipart_formdata({"file": ("big.png", big)})
     refused(client.post(LENET, data=form, content_type=kind), 413, "request_too_large")
@@ -153,11 +155,11 @@ def test_too_large_a_request_is_refused(
 
 
 def test_a_request_that_takes_too_long_is_refused_and_not_killed(
-    make_client: Callable[..., FlaskClient], shelf: Path
+    make_client: Callable[..., FlaskClient], repository: Path
 ) -> None:
     buffer = io.BytesIO()
     Image.radial_gradient("L").resize((2000, 2000)).save(buffer, "PNG")
-    client = make_client(weights=shelf, timeout=1)
+    client = make_client(weights=repository, timeout=1)
     texts = [base64.b64encode(buffer.getvalue()).decode()] * 128
     error = refused(client.post(LENET, json={"images": texts}), 413, "too_much_work")
     assert error["index"] > 0

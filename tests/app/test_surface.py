@@ -20,19 +20,19 @@ def spec(client: FlaskClient) -> Any:
     return client.get("/swagger.json").json
 
 
-def test_the_catalogue_lists_every_model(client: FlaskClient, shelf: Path) -> None:
+def test_the_catalogue_lists_every_model(client: FlaskClient, repository: Path) -> None:
     rows = client.get("/api/models").json["models"]
-    assert len(rows) == len(list(shelf.rglob("card.json")))
+    assert len(rows) == len(list(repository.rglob("card.json")))
     endpoints = {row["endpoint"] for row in rows}
     for endpoint in endpoints:
         assert sum(row["default"] for row in rows if row["endpoint"] == endpoint) == 1
         assert client.get(endpoint).status_code == 200
 
 
-def test_an_endpoint_shows_its_card(client: FlaskClient, shelf: Path) -> None:
+def test_an_endpoint_shows_its_card(client: FlaskClient, repository: Path) -> None:
     shown = client.get(LENET).json
     card = shown["card"]
-    folder = shelf / f"mnist/lenet/{card['rule']}/{card['version']}"
+    folder = repository / f"mnist/lenet/{card['rule']}/{card['version']}"
     stored = json.loads((folder / "card.json").read_text())
     # What a card of an earlier version leaves out is shown as it is understood.
     unsaid = {"energy_temperature": 1.0, "outputs": "logits"}
@@ -64,9 +64,9 @@ def test_the_models_pictures_are_served_where_there_are_any(
     picture.close()
 
 
-def test_health(client: FlaskClient, shelf: Path) -> None:
+def test_health(client: FlaskClient, repository: Path) -> None:
     assert client.get("/health/live").json == {"status": "live"}
-    models = len(list(shelf.rglob("card.json")))
+    models = len(list(repository.rglob("card.json")))
     ready = {"status": "ready", "models": models, "unavailable": []}
     assert client.get("/health/ready").json == ready
 
@@ -118,7 +118,7 @@ def test_a_wrong_method_is_json_and_names_the_right_ones(
 
 
 def test_a_fault_of_the_service_tells_the_caller_nothing(
-    application: Flask, shelf: Path, caplog: pytest.LogCaptureFixture
+    application: Flask, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = type(application)("broken")
     from app.web import error_handlers as errors

@@ -113,7 +113,7 @@ def test_an_image_file_is_prepared_as_the_api_prepares_it(
     ("body", "message"),
     [
         ({}, "instances"),
-        ({"instances": FLOATS, "inputs": FLOATS}, "one of them only"),
+        ({"instances": FLOATS, "inputs": FLOATS}, "Expected either"),
         ({"instances": "x"}, "list of images"),
         ({"instances": []}, "[-1, 28, 28, 1]"),
         ({"instances": [[1, 2], [3]]}, "same length"),

@@ -82,14 +82,14 @@ def test_grey_images_may_leave_out_their_channel(
         ({"shape": None}, "shape"),
         ({"data": None}, "neither data nor"),
         ({"data": [[0.0], [0.0, 1.0]]}, "same length"),
-        ({"data": ["a"] * 784}, "other than numbers"),
-        ({"data": [True] * 784}, "other than numbers"),
-        ({"data": [None] * 784}, "other than numbers"),
-        ({"data": [10**400] * 784}, "other than numbers"),
+        ({"data": ["a"] * 784}, "values that are not numbers"),
+        ({"data": [True] * 784}, "values that are not numbers"),
+        ({"data": [None] * 784}, "values that are not numbers"),
+        ({"data": [10**400] * 784}, "values that are not numbers"),
         ({"data": [1e300] * 784}, "from 0 to 1"),
         ({"data": [-0.1] * 784}, "from 0 to 1"),
         ({"data": [float("nan")] * 784}, "from 0 to 1"),
-        ({"data": {}}, "other than numbers"),
+        ({"data": {}}, "values that are not numbers"),
         ({"datatype": "UINT8", "data": [256] * 784}, "0 to 255"),
         ({"datatype": "UINT8", "data": [0.5] * 784}, "0 to 255"),
         ({"parameters": []}, "neither"),
@@ -109,7 +109,7 @@ def test_texts_in_a_tensor_take_no_more_room_than_they_have(client: FlaskClient)
     sent = request_of(data=["a" * 200_000, *[""] * 1000])
     tracemalloc.start()
     try:
-        assert "other than numbers" in refused(client.post(f"{MODEL}/infer", json=sent))
+        assert "values that are not numbers" in refused(client.post(f"{MODEL}/infer", json=sent))
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
@@ -120,7 +120,7 @@ def test_texts_in_a_tensor_take_no_more_room_than_they_have(client: FlaskClient)
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"[" * 100_000, "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"{}", "inputs"),

@@ -30,9 +30,9 @@ NARROWEST = 320  # pixels: the width at which WCAG 1.4.10 wants no second direct
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's digits, and made models of photographs, one class of them hostile."""
-    root = tmp_path_factory.mktemp("shelf")
+    root = tmp_path_factory.mktemp("repository")
     heavy = shutil.ignore_patterns("model.keras")
     shutil.copytree(ROOT / "weights/mnist/lenet", root / "mnist/lenet", ignore=heavy)
     for architecture in ("wide", "deep"):
@@ -50,8 +50,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(shelf: Path) -> Iterator[Service]:
-    with running(weights=shelf) as service:
+def site(repository: Path) -> Iterator[Service]:
+    with running(weights=repository) as service:
         yield service
 
 
@@ -197,13 +197,13 @@ def test_every_network_is_compared(photos: Page) -> None:
 def test_a_drawing_is_explained_where_its_ink_is(digits: Page) -> None:
     draw_seven(digits)
     digits.click("#explain")
-    digits.wait(lambda: "What speaks for 7" in digits.text("#why-said"))
+    digits.wait(lambda: "The evidence for 7" in digits.text("#why-said"))
     red = ink_of(digits, "#heat")
     assert max(red) > 150
     assert red[0] < 40  # a corner, on which nothing is
     digits.run("document.getElementById('explained').value = '1'")
     digits.click("#explain")
-    digits.wait(lambda: "What speaks for 1" in digits.text("#why-said"))
+    digits.wait(lambda: "The evidence for 1" in digits.text("#why-said"))
 
 
 def test_many_pictures_become_a_table_and_a_csv_that_is_no_formula(
@@ -293,7 +293,7 @@ def test_a_key_is_asked_for_where_the_service_wants_one(browser: Chrome, site: S
         page = Page(browser, f"{url}/demo").ready()
         page.click("[data-sample=seven]")
         page.wait(lambda: page.find("#key-form").is_displayed())
-        assert "asks for a key" in page.text("#problem")
+        assert "requires a key" in page.text("#problem")
         page.find("#key").send_keys("sesame\n")
         page.wait(lambda: page.text("#label") == "7")
         assert not page.find("#key-form").is_displayed()
@@ -380,7 +380,7 @@ def test_a_model_without_a_history_shows_its_picture_or_says_so(
     browser: Chrome, site: Service
 ) -> None:
     page = Page(browser, f"{site.url}/demo/models/cifar10/wide").ready()
-    assert "Nothing was kept" in page.text("#curves")
+    assert "No history was recorded" in page.text("#curves")
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_no_page_breaks_a_rule_of_accessibility(browser: Chrome, site: Service, 
             page.click("#compare")
             page.click("#explain")
             page.wait(lambda: " say" in page.text("#compare-said"))
-            page.wait(lambda: "What speaks" in page.text("#why-said"))
+            page.wait(lambda: "The evidence" in page.text("#why-said"))
         assert page.accessibility_violations() == []
         page.emulate(dark=True)
         assert page.accessibility_violations("color-contrast") == []
@@ -429,7 +429,7 @@ def test_nothing_jumps_when_the_answers_come(digits: Page, width: int) -> None:
     draw_seven(digits)
     digits.click("#explain")
     digits.click("#compare")
-    digits.wait(lambda: "What speaks" in digits.text("#why-said"))
+    digits.wait(lambda: "The evidence" in digits.text("#why-said"))
     digits.wait(lambda: " say" in digits.text("#compare-said"))
     after = digits.run(corners)
     digits.emulate()
@@ -438,7 +438,7 @@ def test_nothing_jumps_when_the_answers_come(digits: Page, width: int) -> None:
 
 def test_the_pages_ask_no_other_host_and_break_no_policy(photos: Page, site: Service) -> None:
     photos.click("#explain")
-    photos.wait(lambda: "What speaks" in photos.text("#why-said"))
+    photos.wait(lambda: "The evidence" in photos.text("#why-said"))
     names = photos.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(names) > 8
     assert all(name.startswith((site.url, "data:", "blob:")) for name in names), names
@@ -469,6 +469,6 @@ def take_demo(page: Page, path: Path) -> None:
     page.wait(lambda: page.text("#sure").endswith("sure"))
     draw_seven(page)
     page.click("#explain")
-    page.wait(lambda: "What speaks" in page.text("#why-said"))
+    page.wait(lambda: "The evidence" in page.text("#why-said"))
     end = "return document.querySelector('.why').getBoundingClientRect().bottom + scrollY"
     page.picture(path, height=int(page.run(end)) + 20)

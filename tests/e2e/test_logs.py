@@ -152,10 +152,10 @@ def test_a_log_that_nobody_reads_any_more_loses_no_request() -> None:
 
 
 def test_what_strangers_send_does_not_command_a_terminal(start: Start, tmp_path: Path) -> None:
-    shelf = tmp_path / "shelf"
-    shutil.copytree(ROOT / "weights/mnist/lenet", shelf / "mnist/lenet")
-    (shelf / "\x1b]0;owned\x07").mkdir()
-    (shelf / "\x1b]0;owned\x07/card.json").write_text("{")
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "weights/mnist/lenet", repository / "mnist/lenet")
+    (repository / "\x1b]0;owned\x07").mkdir()
+    (repository / "\x1b]0;owned\x07/card.json").write_text("{")
     requested = (
         b"GET /%1b[2J\x9b2J HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /\x1b[2J HTTP/9.9\x1b[2J\r\nHost: x\r\n\r\n",
@@ -164,7 +164,7 @@ def test_what_strangers_send_does_not_command_a_terminal(start: Start, tmp_path:
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x1b[2J\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\x1b[2J\r\n",
     )
-    with start(weights=shelf, workers=1) as service:
+    with start(weights=repository, workers=1) as service:
         for request in requested:
             with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
                 client.sendall(request)

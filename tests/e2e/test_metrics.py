@@ -61,7 +61,7 @@ def classified(samples: Any) -> float:
 
 def test_counts_are_those_of_all_workers_and_outlive_them(start: Start) -> None:
     with start(workers=2) as service:
-        folder = counting_folder(service)
+        folder = runtime_folder(service)
         asked = 0
         with ThreadPoolExecutor(8) as callers:
             while len(list(folder.glob("counter_*.db"))) < 2:  # until either worker has counted
@@ -92,7 +92,7 @@ def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> N
     tensor = triton.InferInput("images", list(images.shape), "UINT8").set_data_from_numpy(images)
     with start(workers=2) as service, ThreadPoolExecutor(8) as callers:
         address = f"127.0.0.1:{service.port}"
-        folder = counting_folder(service)
+        folder = runtime_folder(service)
 
         def ask(_: int) -> None:
             with triton.InferenceServerClient(address) as client:
@@ -128,7 +128,7 @@ def test_statistics_are_those_of_all_workers_and_outlive_them(start: Start) -> N
 
 def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
     with start(workers=1) as killed:
-        left = counting_folder(killed)
+        left = runtime_folder(killed)
         workers = killed.workers
         for pid in (killed.process.pid, *workers):
             os.kill(pid, signal.SIGKILL)
@@ -137,10 +137,10 @@ def test_a_folder_that_a_killed_service_left_is_removed(start: Start) -> None:
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         with start(workers=1) as other:
             assert not left.exists()
-            assert counting_folder(other).exists()
+            assert runtime_folder(other).exists()
 
 
-def counting_folder(service: Service) -> Path:
+def runtime_folder(service: Service) -> Path:
     """The folder that the service counts in, from what its workers have open."""
     (worker, *_) = service.workers
     for _ in range(2):

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import PATIENCE, ROOT, Service, environment, free_port, running_command
-from tests.e2e.test_metrics import classified, classify, counting_folder, scrape, wait_until
+from tests.e2e.test_metrics import classified, classify, runtime_folder, scrape, wait_until
 
 
 def gunicorn(*options: str, **settings: object) -> AbstractContextManager[Service]:
@@ -46,7 +46,7 @@ def test_a_rate_limit_holds_for_all_workers() -> None:
 
 def test_counts_outlive_a_worker_and_a_reload_and_leave_nothing() -> None:
     with gunicorn("-w", "2") as service:
-        folder = counting_folder(service)
+        folder = runtime_folder(service)
         for _ in range(6):
             classify(service, "seven")
         for signal_number in (9, 1):  # SIGKILL to a worker, SIGHUP to the master

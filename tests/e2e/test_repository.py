@@ -29,12 +29,12 @@ ADMIN = {"X-API-Key": "root's"}
 USER = {"X-API-Key": "alice's"}
 
 
-def put(shelf: Path, version: int, model: bytes | None = None, **changes: Any) -> Path:
-    """Put a copy of the real LeNet on the shelf, or `model` under its card."""
+def put(repository: Path, version: int, model: bytes | None = None, **changes: Any) -> Path:
+    """Put a copy of the real LeNet in the model repository, or `model` under its card."""
     data = model if model is not None else (FOLDER / "model.onnx").read_bytes()
     card = json.loads((FOLDER / "card.json").read_text())
     files = {**card["files"], "model.onnx": hashlib.sha256(data).hexdigest()}
-    folder = shelf / f"mnist/{changes.get('architecture', 'lenet')}/metaplastic/{version}"
+    folder = repository / f"mnist/{changes.get('architecture', 'lenet')}/metaplastic/{version}"
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(data)
     changed = {**card, "version": version, "files": files, **changes}
@@ -43,21 +43,21 @@ def put(shelf: Path, version: int, model: bytes | None = None, **changes: Any) -
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    """LeNet's version 1, and its plain twin as published."""
-    root = tmp_path / "shelf"
+def repository(tmp_path: Path) -> Path:
+    """LeNet's version 1, and its baseline as published."""
+    root = tmp_path / "repository"
     put(root, 1)
     shutil.copytree(ROOT / "weights/mnist/lenet/backprop", root / "mnist/lenet/backprop")
     return root
 
 
 @pytest.fixture
-def service(start: Start, shelf: Path, tmp_path: Path) -> Iterator[Service]:
+def service(start: Start, repository: Path, tmp_path: Path) -> Iterator[Service]:
     keys = tmp_path / "keys"
     keys.write_text(f"root admin {hash_of(ADMIN['X-API-Key'])}\n")
     with keys.open("a") as file:
         file.write(f"alice user {hash_of(USER['X-API-Key'])}\n")
-    with start(workers=2, weights=shelf, keys=keys) as one:
+    with start(workers=2, weights=repository, keys=keys) as one:
         yield one
 
 
@@ -82,9 +82,9 @@ def index(client: Any) -> set[tuple[str, str, str]]:
     return {(row["name"], row["version"], row["state"]) for row in rows}
 
 
-def test_a_new_version_is_loaded_beside_the_old_one(client: Any, shelf: Path) -> None:
+def test_a_new_version_is_loaded_beside_the_old_one(client: Any, repository: Path) -> None:
     assert answers(client) == "1"
-    put(shelf, 2)
+    put(repository, 2)
     assert answers(client) == "1"  # until somebody says so
     client.load_model(MODEL, headers=ADMIN)
     for _ in range(6):  # whichever worker is asked
@@ -100,18 +100,20 @@ def test_a_new_version_is_loaded_beside_the_old_one(client: Any, shelf: Path) ->
 
 @pytest.mark.parametrize("fault", ["not a model", "another checksum", "no card", "other classes"])
 def test_a_bad_version_never_replaces_a_good_one(
-    client: Any, service: Service, shelf: Path, fault: str
+    client: Any, service: Service, repository: Path, fault: str
 ) -> None:
     if fault == "not a model":
-        put(shelf, 3, b"not a model")
+        put(repository, 3, b"not a model")
     elif fault == "other classes":
-        put(shelf, 3, labels=["one", "two"], **scores(2))
+        put(repository, 3, labels=["one", "two"], **scores(2))
     else:
-        folder = put(shelf, 3)
+        folder = put(repository, 3)
         (folder / ("card.json" if fault == "no card" else "model.onnx")).write_text("{}")
     _wait_until(lambda: len(service.workers) == 2)  # a service is ready with the first
     workers = service.workers
-    with pytest.raises(InferenceServerException, match="What is served stays as it is") as caught:
+    with pytest.raises(
+        InferenceServerException, match="The served models stay as they are"
+    ) as caught:
         client.load_model(MODEL, headers=ADMIN)
     assert caught.value.status() == "400"
     assert service.workers == workers
@@ -119,7 +121,7 @@ def test_a_bad_version_never_replaces_a_good_one(
     _wait_until(lambda: not workers & service.workers)
     for _ in range(6):
         assert answers(client) == "1"
-    assert str(shelf / "mnist/lenet/metaplastic/3") in service.log.read_text()
+    assert str(repository / "mnist/lenet/metaplastic/3") in service.log.read_text()
 
 
 def test_a_model_is_unloaded_and_loaded_again(client: Any, service: Service) -> None:
@@ -157,9 +159,9 @@ def test_a_reload_that_fails_is_no_success_and_changes_nothing(
 
 
 def test_a_new_architecture_has_its_own_endpoint_at_once(
-    client: Any, service: Service, shelf: Path
+    client: Any, service: Service, repository: Path
 ) -> None:
-    put(shelf, 1, architecture="copy")
+    put(repository, 1, architecture="copy")
     client.load_model("mnist-copy-metaplastic", headers=ADMIN)
     url = f"{service.url}/api/mnist/copy?sample=seven"
     answer = requests.post(url, headers=USER, timeout=PATIENCE)
@@ -178,7 +180,7 @@ def test_only_an_admin_loads(client: Any) -> None:
 
 
 def test_metrics_show_the_versions_that_are_loaded_and_keep_their_counts(
-    client: Any, service: Service, shelf: Path
+    client: Any, service: Service, repository: Path
 ) -> None:
     def scrape() -> str:
         return requests.get(f"{service.url}/metrics", headers=USER, timeout=PATIENCE).text
@@ -186,7 +188,7 @@ def test_metrics_show_the_versions_that_are_loaded_and_keep_their_counts(
     counted = f'metaplastic_predictions_total{{label="3",model="{MODEL}",version="1"}} 1.0'
     answers(client)
     assert counted in scrape()
-    put(shelf, 3)
+    put(repository, 3)
     client.load_model(MODEL, headers=ADMIN)
     text = scrape()
     assert counted in text
@@ -195,7 +197,7 @@ def test_metrics_show_the_versions_that_are_loaded_and_keep_their_counts(
     assert loaded.format("false", MODEL, 1) in text
 
 
-def test_callers_do_not_notice_that_models_are_swapped(service: Service, shelf: Path) -> None:
+def test_callers_do_not_notice_that_models_are_swapped(service: Service, repository: Path) -> None:
     found: Counter[str] = Counter()
     over = threading.Event()
 
@@ -213,7 +215,7 @@ def test_callers_do_not_notice_that_models_are_swapped(service: Service, shelf: 
         thread.start()
     try:
         _wait_until(lambda: found["200 v1"] > 20)
-        put(shelf, 3)
+        put(repository, 3)
         url = f"{service.url}/v2/repository/models/{MODEL}/load"
         assert requests.post(url, headers=ADMIN, timeout=PATIENCE).status_code == 200
         _wait_until(lambda: found["200 v3"] > 20)

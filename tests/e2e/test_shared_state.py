@@ -63,16 +63,16 @@ def answers(service: Service) -> bool:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    """Three models: the default, its plain twin, and one of another data set."""
-    root = tmp_path / "shelf"
+def repository(tmp_path: Path) -> Path:
+    """Three models: the default, its baseline, and one of another data set."""
+    root = tmp_path / "repository"
     for name in MODELS:
         shutil.copytree(ROOT / "weights" / name, root / name)
     return root
 
 
-def onnx(shelf: Path, name: str) -> Path:
-    (path,) = (shelf / name).glob("*/model.onnx")
+def onnx(repository: Path, name: str) -> Path:
+    (path,) = (repository / name).glob("*/model.onnx")
     return path
 
 
@@ -231,8 +231,10 @@ def who(service: Service) -> list[int]:
     return [get(service, "/api/models", **key).status_code for key in (ADMIN, USER)]
 
 
-def test_a_revoked_key_stays_revoked_in_a_new_worker(start: Start, shelf: Path, keys: Path) -> None:
-    with start(workers=1, weights=shelf, keys=keys) as service:
+def test_a_revoked_key_stays_revoked_in_a_new_worker(
+    start: Start, repository: Path, keys: Path
+) -> None:
+    with start(workers=1, weights=repository, keys=keys) as service:
         assert who(service) == [200, 200]
         keys.write_text(keys_of("root"))
         assert who(service) == [200, 401]
@@ -246,9 +248,9 @@ def test_a_revoked_key_stays_revoked_in_a_new_worker(start: Start, shelf: Path, 
 
 @pytest.mark.parametrize("emptied", [True, False])
 def test_an_emptied_or_deleted_file_of_keys_lets_nobody_in(
-    start: Start, shelf: Path, keys: Path, emptied: bool
+    start: Start, repository: Path, keys: Path, emptied: bool
 ) -> None:
-    with start(workers=1, weights=shelf, keys=keys) as service:
+    with start(workers=1, weights=repository, keys=keys) as service:
         assert who(service) == [200, 200]
         if emptied:
             keys.write_text("")
@@ -264,43 +266,43 @@ def test_an_emptied_or_deleted_file_of_keys_lets_nobody_in(
 # Models
 
 
-def test_a_reload_without_the_shelf_changes_nothing(start: Start, shelf: Path) -> None:
+def test_a_reload_without_the_repository_changes_nothing(start: Start, repository: Path) -> None:
     paths = ["/predict", "/predict?rule=backprop", "/api/cifar10/lenet"]
-    with start(workers=1, weights=shelf) as service:
+    with start(workers=1, weights=repository) as service:
         workers = service.workers
-        away = shelf.with_name("away")
-        shelf.rename(away)
+        away = repository.with_name("away")
+        repository.rename(away)
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "the models stay as they were" in service.log.read_text())
         assert service.workers == workers
         assert [ask(service, path) for path in paths] == [200] * 3
         assert ready(service) == 200
-        replace_worker(service)  # nor does a worker need the shelf that is born now
+        replace_worker(service)  # nor does a worker need the repository that is born now
         assert [ask(service, path) for path in paths] == [200] * 3
-        away.rename(shelf)
+        away.rename(repository)
         reload(service)
         assert [ask(service, path) for path in paths] == [200] * 3
 
 
-def test_what_was_hashed_is_what_answers(start: Start, shelf: Path) -> None:
+def test_what_was_hashed_is_what_answers(start: Start, repository: Path) -> None:
     url = "/api/cifar10/lenet?sample=frog"
-    with start(workers=1, weights=shelf) as service:
+    with start(workers=1, weights=repository) as service:
         right = requests.post(f"{service.url}{url}", timeout=PATIENCE).json()
-    with start(workers=1, weights=shelf) as service:
-        path = onnx(shelf, "cifar10/lenet/metaplastic")
-        path.write_bytes(onnx(shelf, "mnist/lenet/metaplastic").read_bytes())
+    with start(workers=1, weights=repository) as service:
+        path = onnx(repository, "cifar10/lenet/metaplastic")
+        path.write_bytes(onnx(repository, "mnist/lenet/metaplastic").read_bytes())
         answer = requests.post(f"{service.url}{url}", timeout=PATIENCE)  # opened now
         assert (answer.status_code, answer.json()) == (200, right)
 
 
 def test_a_file_that_is_being_written_replaces_nothing_until_it_is_whole(
-    start: Start, shelf: Path
+    start: Start, repository: Path
 ) -> None:
     """Both of a model that is served, and of one that is new."""
-    old = onnx(shelf, "mnist/lenet/metaplastic")
+    old = onnx(repository, "mnist/lenet/metaplastic")
     new = old.parents[1] / str(int(old.parent.name) + 1)
     data = old.read_bytes()
-    with start(workers=1, weights=shelf) as service:
+    with start(workers=1, weights=repository) as service:
         shutil.copytree(old.parent, new)
         card = json.loads((new / "card.json").read_text())
         (new / "card.json").write_text(json.dumps({**card, "version": int(new.name)}))
@@ -309,7 +311,9 @@ def test_a_file_that_is_being_written_replaces_nothing_until_it_is_whole(
         reload(service)
         assert len(service.workers) == 1
         unavailable = get(service, "/health/ready").json()["unavailable"]
-        assert sorted(unavailable) == sorted(str(p.relative_to(shelf)) for p in (old.parent, new))
+        assert sorted(unavailable) == sorted(
+            str(p.relative_to(repository)) for p in (old.parent, new)
+        )
         assert version(service) == int(old.parent.name)
         for path in (old, new / "model.onnx"):
             path.write_bytes(data)
@@ -324,8 +328,10 @@ def version(service: Service) -> int:
     return 0
 
 
-def test_a_model_for_which_there_was_no_memory_is_tried_again(start: Start, shelf: Path) -> None:
-    with start(workers=1, weights=shelf) as service:
+def test_a_model_for_which_there_was_no_memory_is_tried_again(
+    start: Start, repository: Path
+) -> None:
+    with start(workers=1, weights=repository) as service:
         assert ask(service) == 200
         (worker,) = service.workers
         unlimited = resource.prlimit(worker, resource.RLIMIT_AS)
@@ -337,12 +343,12 @@ def test_a_model_for_which_there_was_no_memory_is_tried_again(start: Start, shel
         assert get(service, "/health/ready").json()["unavailable"] == []
 
 
-def test_ready_means_that_the_default_model_can_answer(start: Start, shelf: Path) -> None:
-    path = onnx(shelf, "mnist/lenet/backprop")
-    shutil.rmtree(shelf / "mnist/lenet/metaplastic")
+def test_ready_means_that_the_default_model_can_answer(start: Start, repository: Path) -> None:
+    path = onnx(repository, "mnist/lenet/backprop")
+    shutil.rmtree(repository / "mnist/lenet/metaplastic")
     data = path.read_bytes()
     path.write_bytes(data[:-1])
-    with start(workers=1, weights=shelf, until="/health/live") as service:
+    with start(workers=1, weights=repository, until="/health/live") as service:
         assert ask(service, "/api/cifar10/lenet") == 200
         assert ready(service) == 503
         assert get(service, "/v2/health/ready").status_code == 503
@@ -353,7 +359,7 @@ def test_ready_means_that_the_default_model_can_answer(start: Start, shelf: Path
 
 
 def test_two_models_that_are_unloaded_at_once_are_both_gone(
-    start: Start, shelf: Path, keys: Path
+    start: Start, repository: Path, keys: Path
 ) -> None:
     names = ["mnist-lenet-backprop", "cifar10-lenet-metaplastic"]
 
@@ -361,7 +367,7 @@ def test_two_models_that_are_unloaded_at_once_are_both_gone(
         url = f"{service.url}/v2/repository/models/{name}/unload"
         return requests.post(url, headers=ADMIN, timeout=60).status_code
 
-    with start(workers=2, weights=shelf, keys=keys) as service:
+    with start(workers=2, weights=repository, keys=keys) as service:
         wait_until(lambda: len(service.workers) == 2)
         with ThreadPoolExecutor(2) as admins:
             found = list(admins.map(lambda name: unload(service, name), names))
@@ -375,14 +381,14 @@ def test_two_models_that_are_unloaded_at_once_are_both_gone(
 
 
 def test_an_unload_that_cannot_be_noted_down_changes_nothing(
-    start: Start, shelf: Path, keys: Path, small_memory: list[str]
+    start: Start, repository: Path, keys: Path, small_memory: list[str]
 ) -> None:
-    with start(before=small_memory, workers=1, weights=shelf, keys=keys) as service:
+    with start(before=small_memory, workers=1, weights=repository, keys=keys) as service:
         fill(service)
         url = f"{service.url}/v2/repository/models/mnist-lenet-backprop/unload"
         answer = requests.post(url, headers=ADMIN, timeout=PATIENCE)
         assert answer.status_code == 503
-        assert "Nothing changed" in answer.json()["error"]
+        assert "Nothing has changed" in answer.json()["error"]
         assert ask(service, "/predict?rule=backprop", **ADMIN) == 200
 
 
@@ -395,10 +401,10 @@ def reload(service: Service) -> None:
 
 @pytest.mark.parametrize("lacking", ["files", "memory"])
 def test_new_workers_that_cannot_start_replace_nobody(
-    start: Start, shelf: Path, lacking: str
+    start: Start, repository: Path, lacking: str
 ) -> None:
     """When the system has again what they need, a reload works."""
-    with start(workers=1, weights=shelf) as service:
+    with start(workers=1, weights=repository) as service:
         reload(service)
         master, workers = service.process.pid, service.workers
         if lacking == "files":
@@ -422,9 +428,9 @@ def memory_of(process: int) -> int:
 
 
 def test_a_dead_worker_is_replaced_when_the_system_has_room_for_it(
-    start: Start, shelf: Path
+    start: Start, repository: Path
 ) -> None:
-    with start(workers=2, weights=shelf) as service:
+    with start(workers=2, weights=repository) as service:
         wait_until(lambda: len(service.workers) == 2)
         master = service.process.pid
         unlimited = resource.prlimit(master, resource.RLIMIT_NOFILE)

@@ -82,7 +82,10 @@ def test_a_cloud_platforms_port_is_listened_on_and_printed() -> None:
     with running_command([sys.executable, "wsgi.py"], port, variables) as service:
         status, output = service.stop()
     assert status == 0
-    assert f"METAPLASTIC_PORT is not set, PORT is: listening on 0.0.0.0 port {port}.\n" in output
+    assert (
+        f"METAPLASTIC_PORT is not set, so PORT is used: listening on 0.0.0.0 port {port}.\n"
+        in output
+    )
 
 
 def test_the_containers_health_check_asks_at_a_cloud_platforms_port(service: Service) -> None:
@@ -108,7 +111,7 @@ def test_a_port_that_is_taken_on_one_protocol_is_taken(fail_to_start: FailToStar
     assert result.stderr.startswith("Cannot listen on :: port")
 
 
-def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
+def test_an_empty_repository_is_a_clear_message(fail_to_start: FailToStart, tmp_path: Path) -> None:
     result = fail_to_start(weights=tmp_path)
     assert result.returncode == 2
     assert str(tmp_path) in result.stderr
@@ -118,8 +121,8 @@ def test_an_empty_shelf_is_a_clear_message(fail_to_start: FailToStart, tmp_path:
 def test_a_model_that_cannot_run_stops_the_start(
     fail_to_start: FailToStart, service: Service, tmp_path: Path
 ) -> None:
-    shelf = Path(_shelf(service))
-    source = next(path.parent for path in sorted(shelf.rglob("model.onnx")))
+    repository = Path(_repository(service))
+    source = next(path.parent for path in sorted(repository.rglob("model.onnx")))
     shutil.copytree(source, tmp_path / "run")
     (tmp_path / "run/model.onnx").write_bytes(b"not a model")
     card = json.loads((source / "card.json").read_text())
@@ -130,7 +133,7 @@ def test_a_model_that_cannot_run_stops_the_start(
     assert "Traceback" not in result.stderr
 
 
-def _shelf(service: Service) -> str:
+def _repository(service: Service) -> str:
     environment = Path(f"/proc/{service.process.pid}/environ").read_bytes().split(b"\0")
     given = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
     return given.get(b"METAPLASTIC_WEIGHTS", str(ROOT / "weights").encode()).decode()

@@ -103,12 +103,12 @@ def test_sighup_under_load_swaps_the_models_and_loses_no_request(
     start: Start, tmp_path: Path
 ) -> None:
     (newest,) = (path.name for path in LENET.iterdir())
-    shutil.copytree(LENET / newest, tmp_path / "shelf" / "first")
-    with start(workers=2, weights=tmp_path / "shelf") as service:
+    shutil.copytree(LENET / newest, tmp_path / "repository" / "first")
+    with start(workers=2, weights=tmp_path / "repository") as service:
         first = service.workers
         card = json.loads((LENET / newest / "card.json").read_text())
         version = card["version"] + 1
-        following = tmp_path / "shelf" / "second"
+        following = tmp_path / "repository" / "second"
         shutil.copytree(LENET / newest, following)
         (following / "card.json").write_text(json.dumps({**card, "version": version}))
         with load(service, clients=4) as outcomes:
@@ -118,23 +118,23 @@ def test_sighup_under_load_swaps_the_models_and_loses_no_request(
         assert json.loads(ask(service.port)[2])["version"] == version
 
 
-def test_a_reload_of_a_broken_shelf_leaves_the_models_as_they_were(
+def test_a_reload_of_a_broken_repository_leaves_the_models_as_they_were(
     start: Start, tmp_path: Path
 ) -> None:
     (newest,) = (path.name for path in LENET.iterdir())
-    shutil.copytree(LENET / newest, tmp_path / "shelf" / "only")
-    with start(workers=1, weights=tmp_path / "shelf") as service:
+    shutil.copytree(LENET / newest, tmp_path / "repository" / "only")
+    with start(workers=1, weights=tmp_path / "repository") as service:
         first = service.workers
-        (tmp_path / "shelf" / "only" / "card.json").write_text("{")
+        (tmp_path / "repository" / "only" / "card.json").write_text("{")
         service.process.send_signal(signal.SIGHUP)
         assert wait_until(lambda: service.workers.isdisjoint(first))
         assert ask(service.port)[0] == 200
-        broken = tmp_path / "shelf" / "only" / "card.json"
+        broken = tmp_path / "repository" / "only" / "card.json"
         assert f"left out: {broken}: is not JSON" in service.stop()[1]
 
 
 def put_hungry_model(folder: Path, architecture: str) -> None:
-    """A model on a shelf that answers like LeNet, and needs 64 MiB for each image to do so."""
+    """A model that answers like LeNet and needs 64 MiB for each image."""
     repeats = numpy_helper.from_array(np.array([1, 2**24 // 784], np.int64), "repeats")
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     row = numpy_helper.from_array(np.ones((1, 10), np.float32), "row")

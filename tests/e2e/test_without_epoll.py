@@ -13,7 +13,7 @@ import requests
 
 from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, Service, environment, free_port, running_command
-from tests.e2e.test_metrics import classified, classify, counting_folder, scrape, wait_until
+from tests.e2e.test_metrics import classified, classify, runtime_folder, scrape, wait_until
 from tests.e2e.test_repository import put
 from tests.e2e.test_start_and_stop import SEVEN, stop_under_load
 
@@ -80,7 +80,7 @@ def test_sigterm_under_load_loses_no_request(workers: int) -> None:
 
 def test_a_stop_leaves_no_folder() -> None:
     with start() as service:
-        folder = counting_folder(service)
+        folder = runtime_folder(service)
         assert folder.exists()
         service.stop()
     assert not folder.exists()
@@ -88,8 +88,8 @@ def test_a_stop_leaves_no_folder() -> None:
 
 @pytest.mark.parametrize("how", ["load", "sighup"])
 def test_a_new_version_is_served_after_a_reload(how: str, tmp_path: Path) -> None:
-    shelf, keys = tmp_path / "shelf", tmp_path / "keys"
-    put(shelf, 1)
+    repository, keys = tmp_path / "repository", tmp_path / "keys"
+    put(repository, 1)
     keys.write_text(f"root admin {hash_of(ADMIN['X-API-Key'])}\n")
 
     def versions(service: Service) -> list[str]:
@@ -97,9 +97,9 @@ def test_a_new_version_is_served_after_a_reload(how: str, tmp_path: Path) -> Non
         found: list[str] = requests.get(url, headers=ADMIN, timeout=PATIENCE).json()["versions"]
         return found
 
-    with start(weights=shelf, keys=keys) as service:
+    with start(weights=repository, keys=keys) as service:
         assert versions(service) == ["1"]
-        put(shelf, 2)
+        put(repository, 2)
         old = service.workers
         if how == "load":
             url = f"{service.url}/v2/repository/models/{MODEL}/load"

@@ -1,25 +1,25 @@
-/** Asking the service, and what to tell people when it does not answer as hoped. */
+/** Requests to the service, and messages for its errors. */
 
 import { find, page } from "./dom.js";
 
-const PATIENCE = 10; // seconds that a busy service may ask us to wait
-const KEY = "metaplastic-key"; // of the tab's own storage
+const LONGEST_WAIT = 10; // seconds before a busy service is asked again
+const KEY = "metaplastic-key"; // in the storage of this tab
 
-/** An answer that is none: its message is for people. */
+/** An error of the service, with a message for people. */
 export class Refusal extends Error {
   constructor(message, { status = 0, retryAfter = null } = {}) {
     super(message);
     this.status = status;
-    this.retryAfter = retryAfter; // seconds, where trying again makes sense
+    this.retryAfter = retryAfter; // seconds; null if trying again makes no sense
   }
 }
 
-/** POST a picture (a Blob) or name a sample, and get JSON. Throws Refusal, or AbortError if told to. */
+/** POST a picture (a Blob) or the name of a sample, and return JSON. Throws Refusal or AbortError. */
 export async function ask(path, { picture, sample, query = {}, signal } = {}) {
   if (picture && picture.size > page.maxBytes) {
     const megabytes = (bytes) => Math.round(bytes / 1024 / 1024);
     throw new Refusal(
-      `This file has ${megabytes(picture.size)} MiB; at most ${megabytes(page.maxBytes)} are read. Save it smaller.`,
+      `This file has ${megabytes(picture.size)} MiB; at most ${megabytes(page.maxBytes)} are accepted. Save it smaller.`,
       { status: 413 },
     );
   }
@@ -32,24 +32,24 @@ export async function ask(path, { picture, sample, query = {}, signal } = {}) {
   return read(await reach(url, request));
 }
 
-/** GET JSON. Throws Refusal. */
+/** GET JSON and return it. Throws Refusal. */
 export async function get(path, query = {}) {
   return read(await reach(`${page.root}${path}?${new URLSearchParams(query)}`, {}));
 }
 
-/** Call `attempt` again for as long as the service says that it is only busy. */
-export async function patiently(attempt, signal, tries = 5) {
+/** Call `attempt`, and call it again while the service is busy, at most `tries` times. */
+export async function retried(attempt, signal, tries = 5) {
   for (let round = 1; ; round += 1) {
     try {
       return await attempt();
     } catch (error) {
       if (!(error instanceof Refusal) || error.retryAfter === null || round === tries) throw error;
-      await pause(1000 * Math.min(error.retryAfter, PATIENCE), signal);
+      await pause(1000 * Math.min(error.retryAfter, LONGEST_WAIT), signal);
     }
   }
 }
 
-/** Ask for a key where the service wants one, and call `then` once there is one to try. */
+/** Call `then` after a key was entered, for services that require one. */
 export function onKey(then) {
   find("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -68,8 +68,8 @@ async function reach(url, request) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(
       navigator.onLine
-        ? "The service does not answer. It may be restarting, or the picture may be too large for what stands before it: try again in a moment."
-        : "You are offline, and the service is not on this machine. Try again once you are connected.",
+        ? "The service does not answer. It may be restarting, or the picture may be too large for a proxy. Try again in a moment."
+        : "You are offline, and the service is on another machine. Try again when you are online.",
     );
   }
 }
@@ -79,7 +79,7 @@ async function read(response) {
   try {
     content = await response.json();
   } catch (error) {
-    if (error.name === "AbortError") throw error; // otherwise not JSON: a proxy's page, perhaps
+    if (error.name === "AbortError") throw error; // other errors mean no JSON, as from a proxy
   }
   if (response.ok && content) return content;
   if (response.status === 401) find("key-form").hidden = false;
@@ -94,7 +94,7 @@ function explain(response, content) {
   if (response.status === 429 || response.status === 503) {
     return `The service is busy. ${said ?? "Try again in a moment."}`;
   }
-  if (response.status === 401) return "The service asks for a key: enter it above.";
+  if (response.status === 401) return "The service requires a key. Enter it above.";
   if (response.status === 413) return said ?? "The picture is too large. Save it smaller.";
   return said ?? `The service could not answer (status ${response.status}).`;
 }

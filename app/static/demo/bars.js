@@ -1,4 +1,4 @@
-/** One bar for each class, in a fixed order where there are few, the likeliest where there are many. */
+/** A bar for each class in a fixed order, or the most probable classes if there are many. */
 
 import { element, sureness } from "./dom.js";
 
@@ -10,7 +10,7 @@ export class Bars {
     this.rows = [];
   }
 
-  /** Bars of nothing yet, for these classes. */
+  /** Make empty bars for the classes `labels`. */
   reset(labels) {
     this.labels = labels;
     const longest = Math.max(...labels.map((label) => label.length));
@@ -27,7 +27,7 @@ export class Bars {
     this.list.replaceChildren(...this.rows.map((row) => row.item));
   }
 
-  /** `top`: all classes of an answer, the likeliest first. */
+  /** Show `top`: all classes of an answer, the most probable first. */
   show(top) {
     const shown = this.labels.length > MOST ? top.slice(0, MOST) : [...top].sort((a, b) => a.index - b.index);
     shown.forEach((candidate, place) => {

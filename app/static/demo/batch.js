@@ -1,18 +1,18 @@
-/** Many pictures: a few at a time, each on its own, so that one that cannot be read spoils no other. */
+/** A batch of pictures: each is a request of its own, so that a broken one does not affect others. */
 
-import { ask, patiently } from "./api.js";
+import { ask, retried } from "./api.js";
 import { csv, download } from "./csv.js";
 import { element, find, sureness } from "./dom.js";
 
 const AT_ONCE = 2;
-const MOST_ROWS = 1000; // in the page; the CSV has them all
+const MOST_ROWS = 1000; // rows in the page; the CSV has all
 const COLUMNS = ["file", "label", "probability", "in_distribution", "model", "version", "error"];
 
 const remarks = ({ in_distribution: familiar, warnings = [] }) =>
   [...(familiar ? [] : ["unlike the training data"]), ...warnings].join(", ");
 
 export class Batch {
-  /** `network()` is the one that is chosen. */
+  /** `network()` returns the chosen network. */
   constructor(network) {
     this.network = network;
     this.rows = [];
@@ -21,7 +21,7 @@ export class Batch {
     find("download").addEventListener("click", () => download(csv([COLUMNS, ...this.rows]), "results.csv"));
   }
 
-  /** Classify `files`, in the place of those of before. */
+  /** Classify `files`. They replace the batch before. */
   async run(files) {
     this.control?.abort();
     const control = (this.control = new AbortController());
@@ -55,7 +55,7 @@ export class Batch {
     const network = this.network();
     let row;
     try {
-      const answer = await patiently(
+      const answer = await retried(
         () => ask(network.path, { picture: file, query: { rule: network.rule, top: 1 }, signal }),
         signal,
       );
@@ -84,7 +84,7 @@ export class Batch {
       element("td", {}, remark),
     );
     row.dataset.place = place;
-    // Two are under way at once: each goes where its file stood.
+    // Two requests run at once, and either may be answered first: keep the order of the files.
     const next = [...this.body.rows].reverse().find((other) => Number(other.dataset.place) < place);
     if (next) next.after(row);
     else this.body.prepend(row);

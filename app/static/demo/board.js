@@ -1,21 +1,21 @@
 /**
- * The pad to draw on: mouse, pen and finger by pointer events, and the keyboard.
+ * The drawing pad: for mouse, pen and finger by pointer events, and for the keyboard.
  *
- * Strokes are kept as points, so that they can be undone, and drawn twice: on the screen in the
- * page's colours, and dark on white for the network, whatever the colours of the page are.
+ * Strokes are kept as points, so that they can be undone. They are drawn twice: on the screen in the
+ * page's colours, and dark on white for the network.
  */
 
-const SENT = 168; // pixels a side of what is sent: 6 times the network's, and quick to encode
-const PEN = 0.062; // the stroke's width, a share of the side
-const STEP = 0.03; // of the keyboard's pen
+const SENT = 168; // side of the sent picture in pixels: 6 times the network's, and quick to encode
+const PEN = 0.062; // width of a stroke as a share of the side
+const STEP = 0.03; // one step of the keyboard's pen as a share of the side
 
 export class Pad {
-  /** `changed(ended)` is called with each piece of a stroke; `ended` when the pen is lifted. */
+  /** Call `changed(ended)` for each part of a stroke; `ended` is true when the pen is lifted. */
   constructor(canvas, changed) {
     this.canvas = canvas;
     this.changed = changed;
     this.strokes = [];
-    this.pen = null; // the keyboard's: where it is, and whether it draws
+    this.pen = null; // the keyboard's pen: its place, and whether it draws
     this.drawing = false;
     this.sent = document.createElement("canvas");
     this.sent.width = this.sent.height = SENT;
@@ -46,7 +46,7 @@ export class Pad {
     this.changed(true);
   }
 
-  /** The drawing as a PNG, dark on white. */
+  /** Return the drawing as a PNG, dark on white. */
   picture() {
     return new Promise((resolve) => this.sent.toBlob(resolve, "image/png"));
   }
@@ -63,7 +63,7 @@ export class Pad {
 
   #move(event) {
     if (!this.drawing) return;
-    // A fast pen gives several points between two frames.
+    // The browser collects the points of a fast pen between two frames.
     const points = event.getCoalescedEvents?.() ?? [];
     for (const point of points.length ? points : [event]) this.#extend(this.#place(point));
     this.changed(false);
@@ -137,7 +137,7 @@ export class Pad {
     if (this.pen) this.#drawPen(paper);
   }
 
-  /** A line through points, on both canvases. */
+  /** Draw a line through points on both canvases. */
   #draw(points) {
     for (const [canvas, ink] of [[this.canvas, this.ink], [this.sent, "#000"]]) {
       const paper = canvas.getContext("2d");

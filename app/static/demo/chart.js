@@ -1,4 +1,4 @@
-/** A quantity by epoch, of training and of validation, as SVG that can be pointed at and stepped through. */
+/** A chart of a quantity by epoch, for training and validation, to be read by pointer or arrow keys. */
 
 import { drawing, element, percent } from "./dom.js";
 
@@ -10,7 +10,7 @@ const SERIES = [
 ];
 
 export class Chart {
-  /** Draws into `box`, whose data-quantity is a column of `epochs`; `best` is the epoch kept. */
+  /** Draw into `box`, whose data-quantity is a column of `epochs`. `best` is the epoch that was kept. */
   constructor(box, epochs, best) {
     this.quantity = box.dataset.quantity;
     this.epochs = epochs;
@@ -18,10 +18,10 @@ export class Chart {
     const values = this.series.flatMap(({ prefix }) => epochs.map((row) => row[prefix + this.quantity]));
     const known = values.filter(Number.isFinite).sort((a, b) => a - b);
     if (!known.length) {
-      box.append(element("p", { class: "fine" }, `No ${this.quantity} was kept.`));
+      box.append(element("p", { class: "fine" }, `No ${this.quantity} was recorded.`));
       return;
     }
-    // The first epochs' outliers would press everything that matters onto one line.
+    // The scale leaves out the outliers of the first epochs, which would flatten the rest.
     const at = (share) => known[Math.round(share * (known.length - 1))];
     this.ticks = ticks(
       this.quantity === "accuracy" ? at(0.06) : 0,
@@ -76,7 +76,7 @@ export class Chart {
       const x = this.#x(kept);
       svg.append(drawing("line", { x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, class: "best" }));
     }
-    const inside = `plot-${this.quantity}`; // outliers leave the picture and do not lie along its edge
+    const inside = `plot-${this.quantity}`; // outliers are clipped and not drawn along the edge
     const plot = { x: MARGIN.left, y: MARGIN.top - 2, width: WIDTH - MARGIN.left, height: HEIGHT - MARGIN.top - MARGIN.bottom + 4 };
     svg.append(drawing("clipPath", { id: inside }, drawing("rect", plot)));
     for (const { name, prefix } of this.series) {
@@ -135,7 +135,7 @@ export class Chart {
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
-/** Round numbers, some five of them, from at or below `low` to at or above `high`. */
+/** Return about five round numbers that cover `low` to `high`. */
 function ticks(low, high) {
   const rough = Math.max(high - low, 1e-6) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -147,7 +147,7 @@ function ticks(low, high) {
   }
 }
 
-/** Some of `count` places, the first and the last among them. */
+/** Return about six of `count` places, with the first and the last. */
 function spread(count) {
   const step = Math.max(1, Math.ceil((count - 1) / 6));
   const places = [];

@@ -1,9 +1,9 @@
-/** Tables as CSV (RFC 4180) that a spreadsheet shows and does not run. */
+/** CSV (RFC 4180) whose cells a spreadsheet does not run as formulas. */
 
-const MARKED = /^['\t\r\n]/; // our mark, and what a spreadsheet may drop before a formula
+const MARKED = /^['\t\r\n]/; // the added apostrophe, and what a spreadsheet may drop before a formula
 const FORMULA = /^[=+\-@]/;
 
-/** `rows`: lists of values; text that a spreadsheet would run is given an apostrophe first. */
+/** Return `rows`, lists of values, as CSV. Text that looks like a formula gets an apostrophe. */
 export function csv(rows) {
   return rows.map((row) => row.map(field).join(",") + "\r\n").join("");
 }
@@ -11,12 +11,12 @@ export function csv(rows) {
 function field(value) {
   if (typeof value === "number") return String(value);
   const text = String(value);
-  const visible = text.replace(/^[\s\p{C}]+/u, "").normalize("NFKC"); // makes full-width signs plain
+  const visible = text.replace(/^[\s\p{C}]+/u, "").normalize("NFKC"); // also full-width signs
   const marked = MARKED.test(text) || FORMULA.test(visible) ? `'${text}` : text;
-  return `"${marked.replaceAll('"', '""')}"`; // always, for spreadsheets that also divide at ;
+  return `"${marked.replaceAll('"', '""')}"`; // always quoted, for spreadsheets that also split at ;
 }
 
-/** Have the browser keep `text` as a file. */
+/** Save `text` as a file. */
 export function download(text, name) {
   const url = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
   const link = Object.assign(document.createElement("a"), { href: url, download: name });

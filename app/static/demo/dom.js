@@ -1,6 +1,6 @@
-/** Elements made of text, never of HTML: what people name their files is nothing but words here. */
+/** Elements made of text and never of HTML, so that the name of a file cannot inject markup. */
 
-/** An element with attributes and children; strings become text. */
+/** Return an element with attributes and children; strings become text. */
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -8,7 +8,7 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** The same in SVG's namespace. */
+/** Return an SVG element with attributes and children. */
 export function drawing(name, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -18,19 +18,19 @@ export function drawing(name, attributes = {}, ...children) {
 
 export const find = (id) => document.getElementById(id);
 
-/** What the server wrote into the page for its scripts. */
+/** The data that the server put into the page for its scripts. */
 export const page = JSON.parse(find("page").textContent);
 
-/** Show a text in an element that is hidden when there is none. */
+/** Show `text` in an element. The element is hidden if there is none. */
 export function say(where, text) {
   where.textContent = text;
   where.hidden = !text;
 }
 
-/** How sure an answer is: probabilities come rounded, so that 1 need not be certainty. */
+/** Return a probability as text. Probabilities are rounded, so 1 is shown as > 99.99 %. */
 export const sureness = (probability) => (probability > 0.9999 ? `>\u00a0${percent(0.9999)}` : percent(probability));
 
-/** 0.99953 -> "99.95 %"; never "100.00 %" for less than all. */
+/** Return a share as text: 0.99953 -> "99.95 %"; only 1 becomes "100.00 %". */
 export function percent(share) {
   const shown = share < 1 ? Math.min(share, 0.9999) : share;
   return `${(100 * shown).toFixed(2)}\u00a0%`;

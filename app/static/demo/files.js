@@ -1,8 +1,8 @@
-/** Every way in which pictures come to the page: chosen, photographed, pasted, dropped. */
+/** Files that are chosen, photographed, pasted or dropped. */
 
 import { find } from "./dom.js";
 
-/** Call `one` with a single file, `many` with several, and with whatever is chosen for the batch. */
+/** Call `one` with a single file, and `many` with several files or with those chosen for the batch. */
 export function listenForFiles(one, many) {
   const take = (files) => {
     if (files.length === 1) one(files[0]);
@@ -31,7 +31,7 @@ function listenToChoices(take, many) {
 
 function listenToDrops(take) {
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-  let depth = 0; // of dragenter events, one for each element under the pointer
+  let depth = 0; // dragenter and dragleave events come for each element under the pointer
   document.addEventListener("dragenter", (event) => {
     if (!carriesFiles(event)) return;
     depth += 1;

@@ -1,12 +1,15 @@
-/** A heat map over the image that it explains: orange speaks for the class, blue against it. */
+/** A heat map over its image: orange parts support the class, blue parts oppose it. */
 
-const FOR = [255, 140, 26];
-const AGAINST = [64, 156, 255];
+import { page } from "./dom.js";
 
-/** The most bits of evidence for the class that go where something is hidden. */
+const { for: FOR, against: AGAINST } = page.colours; // RGB, from app/predict/explain.py
+document.documentElement.style.setProperty("--for", `rgb(${FOR})`);
+document.documentElement.style.setProperty("--against", `rgb(${AGAINST})`);
+
+/** Return the most bits of evidence that a hidden part removes. */
 export const strongest = (heat) => Math.max(0, ...heat.flat());
 
-/** Paint `image` (loaded) and the numbers `heat` (rows of pixels) on `canvas`. */
+/** Draw `image` (loaded) and the numbers `heat` (rows of pixels) on `canvas`. */
 export function paint(canvas, image, heat) {
   const paper = canvas.getContext("2d");
   paper.imageSmoothingEnabled = false;
@@ -26,7 +29,7 @@ function glow(heat) {
   const pixels = new ImageData(small.width, small.height);
   const most = Math.max(...heat.flat().map(Math.abs)) || 1;
   heat.flat().forEach((value, place) => {
-    const opacity = 0.85 * (Math.abs(value) / most) ** 0.7;
+    const opacity = 0.85 * (Math.abs(value) / most) ** 0.7; // as in app/predict/explain.py
     pixels.data.set([...(value > 0 ? FOR : AGAINST), 255 * opacity], 4 * place);
   });
   small.getContext("2d").putImageData(pixels, 0, 0);

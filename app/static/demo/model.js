@@ -1,28 +1,28 @@
-/** A model's page: curves that can be read, a confusion matrix that can be asked, commands to copy. */
+/** The page of a model: charts, an interactive confusion matrix, and commands to copy. */
 
 import { get, onKey } from "./api.js";
 import { Chart } from "./chart.js";
 import { element, find, page, percent } from "./dom.js";
 
-/* Curves, from the history; the picture of them where there is none. */
+/* Draw the charts from the history, or show curves.png if there is no history. */
 async function curves() {
   const place = find("curves");
   try {
     const { epochs } = await get(`${page.path}/history`, page.query);
     for (const box of place.querySelectorAll(".chart")) new Chart(box, epochs, page.best);
   } catch (error) {
-    if (error.status === 401) return; // until there is a key
+    if (error.status === 401) return; // called again after a key was entered
     const picture = place.dataset.picture;
     place.replaceChildren(
       picture
         ? element("img", { src: picture, alt: "Loss and accuracy of training and validation by epoch" })
-        : element("p", {}, "Nothing was kept of how it learned."),
+        : element("p", {}, "No history was recorded."),
     );
   }
   document.documentElement.dataset.ready = "true";
 }
 
-/* The confusion matrix: one cell in the tab order, arrows for the rest. */
+/* Make the confusion matrix a grid: one cell in the tab order, arrow keys between cells. */
 function matrix(table) {
   const cells = [...table.querySelectorAll("button")];
   const side = page.labels.length;
@@ -61,10 +61,10 @@ function sentence(is, says) {
   const share = all ? percent(row[says] / all) : "none";
   if (is === says) {
     const called = page.confusion.reduce((sum, other) => sum + other[says], 0);
-    const right = called ? `; of ${called} that it calls so, ${percent(row[says] / called)} are right` : "";
+    const right = called ? `; of ${called} predictions of it, ${percent(row[says] / called)} are right` : "";
     return `Of ${all} that are ${page.labels[is]}, ${row[says]} are recognised (${share})${right}.`;
   }
-  return `Of ${all} that are ${page.labels[is]}, ${row[says]} are taken for ${page.labels[says]} (${share}); the other way round ${page.confusion[says][is]}.`;
+  return `Of ${all} that are ${page.labels[is]}, ${row[says]} are taken for ${page.labels[says]} (${share}); the reverse happens ${page.confusion[says][is]} times.`;
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -75,7 +75,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       find("copied").textContent = button.textContent = "Copied";
       setTimeout(() => (button.textContent = "Copy"), 2000);
     } catch {
-      getSelection().selectAllChildren(code); // not allowed here: selected, to be copied by hand
+      getSelection().selectAllChildren(code); // the browser does not allow it, so select the text
       find("copied").textContent = "Selected: copy it with your keyboard.";
     }
   });

@@ -1,4 +1,4 @@
-/** The page to try networks on: a picture in, bars out, while it is being drawn. */
+/** The page to try networks: it classifies a picture while it is being drawn. */
 
 import { ask, onKey } from "./api.js";
 import { Bars } from "./bars.js";
@@ -8,23 +8,22 @@ import { element, find, page, say, sureness } from "./dom.js";
 import { listenForFiles } from "./files.js";
 import { paint, strongest } from "./heat.js";
 
-const BETWEEN = 60; // milliseconds from one question to the next while the pen moves
-const QUIET = 700; // milliseconds until the answer is read out to those who do not see it move
+const BETWEEN = 60; // milliseconds between two requests while the pen moves
+const QUIET = 700; // milliseconds until a screen reader reads an answer that no longer changes
 
 const bars = new Bars(find("bars"));
 const batch = new Batch(() => network());
 const pad = find("pad") && new Pad(find("pad"), drawn);
 
-let source = null; // what is asked about: {picture: Blob} or {sample: name}
-let label = null; // the answer to it
-
+let source = null; // the current picture: {file: File}, {sample: name}, or {} for the drawing
+let label = null; // its class
 const network = () => page.networks[Number(find("network").value)];
 
-/* ------------------------------------------------------------------ asking, the latest wins */
+/* ------------------------------------------------------------------ requests; a new one cancels the last */
 
-let control = null; // of the question under way
+let control = null; // aborts the running request
 let timer = null;
-let asked = 0; // when the last question was sent, performance.now()
+let asked = 0; // when the last request was sent, by performance.now()
 let reading = null;
 
 function drawn(ended) {
@@ -44,7 +43,7 @@ function drawn(ended) {
   if (ended) {
     classify();
   } else {
-    // While the pen moves, one question at a time, and not too many; the end of a stroke is never late.
+    // While the pen moves, one request at a time. The end of a stroke is sent at once.
     const wait = control ? BETWEEN : Math.max(0, asked + BETWEEN - performance.now());
     timer = setTimeout(classifyWhenFree, wait);
   }
@@ -55,7 +54,7 @@ function classifyWhenFree() {
   else classify();
 }
 
-/** Ask about the picture as it is now; an older question is given up. */
+/** Classify the current picture. An older request is cancelled. */
 async function classify() {
   clearTimeout(timer);
   control?.abort();
@@ -74,7 +73,7 @@ async function classify() {
     painted(stroke);
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
-    if (pad?.drawing && error.status === 422) return; // the first dot of a digit is not one yet
+    if (pad?.drawing && error.status === 422) return; // the digit has just begun
     fail(error.message);
   } finally {
     if (control === mine) {
@@ -84,7 +83,7 @@ async function classify() {
   }
 }
 
-/** Measure from the last piece of the stroke to the frame that shows its bars. */
+/** Measure the time from the last part of the stroke to the frame that shows its bars. */
 function painted(stroke) {
   const began = asked;
   requestAnimationFrame(() =>
@@ -118,7 +117,7 @@ function show(prediction) {
   }, QUIET);
 }
 
-/** What the service warns of, for people; empty where it does not. */
+/** Return the service's warnings as a sentence, or "". */
 function warned({ warnings = [] }) {
   return warnings.length ? `The picture holds ${warnings.join(", ")}. One digit was expected.` : "";
 }
@@ -128,7 +127,7 @@ function fail(message) {
   say(find("problem"), message);
 }
 
-/** As before the first picture. */
+/** Reset the page to its first state. */
 function rest() {
   control?.abort();
   clearTimeout(timer);
@@ -141,7 +140,7 @@ function rest() {
   say(find("warnings"), "");
   find("said").textContent = "";
   find("timing").textContent = "\u00a0";
-  find("steps").replaceChildren(element("li", { class: "none" }, "Nothing done yet"));
+  find("steps").replaceChildren(element("li", { class: "none" }, "Nothing yet"));
   const seen = find("seen");
   seen.getContext("2d").clearRect(0, 0, seen.width, seen.height);
   outdate();
@@ -177,7 +176,7 @@ function forgetPicture() {
   preview.removeAttribute("src");
 }
 
-/** Put a file or a sample on the board, and ask about it. */
+/** Put a file or a sample on the board and classify it. */
 function put(chosen, url) {
   if (pad && !pad.empty) {
     pad.clear();
@@ -187,7 +186,7 @@ function put(chosen, url) {
   const preview = find("preview");
   preview.src = url;
   preview.hidden = false;
-  preview.onerror = () => (preview.hidden = true); // a format that the service reads and the browser does not
+  preview.onerror = () => (preview.hidden = true); // the browser cannot show this format, the service may read it
   find("pad-hint").hidden = true;
   if (pad) find("clear").disabled = false;
   performance.clearMarks("stroke");
@@ -213,24 +212,24 @@ find("clear")?.addEventListener("click", () => {
 
 /* ------------------------------------------------------------------ why, and compare */
 
-/** What is on the board, as `ask` takes it; null for an empty one. */
+/** Return the current picture as `ask` takes it; null if there is none. */
 async function current() {
   if (source?.sample) return { sample: source.sample };
   if (source?.file) return { picture: source.file };
   return pad && !pad.empty ? { picture: await pad.picture() } : null;
 }
 
-let turn = 0; // counts what was on the board, or was to answer about it
+let turn = 0; // counts changes of the picture and of the network
 
-/** What was found about another picture than the one on the board is dimmed. */
+/** Dim the heat map and the comparison, which are about an earlier picture or network. */
 function outdate() {
   turn += 1;
   for (const id of ["heat", "comparison"]) find(id).classList.add("stale");
 }
 
-/** Run `work` with the current picture from a button, and say what goes wrong beside it.
+/** Run `work` with the current picture when `button` is pressed, and show errors in `problem`.
  *
- * `work` gives the element that it filled, which is dimmed if the picture is another by then. */
+ * `work` returns the element that it filled. The element stays dimmed if the picture has changed. */
 function onDemand(button, problem, work) {
   button.addEventListener("click", async () => {
     say(problem, "");
@@ -264,10 +263,10 @@ onDemand(find("explain"), find("why-problem"), async (picture) => {
     canvas.height = Math.round((canvas.width * image.height) / image.width);
     paint(canvas, image, answer.heat);
     const most = strongest(answer.heat).toFixed(1);
-    canvas.setAttribute("aria-label", `Heat map of what speaks for ${answer.label}: at most ${most} bits`);
+    canvas.setAttribute("aria-label", `Heat map of the evidence for ${answer.label}: at most ${most} bits`);
     find("why-said").textContent =
-      `What speaks for ${answer.label}, ${sureness(answer.probability)} sure: hiding the most orange part takes ` +
-      `${most} bits of evidence away. Asked ${answer.evaluations} times.`;
+      `The evidence for ${answer.label}, ${sureness(answer.probability)} sure: hiding the most orange part removes ` +
+      `${most} bits of it. The network was run ${answer.evaluations} times.`;
     return canvas;
   } catch (error) {
     find("why-said").textContent = "\u00a0";
@@ -283,7 +282,7 @@ onDemand(find("compare"), find("compare-problem"), async (picture) => {
   const [most, votes] = [...counts].sort((a, b) => b[1] - a[1])[0];
   for (const result of answer.results) {
     const row = rows.get(result.model);
-    if (!row) continue; // published since the page was made
+    if (!row) continue; // this model was published after the page was loaded
     const { label: said, probability } = result.prediction;
     row.querySelector(".said").textContent = said;
     row.querySelector(".share").textContent = sureness(probability);

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.web.rate_limit_store import SharedCounts, Table
+from app.web.rate_limit_store import RateLimitStore, Table
 from app.web.rate_limits import network_of
 
 
@@ -50,7 +50,7 @@ def test_windows_that_are_over_make_room_first() -> None:
 def test_the_log_says_once_in_a_while_that_the_table_is_full(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    counts = SharedCounts()
+    counts = RateLimitStore()
     counts.table = Table(8)
     assert [counts.incr(f"key {number}", 60) for number in range(100)] == [1] * 100
     assert counts.table.forgotten == 92
