@@ -19,7 +19,9 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
 PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
-_MARK = "<!-- {study}: python -m models report {study} -->"  # the study's line in README.md follows
+# The study whose result is in README.md, and the line before that result.
+_IN_README = "metaplasticity"
+_MARK = f"<!-- {_IN_README}: python -m models report {_IN_README} -->"
 
 Rows = list[tuple[str, ...]]
 
@@ -93,7 +95,8 @@ def closing_table(wanted: dict[str, list[Group]], results: Path) -> Rows:
 def write_report(page: str, docs: Path, repository: Path) -> Path:
     """Write one of PAGES in `docs` again and return its path.
 
-    The page of a study is made from `docs`/results. So is its line in the README.md beside `docs`.
+    The page of a study is made from `docs`/results. So is the line about metaplasticity in the
+    README.md beside `docs`.
     On the other pages only a table is replaced. It is made from the cards in the model repository
     and in `docs`/runs.
     """
@@ -102,27 +105,26 @@ def write_report(page: str, docs: Path, repository: Path) -> Path:
         text = _PAGES_OF_CARDS[page].page(path.read_text(encoding="utf-8"), docs, repository)
     else:
         text = _STUDY_PAGES[page].page(docs / "results", docs / "images")
+    if page == _IN_README:
         readme = docs.parent / "README.md"
         before = readme.read_text(encoding="utf-8")
-        readme.write_text(with_summary(before, page, docs / "results"), encoding="utf-8")
+        readme.write_text(with_summary(before, docs / "results"), encoding="utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def with_summary(readme: str, study: str, results: Path) -> str:
-    """Return the text of README.md with a new line about `study`.
+def with_summary(readme: str, results: Path) -> str:
+    """Return the text of README.md with a new line about metaplasticity.
 
     Raises MetaplasticError if it has no such line.
     """
-    mark = _MARK.format(study=study)
-    if mark not in readme:
-        raise MetaplasticError(f"README.md has no line {mark}")
-    before, after = readme.split(mark + "\n", 1)
+    if _MARK not in readme:
+        raise MetaplasticError(f"README.md has no line {_MARK}")
+    before, after = readme.split(_MARK + "\n", 1)
     _, rest = after.split("\n", 1)
-    title = {"metaplasticity": "What metaplasticity does", "vgg": "What the VGG is made of"}[study]
-    summary = _STUDY_PAGES[study].summary(results)
-    return f"{before}{mark}\n[{title}](docs/{study}.md): {summary}.\n{rest}"
+    link = f"[What metaplasticity does](docs/{_IN_README}.md)"
+    return f"{before}{_MARK}\n{link}: {metaplasticity_page.summary(results)}.\n{rest}"
 
 
 def _check_parts(parts: Iterable[str], tables: Iterable[tuple[Group, ...]]) -> None:

@@ -46,24 +46,6 @@ def page(results: Path, images: Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def summary(results: Path) -> str:
-    """Return one line for README.md."""
-    found = {line.condition: line for line in lines(INGREDIENTS, read_done(Tables(results, "vgg")))}
-    if BASE not in found or "all" not in found:
-        return UNMEASURED.lower().rstrip(".")
-    gains = _gains(found)
-    alone = [name for name in _ALONE if name in gains]
-    if not alone:
-        return UNMEASURED.lower().rstrip(".")
-    best = max(alone, key=lambda name: gains[name].mean)
-    epochs = found[BASE].epochs
-    return (
-        f"after {epochs} epochs, blocks alone reach {percent(found[BASE])} % and all ingredients "
-        f"{percent(found['all'])} %; the best single ingredient is {best}, "
-        f"{points(gains[best])} points{', one seed' if found[best].seeds == 1 else ''}"
-    )
-
-
 _ALONE = ("batch-norm", "l2", "dropout", "augmentation")
 
 

@@ -447,5 +447,5 @@ def test_the_pages_are_what_their_results_make(page, tmp_path):
 
 
 def test_a_readme_without_the_mark_is_refused():
-    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- vgg"):
-        with_summary("# Nothing\n", "vgg", ROOT / "docs/results")
+    with pytest.raises(MetaplasticError, match=r"README\.md has no line <!-- metaplast"):
+        with_summary("# Nothing\n", ROOT / "docs/results")
