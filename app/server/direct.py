@@ -39,7 +39,9 @@ _HEAD = re.compile(
 )
 # Longer heads and more headers are left to gunicorn, which refuses some of them.
 _MOST_HEAD, _MOST_HEADERS = 4096, 64
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?", re.ASCII)
+# Flask refuses an empty label and one of more than 63 characters, and takes a final dot.
+_LABEL = "[A-Za-z0-9-]{1,63}"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?(?::[0-9]+)?")
 # Headers whose meaning this module does not know.
 _FOREIGN = frozenset(
     f"HTTP_{name}"
@@ -113,9 +115,11 @@ class Direct:
         environ = _environ(found[3].decode(), connection.end - connection.head)
         if environ is None:
             return None
+        if "HTTP_HOST" not in environ:  # gateway.py refuses it, also if a proxy names a host
+            return None
         environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = connection.address[0], "http"
         self.believe_proxies(environ)
-        if not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        if not _HOST.fullmatch(environ["HTTP_HOST"]):
             return None
         request = WholeRequest(
             *("POST", environ["wsgi.url_scheme"], self.worker.server_address[:2], "", path),
