@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -71,3 +72,43 @@ def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
         while connections(empty) < before + 2 and time.monotonic() < deadline:
             ask_all()
         assert connections(empty) >= before + 2
+
+
+def test_a_stopped_worker_keeps_no_client_waiting(start: Start) -> None:
+    """It has been idle; the other is always busy, with too few connections to close one."""
+    with start(workers=2) as service, ExitStack() as stack:
+        busy, stopped = service.workers
+        os.kill(busy, signal.SIGSTOP)
+        for _ in range(3):  # the other alone can take them up
+            client = stack.enter_context(connect(service))
+            client.sendall(ASK)
+            answer(client)
+        time.sleep(0.5)
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(busy, signal.SIGCONT)
+        over = threading.Event()
+
+        def ask_on() -> None:
+            while not over.is_set():
+                with connect(service) as client:
+                    head = b""
+                    while not over.is_set() and b"\r\nConnection: close" not in head:
+                        client.sendall(ASK)
+                        head = answer(client)
+
+        threads = [threading.Thread(target=ask_on) for _ in range(4)]
+        try:
+            for thread in threads:
+                thread.start()
+                time.sleep(0.2)
+            began = time.monotonic()
+            for _ in range(3):
+                with connect(service) as client:
+                    client.sendall(ASK)
+                    answer(client)
+            assert time.monotonic() - began < 10  # the master would replace it after 30
+        finally:
+            over.set()
+            os.kill(stopped, signal.SIGCONT)
+            for thread in threads:
+                thread.join()
