@@ -90,7 +90,7 @@ class Direct:
         size = len(content.body)
         self.observer.finish(request, route, content.status, headers, size)
         wish = request.headers.get("Connection", "").lower()
-        connection.closing = wish == "close" or self.worker.closing
+        connection.closing = wish == "close" or self.worker.closes(connection)
         connection.lingers = lingers
         connection.answer(self._head(content.status, headers, connection.closing), content.body)
         return True

@@ -34,7 +34,7 @@ BROWSER = (
 def is_taken(application: Flask, data: bytes) -> bool:
     """Return whether the request is answered; if not, nothing has been done."""
     worker = SimpleNamespace(
-        closing=False,
+        closes=lambda connection: False,
         app=SimpleNamespace(application=application),
         cfg=Config(),
         log=logging.getLogger(),

@@ -112,3 +112,24 @@ def test_a_stopped_worker_keeps_no_client_waiting(start: Start) -> None:
             os.kill(stopped, signal.SIGCONT)
             for thread in threads:
                 thread.join()
+
+
+def test_a_client_that_has_sent_more_gets_all_its_answers(start: Start) -> None:
+    """While another worker is idle, and this one has five connections."""
+    with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
+        _, idle = service.workers
+        os.kill(idle, signal.SIGSTOP)
+        clients = [stack.enter_context(connect(service)) for _ in range(5)]
+        for client in clients:
+            client.sendall(ASK)
+            answer(client)
+        os.kill(idle, signal.SIGCONT)
+        time.sleep(1.5)  # it notes that it is idle
+        for client in clients:
+            client.sendall(4 * ASK)
+        for client in clients:
+            found, deadline = b"", time.monotonic() + PATIENCE
+            while found.count(b"HTTP/1.1 200 ") < 4 and time.monotonic() < deadline:
+                part = client.recv(65536)
+                assert part, f"only {found.count(b'HTTP/1.1 200 ')} of 4 answers"
+                found += part
