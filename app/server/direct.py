@@ -119,10 +119,12 @@ class Direct:
             return None
         environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = connection.address[0], "http"
         self.believe_proxies(environ)
-        if not _HOST.fullmatch(environ["HTTP_HOST"]):
+        # A proxy may name any scheme, and Flask routes ws and wss otherwise.
+        scheme = environ["wsgi.url_scheme"]
+        if scheme not in ("http", "https") or not _HOST.fullmatch(environ["HTTP_HOST"]):
             return None
         request = WholeRequest(
-            *("POST", environ["wsgi.url_scheme"], self.worker.server_address[:2], "", path),
+            *("POST", scheme, self.worker.server_address[:2], "", path),
             *(found[2] or b"", EnvironHeaders(environ), environ["REMOTE_ADDR"]),
         )
         return request, *known

@@ -111,6 +111,12 @@ def test_a_host_that_only_a_proxy_names_is_not_enough(repository: Path) -> None:
     assert not is_taken(application, LINE + named + b"\r\n")
 
 
+def test_a_scheme_of_websockets_is_left_to_flask(repository: Path) -> None:
+    application = create_app(Settings(weights=repository, proxies=1))
+    asked = [request("/predict", b"", None, f"X-Forwarded-Proto: {it}") for it in ("https", "wss")]
+    assert [is_taken(application, data) for data in asked] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/predict"), ("PUT", "/predict"), ("GET", "/demo/mnist/lenet")]
 )

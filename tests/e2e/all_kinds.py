@@ -176,6 +176,7 @@ def heads() -> Iterator[bytes]:
         *(
             "X-Forwarded-For: 192.0.2.7",
             "X-Forwarded-Proto: https",
+            "X-Forwarded-Proto: wss",
             "X-Forwarded-Host: there.example",
         ),
         *("X-Forwarded-Prefix: /vision", "X-Forwarded-Prefix: //evil", "X-Forwarded-Port: 81"),
