@@ -56,7 +56,7 @@ class PollingWorker(Worker):
         A client that has sent more already stays, since it waits for more answers.
         """
         # The current request may have stopped the worker, by loading a model.
-        return not self.alive or (self.loop.overburdened and not connection.received)
+        return not connection.received and (not self.alive or self.loop.overburdened)
 
     def init_signals(self) -> None:
         super().init_signals()
