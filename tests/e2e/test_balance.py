@@ -32,6 +32,14 @@ def connections(pid: int) -> int:
     return found
 
 
+def both(service: Service) -> list[int]:
+    """Return the two workers; the first may answer before the second is there."""
+    deadline = time.monotonic() + PATIENCE
+    while len(workers := sorted(service.workers)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return workers
+
+
 def connect(service: Service) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), PATIENCE)
 
@@ -53,7 +61,7 @@ def answer(client: socket.socket) -> bytes:
 
 def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
     with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
-        _, empty = service.workers
+        _, empty = both(service)
         before = connections(empty)
         clients: list[socket.socket] = []
 
@@ -77,7 +85,7 @@ def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
 def test_a_stopped_worker_keeps_no_client_waiting(start: Start) -> None:
     """It has been idle; the other is always busy, with too few connections to close one."""
     with start(workers=2) as service, ExitStack() as stack:
-        busy, stopped = service.workers
+        busy, stopped = both(service)
         os.kill(busy, signal.SIGSTOP)
         for _ in range(3):  # the other alone can take them up
             client = stack.enter_context(connect(service))
@@ -117,7 +125,7 @@ def test_a_stopped_worker_keeps_no_client_waiting(start: Start) -> None:
 def test_a_client_that_has_sent_more_gets_all_its_answers(start: Start) -> None:
     """While another worker is idle, and this one has five connections."""
     with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
-        _, idle = service.workers
+        _, idle = both(service)
         os.kill(idle, signal.SIGSTOP)
         clients = [stack.enter_context(connect(service)) for _ in range(5)]
         for client in clients:
