@@ -15,6 +15,7 @@ from app.catalogue.catalogue import Catalogue, Endpoint, Model
 from app.errors import RequestError
 from app.predict.explain import COLOURS
 from app.settings import Settings
+from app.web.body import url_of
 from app.web.options import CHOICE, read_model, refuse_unknown
 from models.cards import Card, Scores
 
@@ -179,7 +180,7 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
         "mistakes": _mistakes(scores, card.labels),
         "recipe": dict(_flat(card.training.recipe)),
         "rules": [(rule, _model_url(endpoint.find(rule).card)) for rule in endpoint.models],
-        "curl": f"curl -F file=@picture.png '{request.host_url.rstrip('/')}{request.script_root}"
+        "curl": f"curl -F file=@picture.png '{url_of(request).removesuffix(request.path)}"
         f"{endpoint.path}?rule={card.rule}'",
         "pictures": {
             name: f"{request.script_root}{endpoint.path}/{name}?{urlencode(query)}"

@@ -39,7 +39,9 @@ _HEAD = re.compile(
 )
 # Longer heads and more headers are left to gunicorn, which refuses some of them.
 _MOST_HEAD, _MOST_HEADERS = 4096, 64
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?", re.ASCII)
+# Flask refuses an empty label and one of more than 63 characters, and takes a final dot.
+_LABEL = "[A-Za-z0-9-]{1,63}"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?(?::[0-9]+)?")
 # Headers whose meaning this module does not know.
 _FOREIGN = frozenset(
     f"HTTP_{name}"
@@ -88,7 +90,7 @@ class Direct:
         size = len(content.body)
         self.observer.finish(request, route, content.status, headers, size)
         wish = request.headers.get("Connection", "").lower()
-        connection.closing = wish == "close" or self.worker.closing
+        connection.closing = wish == "close" or self.worker.closes(connection)
         connection.lingers = lingers
         connection.answer(self._head(content.status, headers, connection.closing), content.body)
         return True
@@ -113,12 +115,16 @@ class Direct:
         environ = _environ(found[3].decode(), connection.end - connection.head)
         if environ is None:
             return None
+        if "HTTP_HOST" not in environ:  # gateway.py refuses it, also if a proxy names a host
+            return None
         environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] = connection.address[0], "http"
         self.believe_proxies(environ)
-        if not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        # A proxy may name any scheme, and Flask routes ws and wss otherwise.
+        scheme = environ["wsgi.url_scheme"]
+        if scheme not in ("http", "https") or not _HOST.fullmatch(environ["HTTP_HOST"]):
             return None
         request = WholeRequest(
-            *("POST", environ["wsgi.url_scheme"], self.worker.server_address[:2], "", path),
+            *("POST", scheme, self.worker.server_address[:2], "", path),
             *(found[2] or b"", EnvironHeaders(environ), environ["REMOTE_ADDR"]),
         )
         return request, *known

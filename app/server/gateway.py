@@ -34,7 +34,7 @@ def _call(request: Any, connection: Connection, worker: Any) -> bool:
     """Collect the application's answer. Return whether the connection is closed after it."""
     response, environ = prepare(request, connection, worker.server_address, worker.cfg)
     answered = worker.wsgi(environ, response.start_response)
-    if worker.closing:
+    if worker.closes(connection):
         response.force_close()
     try:
         for part in answered:

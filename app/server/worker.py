@@ -50,11 +50,13 @@ class PollingWorker(Worker):
         """Return the complete requests that wait for this worker."""
         return self.loop.waiting
 
-    @property
-    def closing(self) -> bool:
-        """Return whether connections are closed after their answers."""
+    def closes(self, connection: Connection) -> bool:
+        """Return whether `connection` is closed after the answer to the request that it gave up.
+
+        A client that has sent more already stays, since it waits for more answers.
+        """
         # The current request may have stopped the worker, by loading a model.
-        return not self.alive or self.loop.overburdened
+        return not connection.received and (not self.alive or self.loop.overburdened)
 
     def init_signals(self) -> None:
         super().init_signals()

@@ -39,6 +39,14 @@ class WholeRequest(Request):
 AnyRequest = flask.Request | WholeRequest
 
 
+def url_of(request: AnyRequest) -> str:
+    """Return the URL of `request` without its query, or the path if its host is not a name."""
+    try:
+        return request.base_url
+    except UnicodeError:  # a label that begins with xn-- and is no punycode
+        return request.path
+
+
 def whole_body(request: AnyRequest) -> bytes:
     """Return the whole body. Raises RequestEntityTooLarge."""
     data = request.get_data()

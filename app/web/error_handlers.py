@@ -16,6 +16,7 @@ from app.errors import RETRY_AFTER, RequestError, body_for, is_standard, too_lar
 from app.settings import Settings
 from app.telemetry.record import note_error
 from app.web.answers import Content, content_of, respond
+from app.web.body import url_of
 
 
 def register(app: Flask, catalogue: Catalogue, settings: Settings) -> None:
@@ -80,7 +81,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 def _how_to_post() -> str:
     """Return an example call, for callers of `curl -T`, which sends PUT."""
     what = "-d @request.json" if is_standard(request.path) else "-F file=@image.png"
-    return f"For example: curl {what} {request.base_url}"
+    return f"For example: curl {what} {url_of(request)}"
 
 
 def _unforeseen(error: Exception) -> Response:

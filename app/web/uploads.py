@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from app.errors import RequestError, check_number
 from app.images.upload import Upload, quote
 from app.telemetry.record import timed
-from app.web.body import AnyRequest, read_base64, read_json, values_of_files, whole_body
+from app.web.body import AnyRequest, read_base64, read_json, url_of, values_of_files, whole_body
 from app.web.multipart import Part, read_form
 
 FILE = "file"
@@ -34,7 +34,7 @@ def read_uploads(
     if not uploads and sample:
         uploads = [_sample(sample, samples)]
     if not uploads:
-        raise missing_image(request.base_url)
+        raise missing_image(url_of(request))
     check_number(len(uploads), max_images)
     return uploads
 
@@ -171,7 +171,7 @@ def missing_image(url: str) -> RequestError:
 
 
 def _how(request: AnyRequest) -> str:
-    return _example(request.base_url)
+    return _example(url_of(request))
 
 
 def _example(url: str) -> str:

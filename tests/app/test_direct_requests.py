@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from gunicorn.config import Config
+from werkzeug.test import create_environ, run_wsgi_app
 
 from app import create_app
 from app.server.budget import Budget
@@ -33,7 +34,7 @@ BROWSER = (
 def is_taken(application: Flask, data: bytes) -> bool:
     """Return whether the request is answered; if not, nothing has been done."""
     worker = SimpleNamespace(
-        closing=False,
+        closes=lambda connection: False,
         app=SimpleNamespace(application=application),
         cfg=Config(),
         log=logging.getLogger(),
@@ -87,6 +88,8 @@ def test_what_programs_and_browsers_send_is_answered_directly(
         LINE + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         LINE + b"Host: x\r\nLatin: \xe9\r\n\r\n",
         LINE + b"\r\n",
+        LINE + b"Host: a..b\r\n\r\n",
+        LINE + b"Host: " + 64 * b"a" + b"\r\n\r\n",
     ],
 )
 def test_all_else_is_left_to_flask(application: Flask, data: bytes) -> None:
@@ -99,3 +102,27 @@ def test_it_is_off_by_its_setting_and_where_a_rate_is_limited(
 ) -> None:
     application = create_app(Settings(weights=repository, **settings))
     assert not is_taken(application, request("/predict", USUAL, FORM))
+
+
+def test_a_host_that_only_a_proxy_names_is_not_enough(repository: Path) -> None:
+    application = create_app(Settings(weights=repository, proxies=1))
+    named = b"X-Forwarded-Host: there.example\r\n"
+    assert is_taken(application, LINE + b"Host: x\r\n" + named + b"\r\n")
+    assert not is_taken(application, LINE + named + b"\r\n")
+
+
+def test_a_scheme_of_websockets_is_left_to_flask(repository: Path) -> None:
+    application = create_app(Settings(weights=repository, proxies=1))
+    asked = [request("/predict", b"", None, f"X-Forwarded-Proto: {it}") for it in ("https", "wss")]
+    assert [is_taken(application, data) for data in asked] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/predict"), ("PUT", "/predict"), ("GET", "/demo/mnist/lenet")]
+)
+def test_a_host_that_is_no_punycode_is_not_a_fault_of_the_service(
+    application: Flask, method: str, path: str
+) -> None:
+    environ = create_environ(path, method=method)
+    _, status, _ = run_wsgi_app(application, {**environ, "HTTP_HOST": "xn--0"})
+    assert int(status[:3]) < 500

@@ -176,6 +176,7 @@ def heads() -> Iterator[bytes]:
         *(
             "X-Forwarded-For: 192.0.2.7",
             "X-Forwarded-Proto: https",
+            "X-Forwarded-Proto: wss",
             "X-Forwarded-Host: there.example",
         ),
         *("X-Forwarded-Prefix: /vision", "X-Forwarded-Prefix: //evil", "X-Forwarded-Port: 81"),
@@ -217,11 +218,20 @@ def heads() -> Iterator[bytes]:
         "a b",
         "xn--bcher-kva.example",
         "a/b",
+        "a..b",
+        "a.",
+        "a:0",
+        64 * "a",
+        "xn--0",
     ):
         yield request("/predict", b"x", FORM).replace(
             b"Host: localhost:5000", f"Host: {host}".encode()
         )
-    yield request("/predict", USUAL, FORM).replace(b"Host: localhost:5000\r\n", b"")
+    for more in ((), ("X-Forwarded-Host: there.example",)):
+        asked = request("/predict", USUAL, FORM, *more)
+        yield asked.replace(b"Host: localhost:5000\r\n", b"")
+    yield request("/predict", USUAL, FORM, "X-Forwarded-Host: a..b")
+    yield request("/predict", b"", None).replace(b"localhost:5000", b"xn--0")
     yield request("/predict", USUAL, FORM).replace(b"Content-Length: ", b"Content-Length: 00")
     yield request("/predict", b"", FORM).replace(b"Content-Length: 0", b"Content-Length: -1")
     yield request("/predict", b"", FORM).replace(

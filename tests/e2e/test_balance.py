@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -31,6 +32,14 @@ def connections(pid: int) -> int:
     return found
 
 
+def both(service: Service) -> list[int]:
+    """Return the two workers; the first may answer before the second is there."""
+    deadline = time.monotonic() + PATIENCE
+    while len(workers := sorted(service.workers)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return workers
+
+
 def connect(service: Service) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), PATIENCE)
 
@@ -52,7 +61,7 @@ def answer(client: socket.socket) -> bytes:
 
 def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
     with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
-        _, empty = service.workers
+        _, empty = both(service)
         before = connections(empty)
         clients: list[socket.socket] = []
 
@@ -71,3 +80,64 @@ def test_busy_clients_of_one_worker_are_spread_over_both(start: Start) -> None:
         while connections(empty) < before + 2 and time.monotonic() < deadline:
             ask_all()
         assert connections(empty) >= before + 2
+
+
+def test_a_stopped_worker_keeps_no_client_waiting(start: Start) -> None:
+    """It has been idle; the other is always busy, with too few connections to close one."""
+    with start(workers=2) as service, ExitStack() as stack:
+        busy, stopped = both(service)
+        os.kill(busy, signal.SIGSTOP)
+        for _ in range(3):  # the other alone can take them up
+            client = stack.enter_context(connect(service))
+            client.sendall(ASK)
+            answer(client)
+        time.sleep(0.5)
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(busy, signal.SIGCONT)
+        over = threading.Event()
+
+        def ask_on() -> None:
+            while not over.is_set():
+                with connect(service) as client:
+                    head = b""
+                    while not over.is_set() and b"\r\nConnection: close" not in head:
+                        client.sendall(ASK)
+                        head = answer(client)
+
+        threads = [threading.Thread(target=ask_on) for _ in range(4)]
+        try:
+            for thread in threads:
+                thread.start()
+                time.sleep(0.2)
+            began = time.monotonic()
+            for _ in range(3):
+                with connect(service) as client:
+                    client.sendall(ASK)
+                    answer(client)
+            assert time.monotonic() - began < 10  # the master would replace it after 30
+        finally:
+            over.set()
+            os.kill(stopped, signal.SIGCONT)
+            for thread in threads:
+                thread.join()
+
+
+def test_a_client_that_has_sent_more_gets_all_its_answers(start: Start) -> None:
+    """While another worker is idle, and this one has five connections."""
+    with start(workers=2, max_waiting=50) as service, ExitStack() as stack:
+        _, idle = both(service)
+        os.kill(idle, signal.SIGSTOP)
+        clients = [stack.enter_context(connect(service)) for _ in range(5)]
+        for client in clients:
+            client.sendall(ASK)
+            answer(client)
+        os.kill(idle, signal.SIGCONT)
+        time.sleep(1.5)  # it notes that it is idle
+        for client in clients:
+            client.sendall(4 * ASK)
+        for client in clients:
+            found, deadline = b"", time.monotonic() + PATIENCE
+            while found.count(b"HTTP/1.1 200 ") < 4 and time.monotonic() < deadline:
+                part = client.recv(65536)
+                assert part, f"only {found.count(b'HTTP/1.1 200 ')} of 4 answers"
+                found += part

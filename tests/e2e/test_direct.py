@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.web.keys import HEADER, USER, hash_of
-from tests.e2e.all_kinds import of_all_kinds
+from tests.e2e.all_kinds import FORM, USUAL, of_all_kinds, request
 from tests.e2e.conftest import PATIENCE, Service, running
 
 DATE = re.compile(rb"\r\nDate: [^\r]*")
@@ -103,3 +104,19 @@ def test_the_short_way_answers_logs_and_counts_as_the_long_one(
     assert logs[0] == logs[1]
     assert counted[0] == counted[1]
     assert len(asked) > 250
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("more", [(), ("Tab:\tx",)], ids=["short", "long"])
+def test_requests_that_came_together_are_answered_when_the_worker_leaves(
+    number: int, more: tuple[str, ...]
+) -> None:
+    asked = 200 * request("/predict", USUAL, FORM, *more)
+    with running(workers=1) as service:
+        with socket.create_connection(("127.0.0.1", service.port), PATIENCE) as client:
+            client.sendall(asked)
+            found = client.recv(65536)
+            service.process.send_signal(number)
+            while found.count(b"HTTP/1.1 200 ") < 200 and (part := client.recv(65536)):
+                found += part
+        assert found.count(b"HTTP/1.1 200 ") == 200
