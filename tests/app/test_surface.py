@@ -37,6 +37,7 @@ def test_an_endpoint_shows_its_card(client: FlaskClient, repository: Path) -> No
     # What a card of an earlier version leaves out is shown as it is understood.
     unsaid = {"energy_temperature": 1.0, "outputs": "logits"}
     stored["calibration"] = unsaid | stored["calibration"]
+    stored["input"] = {"resize": "fit"} | stored["input"]
     assert card == {name: value for name, value in stored.items() if value is not None}
     assert shown["rules"][0]["rule"] == card["rule"]
 

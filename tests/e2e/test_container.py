@@ -109,6 +109,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
         "errors",
         "files",
         "parsing",
+        "pictures",
         "processor",
         "terminal",
     )

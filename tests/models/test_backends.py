@@ -75,7 +75,7 @@ def test_training_on_jax_needs_no_tensorflow_until_the_export(made_data, tmp_pat
     (run,) = runs.iterdir()
     assert "epoch 2/2" in without.stderr
     assert without.returncode == 1
-    assert f"`python -m models train --resume {run}` ends the training" in without.stderr
+    assert f"`python -m models train --resume {run}` finishes the training" in without.stderr
     assert not (run / "card.json").exists()
 
     ended = train(["--resume", str(run)], here)
