@@ -8,6 +8,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the slow tests too")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: tests of servers mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def runs_slow_tests(config: pytest.Config) -> bool:
     """Return whether slow tests run: all were asked for, or single tests were named."""
     return bool(config.option.all) or any("::" in argument for argument in config.args)

@@ -56,6 +56,7 @@ def test_another_recipe_is_another_comparison(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*-curves.csv"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_the_command_prints_each_variant_with_its_difference(tmp_path, capsys):
     arguments = ["compare", "mnist", "lenet", "--comparisons", str(tmp_path)]
