@@ -140,6 +140,7 @@ def test_a_calibration_that_is_fitted_again_is_so_for_both_files(copy):
     assert read_card(copy) == card
 
 
+@pytest.mark.slow
 def test_a_large_network_is_published_with_its_8_bit_file(tmp_path):
     runs, shelf = tmp_path / "runs", tmp_path / "weights"
     command = ["train", "mnist", "lenet", "--rule", "backprop", "--runs", str(runs)]

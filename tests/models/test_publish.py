@@ -20,7 +20,7 @@ from models.__main__ import main
 from models.cards import checksums, find_models, read_card, write_card
 from models.packaging.export import agreement, keras_logits, onnx_logits
 
-pytestmark = pytest.mark.usefixtures("on_made_data")
+pytestmark = [pytest.mark.usefixtures("on_made_data"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
