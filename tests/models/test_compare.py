@@ -41,6 +41,7 @@ def test_variants_are_paired_and_trained_once(tmp_path):
     assert table.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_another_recipe_is_another_comparison(tmp_path, monkeypatch):
     variants = {"backprop": (BASELINE, 0.0, 1.0)}

@@ -11,6 +11,8 @@ from models.cards import find_models, read_card
 from models.data.datasets import load, scaled, split
 from models.packaging.export import onnx_answers, onnx_logits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(made_data, tmp_path_factory):

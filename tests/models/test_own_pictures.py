@@ -452,6 +452,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow
 def test_an_epoch_of_pictures_leaves_them_on_the_disk(tmp_path):
     path = tmp_path / "images.npy"
     shape = (60_000, 64, 64, 3)  # 703 MiB, which take no room on the disk until they are written
