@@ -135,7 +135,7 @@ class Asked:
         self.worker = SimpleNamespace(
             app=SimpleNamespace(application=application),
             cfg=Config(),
-            closing=False,
+            closes=lambda _: False,
             server_address=("127.0.0.1", 5000),
             wsgi=application,
         )
