@@ -7,10 +7,15 @@ a pool or a concatenation lies between, and ReLU in the networks that learn from
 
 hold where no scale is negative; a mean and a concatenation commute with any scale. A normalisation
 with a negative scale behind a max-pool or ReLU stays where it is.
+
+The normalisation of the image itself moves behind the node that puts the channels first. There each
+channel lies in one piece. Before it, ONNX Runtime takes the values of one pixel at a time, which
+was a sixth of the time of a small network.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +57,10 @@ def fold_batch_normalisation(model: onnx.ModelProto) -> None:
         graph.add_behind(pool)
     for relu in graph.nodes("Relu"):
         graph.move_to_convolutions(relu)
+    for order in (*graph.nodes("Reshape"), *graph.nodes("Transpose")):
+        graph.normalise_behind(order)
+    for reshape in graph.nodes("Reshape"):
+        graph.name_shape(reshape)
     graph.write()
 
 
@@ -64,12 +73,13 @@ class _Graph:
         self._constants = {
             stored.name: onnx.numpy_helper.to_array(stored) for stored in model.graph.initializer
         }
-        known = onnx.shape_inference.infer_shapes(model).graph.value_info
-        self._channels = {
-            tensor.name: tensor.type.tensor_type.shape.dim[1].dim_value
+        known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+        # 0 stands for a length that the file does not say, such as the number of images.
+        self._shapes = {
+            tensor.name: [length.dim_value for length in tensor.type.tensor_type.shape.dim]
             for tensor in known
-            if len(tensor.type.tensor_type.shape.dim) > 1
         }
+        self._channels = {name: shape[1] for name, shape in self._shapes.items() if shape[1:]}
         self._outputs = {tensor.name for tensor in model.graph.output}
 
     def nodes(self, kind: str) -> list[onnx.NodeProto]:
@@ -126,9 +136,44 @@ class _Graph:
             rectify = onnx.helper.make_node("Relu", [signed], [maps], f"{maps}_relu")
             self._nodes.insert(self._nodes.index(source.convolution) + 1, rectify)
 
+    def normalise_behind(self, order: onnx.NodeProto) -> None:
+        """Have what is multiplied or added for each channel, right before `order`, done behind it.
+
+        `order` puts the channels first. Where there is one channel, any Reshape may do so.
+        """
+        first = order.op_type == "Transpose" and _attributes(order, "perm") == [0, 3, 1, 2]
+        while (node := self._producer(order.input[0])) is not None:
+            constants = [name for name in node.input if name in self._constants]
+            values = self._constants[constants[0]] if len(constants) == 1 else np.zeros(())
+            one = order.op_type == "Reshape" and values.size == 1
+            if (
+                node.op_type not in ("Mul", "Add")
+                or values.ndim != 1
+                or not (first or one)
+                or self._only_reader(node.output[0]) is None
+            ):
+                return
+            (result,), data = order.output, self._data(node)
+            order.input[0], order.output[0] = data, f"{result}_before_{node.op_type.lower()}"
+            values = values.reshape(-1, 1, 1) if first else values
+            operands = [order.output[0], self._constant(f"{result}_{node.op_type.lower()}", values)]
+            behind = onnx.helper.make_node(node.op_type, operands, [result], node.name)
+            self._nodes.remove(node)
+            self._nodes.insert(self._nodes.index(order) + 1, behind)
+
+    def name_shape(self, reshape: onnx.NodeProto) -> None:
+        """Have `reshape` take its shape from a constant, where only one length is unknown."""
+        shape = self._shapes.get(reshape.output[0], [])
+        if reshape.input[1] not in self._constants and shape.count(0) == 1:
+            lengths = np.array([length or -1 for length in shape], np.int64)
+            reshape.input[1] = self._constant(f"{reshape.output[0]}_shape", lengths)
+
     def write(self) -> None:
         """Make these the model's nodes, with the constants that they need."""
-        used = {name for node in self._nodes for name in node.input}
+        used = self._outputs | {name for node in self._nodes for name in node.input}
+        while any(used.isdisjoint(node.output) for node in self._nodes):
+            self._nodes = [node for node in self._nodes if not used.isdisjoint(node.output)]
+            used = self._outputs | {name for node in self._nodes for name in node.input}
         kept = [stored for stored in self._graph.initializer if stored.name in used]
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
         self._graph.node.extend(self._nodes)
@@ -175,7 +220,7 @@ class _Graph:
         del convolution.input[:]
         convolution.input.extend([image, scaled, offsets])
 
-    def _constant(self, name: str, values: Values) -> str:
+    def _constant(self, name: str, values: npt.NDArray[Any]) -> str:
         self._graph.initializer.append(onnx.numpy_helper.from_array(values, name))
         self._constants[name] = values
         return name
@@ -209,3 +254,7 @@ class _Graph:
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:
     return next((given.i for given in node.attribute if given.name == name), 0)
+
+
+def _attributes(node: onnx.NodeProto, name: str) -> list[int]:
+    return next((list(given.ints) for given in node.attribute if given.name == name), [])
