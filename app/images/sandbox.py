@@ -46,6 +46,7 @@ from app.errors import RequestError
 from app.images.confinement import confine
 from app.images.decode import Picture, made_small
 from app.images.decode import decode as decode_here
+from app.images.plain_png import read_plain_png
 from app.images.structure import is_simple
 from app.parent_process import end_with_parent
 from app.telemetry.record import timed
@@ -91,6 +92,8 @@ def decode(data: bytes, target: ImageInput, limits: Limits, *, raw: bool) -> Pic
     Raises RequestError as `decode_here` does, 413 `too_much_work` if the picture exceeds one of the
     `limits`, and 422 `decoder_crashed`.
     """
+    if (plain := read_plain_png(data, limits.pixels)) is not None:
+        return Picture(plain, plain.size)
     if is_simple(data):
         smallest = (target.height, target.width)
         return decode_here(data, max_pixels=limits.pixels, smallest=smallest, simple=True)
