@@ -58,16 +58,16 @@ def as_in_mnist(image: Image.Image) -> Reading | None:
     edge = shades[:width] + shades[-width:] + shades[::width] + shades[width - 1 :: width]
     light = edge.translate(_above(127)).count(1) > len(edge) / 2
     if light:
-        grey, edge = 255 - grey, edge.translate(_NEGATIVE)
+        grey, edge, shades = 255 - grey, edge.translate(_NEGATIVE), shades.translate(_NEGATIVE)
     # About a hundred of MNIST's own digits touch the edge with a few pixels.
     if edge.translate(_above(33)).count(1) > 8:
         return None
-    rows, columns = _lightest(grey)
-    if max(rows) < 128:
+    lightest = np.maximum.reduce(grey, 0).tobytes()  # of each column
+    if max(lightest) < 128:
         return None
-    columns = columns.translate(_above(33))
-    across = _span(columns)
-    if not 0.45 * height < max(_span(rows.translate(_above(33))), across) < 0.85 * height:
+    ink, columns = shades.translate(_above(33)), lightest.translate(_above(33))
+    down, across = ink.rfind(1) // width - ink.find(1) // width + 1, _span(columns)
+    if not 0.45 * height < max(down, across) < 0.85 * height:
         return None
     mass, y, x = grey.ravel().astype(np.float64).dot(_moments(height, width)).tolist()
     if abs(x / mass - width / 2) > 0.8 or abs(y / mass - height / 2) > 0.8:

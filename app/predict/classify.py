@@ -152,11 +152,14 @@ def prepare_each(
     """
     work, wall = float(settings.max_work), settings.max_seconds
     for index, upload in enumerate(uploads):
-        began, work_before = time.monotonic(), sandbox.work_done()
         limits = sandbox.Limits(settings.max_pixels, work, wall, settings.max_decode_mib)
-        found = _prepare(upload, target, settings, limits, raw)
-        work -= sandbox.work_done() - work_before
-        wall -= time.monotonic() - began
+        if index == len(uploads) - 1:  # no other image has what this one leaves
+            found = _prepare(upload, target, settings, limits, raw)
+        else:
+            began, work_before = time.monotonic(), sandbox.work_done()
+            found = _prepare(upload, target, settings, limits, raw)
+            work -= sandbox.work_done() - work_before
+            wall -= time.monotonic() - began
         if isinstance(found, RequestError):
             found = locate(found, index, upload, len(uploads))
         yield found

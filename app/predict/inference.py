@@ -82,8 +82,8 @@ def record_outcome(model: Model, outcome: Outcome) -> None:
             model.card.name,
             model.card.version,
             [labels[index] for index in best],
-            [float(outcome.probabilities[row, index]) for row, index in enumerate(best)],
-            len(best) - int(np.count_nonzero(outcome.in_distribution)),
+            outcome.probabilities.max(axis=1).tolist(),
+            outcome.in_distribution.tolist().count(False),
         )
     )
 

@@ -9,13 +9,12 @@ gunicorn unchanged. METAPLASTIC_DIRECT=off turns this off.
 import re
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from flask import Flask
 from gunicorn import SERVER
 from gunicorn.util import http_date
-from werkzeug.datastructures import EnvironHeaders
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.classify import classification
@@ -81,17 +80,15 @@ class Direct:
         if asked is None:
             return False
         request, route, view = asked
-        lingers = not connection.all_taken
         request.body = connection.take_body()
-        self.observer.begin(request, connection)
+        self.observer.begin(request.environ, connection)
         content = self._content(request, view)
         headers = headers_of(content)
         add_browser_headers(headers, request, self.settings)
         size = len(content.body)
         self.observer.finish(request, route, content.status, headers, size)
-        wish = request.headers.get("Connection", "").lower()
+        wish = request.environ.get("HTTP_CONNECTION", "").lower()
         connection.closing = wish == "close" or self.worker.closes(connection)
-        connection.lingers = lingers
         connection.answer(self._head(content.status, headers, connection.closing), content.body)
         return True
 
@@ -123,11 +120,7 @@ class Direct:
         scheme = environ["wsgi.url_scheme"]
         if scheme not in ("http", "https") or not _HOST.fullmatch(environ["HTTP_HOST"]):
             return None
-        request = WholeRequest(
-            *("POST", scheme, self.worker.server_address[:2], "", path),
-            *(found[2] or b"", EnvironHeaders(environ), environ["REMOTE_ADDR"]),
-        )
-        return request, *known
+        return WholeRequest(environ, self.worker.server_address[:2], path, found[2] or b""), *known
 
     def _head(self, status: int, headers: dict[str, str], closing: bool) -> bytes:
         """Return the head of an answer in gunicorn's form."""
@@ -167,7 +160,7 @@ def _environ(lines: str, length: int) -> dict[str, str] | None:
     environ = {}
     for line in headers:
         name, _, value = line.partition(": ")
-        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value.strip()
+        environ[_wsgi_name(name)] = value.strip()
     if len(environ) < len(headers) or not _FOREIGN.isdisjoint(environ):
         return None
     if environ.get("HTTP_CONNECTION", "close").lower() not in ("close", "keep-alive"):
@@ -177,3 +170,8 @@ def _environ(lines: str, length: int) -> dict[str, str] | None:
             environ[name] = environ.pop(f"HTTP_{name}")
     said = environ.get("CONTENT_LENGTH", "0")
     return environ if said.isdigit() and int(said) == length else None
+
+
+@lru_cache(maxsize=1024)
+def _wsgi_name(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"

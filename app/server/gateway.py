@@ -18,6 +18,7 @@ def answer(connection: Connection, worker: Any) -> None:
     all_taken = connection.all_taken
     try:
         if worker.direct.answer(connection):
+            connection.lingers = not all_taken
             return
         request = parse(connection, worker.cfg)
         connection.closing = _call(request, connection, worker)

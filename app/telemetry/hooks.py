@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, request
@@ -18,6 +19,7 @@ from app.telemetry import inference_counts, logs, metrics, tracing
 from app.telemetry.record import begin_record, end_record
 
 REQUEST_ID = "X-Request-ID"
+_GIVEN_ID = "HTTP_X_REQUEST_ID"  # its name in a WSGI environment
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _RANDOM = 16  # random bytes of a new id
 _DRAWN = 256  # ids made at once, since the call of the system takes longer than the rest
@@ -34,7 +36,7 @@ def observe_requests(app: Flask, catalogue: Catalogue, settings: Settings) -> No
     observer = app.extensions["observer"] = Observer(settings)
 
     def begin() -> None:
-        observer.begin(request, request.environ.get("gunicorn.socket"))
+        observer.begin(request.environ, request.environ.get("gunicorn.socket"))
 
     def finish(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else ""
@@ -55,9 +57,12 @@ class Observer:
         self._export_span = tracing.span_exporter()
         self._write_line = logs.request_writer(settings)
 
-    def begin(self, request: Request, connection: Any) -> None:
-        """Begin the record of `request`, which came on `connection`, a socket or None."""
-        given = request.headers.get(REQUEST_ID, "")
+    def begin(self, environ: Mapping[str, Any], connection: Any) -> None:
+        """Begin the record of the request of this WSGI environment.
+
+        It came on `connection`, a socket or None.
+        """
+        given = environ.get(_GIVEN_ID, "")
         name = given if given and _ID.fullmatch(given) else _new_id()
         begin_record(name, _seconds_waited(connection))
 

@@ -110,9 +110,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
     duration.observe(seconds)
     # Requests that only look at a model, such as one for its card, have no stage `read`.
     asked = (model, version) if "read" in record.stages else ("", "")
-    _of_stage("wait", *asked).observe(record.waited)
-    for stage, (_, took) in record.stages.items():
-        _of_stage(stage, *asked).observe(took)
+    wait, *stages = _of_stages(tuple(record.stages), *asked)
+    wait.observe(record.waited)
+    for stage, (_, took) in zip(stages, record.stages.values(), strict=True):
+        stage.observe(took)
     if status in REFUSALS:
         REFUSED.labels(record.code or str(status)).inc()
     for inference in record.inferences:
@@ -138,8 +139,9 @@ def _of_request(route: str, model: str, version: str, status: int) -> tuple[Any,
 
 
 @lru_cache(maxsize=4096)
-def _of_stage(stage: str, model: str, version: str) -> Any:
-    return STAGE.labels(stage, model, version)
+def _of_stages(stages: tuple[str, ...], model: str, version: str) -> list[Any]:
+    """Return the histogram of `wait`, and those of `stages`."""
+    return [STAGE.labels(stage, model, version) for stage in ("wait", *stages)]
 
 
 @lru_cache(maxsize=4096)
