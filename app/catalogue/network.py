@@ -46,10 +46,11 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
         )
         session._model_bytes = None  # kept only for set_providers, which is not called
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+        run = session._sess.run  # session.run would check the names with each request
 
         def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
             try:
-                logits: NDArray[np.float32] = session.run(outputs, {name: pixels})[0]
+                logits: NDArray[np.float32] = run(outputs, {name: pixels}, None)[0]
             except unusable as error:
                 if "bad_alloc" in str(error):  # C++'s exception for too little memory
                     raise MemoryError(f"ONNX Runtime: {error}") from error

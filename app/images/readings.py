@@ -7,7 +7,6 @@ The network runs on all of them in one batch, and the reading with the best ener
 (Liu, Wang, Owens & Li, "Energy-based Out-of-distribution Detection", 2020).
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import ParamSpec
@@ -102,7 +101,7 @@ def read(image: Image.Image, target: ImageInput, steps: Sequence[str] = ()) -> P
             return Prepared(unchanged.after(done))
     framed = unchanged is not None  # possibly: a white frame looks like the ground of a negative
     if unchanged is not None:
-        unchanged = dataclasses.replace(unchanged, doubtful=False)
+        unchanged = unchanged._replace(doubtful=False)
     usual = unchanged or _try(on, paper.around(pixels), pixels, target, 0)
 
     def more() -> dict[str, Reading]:
@@ -145,7 +144,7 @@ def _without_lines(pixels: Floats, target: ImageInput) -> dict[str, Reading | No
     found = {"pattern removed": _try(digit_on, lined, pixels, target)}
     if paper.has_lines(lined):  # the picture as it is includes these lines
         whole = _try(as_it_is, pixels, target)
-        found["as it is"] = whole and dataclasses.replace(whole, doubtful=True)
+        found["as it is"] = whole and whole._replace(doubtful=True)
     return found
 
 

@@ -7,7 +7,7 @@ Xiao, Rasul and Vollgraf (2017). app/images/unchanged.py recognises pictures tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -37,8 +37,7 @@ UNFRAMED = "removed the frame around it"
 INVERTED = "inverted (dark ink on light paper)"
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A picture as a network takes it, and the steps that were taken."""
 
     pixels: Floats  # (height, width, channels) in 0..1

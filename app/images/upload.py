@@ -1,13 +1,11 @@
 """An image as it was sent, and the parts of error messages that name it."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import RequestError
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """An image as it was sent."""
 
     data: bytes

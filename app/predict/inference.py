@@ -1,6 +1,6 @@
 """The `infer` stage: from arrays to probabilities, with ONNX Runtime."""
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,7 @@ from models.calibration import contrasts, probabilities_and_energy
 from models.cards import Calibration
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A network's outputs for N images with C classes, interpreted."""
 
     probabilities: NDArray[np.float64]  # (N, C), calibrated, each row sums to 1
@@ -51,7 +50,7 @@ def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibratio
     if len(pixels) == 1 and _shows_much(pixels[0], calibration.least_contrast):
         return outcome
     shows = contrasts(pixels) >= calibration.least_contrast
-    return replace(outcome, in_distribution=outcome.in_distribution & shows)
+    return outcome._replace(in_distribution=outcome.in_distribution & shows)
 
 
 def _shows_much(image: NDArray[np.float32], least: float) -> bool:
@@ -76,13 +75,14 @@ def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
 
 def record_outcome(model: Model, outcome: Outcome) -> None:
     """Add the outcome of `model` to the record of the current request."""
-    labels, best = model.card.labels, outcome.probabilities.argmax(axis=1).tolist()
+    labels, rows = model.card.labels, outcome.probabilities.tolist()
+    confidences = [max(row) for row in rows]
     note_inference(
         Inference(
             model.card.name,
             model.card.version,
-            [labels[index] for index in best],
-            outcome.probabilities.max(axis=1).tolist(),
+            [labels[row.index(most)] for row, most in zip(rows, confidences, strict=True)],
+            confidences,
             outcome.in_distribution.tolist().count(False),
         )
     )

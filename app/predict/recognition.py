@@ -1,6 +1,6 @@
 """Recognition: a network's outcome for each picture, and the choice among a picture's readings."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from models.cards import Calibration
 AS_USUAL = "as usual"
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One picture as a network saw it, with the outcome."""
 
     reading: Reading

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from werkzeug.datastructures import MultiDict
 
@@ -88,8 +88,7 @@ COMPARISON = ("rule", *_OPTIONS)
 EXPLANATION = (*CHOICE, "label", "format", "preprocess", "sample")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """How a caller wants images classified."""
 
     top: int  # classes listed for each image
@@ -101,7 +100,7 @@ class Options:
 
 def read_options(query: MultiDict[str, str], models: list[Model]) -> Options:
     """Return how `models` are to classify. Raises RequestError 400."""
-    classes = max(len(model.card.labels) for model in models)
+    classes = max([len(model.card.labels) for model in models])
     if not query:  # most requests
         return Options(min(DEFAULT_TOP, classes), raw=False)
     return Options(
@@ -146,7 +145,7 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 
 def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
     """Raise RequestError 400 for a parameter that is not `known`, so that none is ignored."""
-    if unknown := [name for name in query if name not in known]:
+    if query and (unknown := [name for name in query if name not in known]):
         message = f"Unknown parameter {unknown[0][:40]!r}; there are: {', '.join(known)}."
         raise RequestError(400, "unknown_parameter", message, parameter=unknown[0][:40])
 

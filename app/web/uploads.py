@@ -30,8 +30,7 @@ def read_uploads(
     content type. werkzeug raises its own 413 for too many bytes.
     """
     uploads, sample = _read_body(request, max_images)
-    sample = sample or request.args.get(SAMPLE, "")
-    if not uploads and sample:
+    if not uploads and (sample := sample or request.args.get(SAMPLE, "")):
         uploads = [_sample(sample, samples)]
     if not uploads:
         raise missing_image(url_of(request))
