@@ -1,4 +1,4 @@
-"""Which requests the short way takes; what it answers is in tests/e2e/test_direct.py."""
+"""Which requests are answered directly; what it answers is in tests/e2e/test_direct.py."""
 
 import logging
 import socket

@@ -1,4 +1,4 @@
-"""The short way of a classification beside the long one: the same answers, log lines and counts."""
+"""Classifications answered directly, and through Flask: the same answers, log lines and counts."""
 
 import contextlib
 import json
@@ -80,7 +80,7 @@ def behind_a_proxy_with_keys(folder: Path) -> tuple[dict[str, object], list[byte
 
 
 @pytest.mark.parametrize("setting", [plain, behind_a_proxy_with_keys])
-def test_the_short_way_answers_logs_and_counts_as_the_long_one(
+def test_direct_answers_log_lines_and_counts_are_those_of_flask(
     setting: Callable[[Path], tuple[dict[str, object], list[bytes]]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,9 +94,9 @@ def test_the_short_way_answers_logs_and_counts_as_the_long_one(
             counted.append(counts(service))
             logs.append(log_lines(service.stop()[1]))
     differing = [
-        (data[:300], short, long)
-        for data, short, long in zip(asked, *answers, strict=True)
-        if short != long
+        (data[:300], direct, through_flask)
+        for data, direct, through_flask in zip(asked, *answers, strict=True)
+        if direct != through_flask
     ]
     print(f"{len(asked) - len(differing)} of {len(asked)} answers are equal, byte for byte")
     assert not differing, "\n\n".join(map(str, differing))
@@ -107,7 +107,7 @@ def test_the_short_way_answers_logs_and_counts_as_the_long_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("more", [(), ("Tab:\tx",)], ids=["short", "long"])
+@pytest.mark.parametrize("more", [(), ("Tab:\tx",)], ids=["direct", "through Flask"])
 def test_requests_that_came_together_are_answered_when_the_worker_leaves(
     number: int, more: tuple[str, ...]
 ) -> None:
