@@ -35,8 +35,8 @@ from PIL import Image
 from benchmarks.serving import (
     ROOT,
     Body,
+    asked,
     closed_loop,
-    cpu_seconds,
     family,
     form_of,
     free_port,
@@ -244,16 +244,12 @@ def measure(peer: Peer, programs: Path, network: ServedNetwork, seconds: float) 
     url, body = f"http://127.0.0.1:{port}{path}", network.body(peer.sends)
     with running(filled.split(), url, body, variables) as (process, ready):
         closed_loop(url, body, seconds=1)  # warm
-        before = cpu_seconds(process)
-        load = closed_loop(url, body, seconds=seconds)
-        cpu = (cpu_seconds(process) - before) / max(1.0, load.rate * seconds)
+        cpu, load = asked([process], url, body, seconds=seconds)
         alone = closed_loop(url, body, clients=1, seconds=seconds / 2).p50
         weights = [memory_mib(pid) for pid in family(process)]
     if load.refused or load.lost:
         print(f"  {peer.name}: {load.refused} not answered with 200, {load.lost} lost")
-    return Figures(
-        1e6 * cpu, load.rate, load.p50, load.p99, alone, sum(weights), max(weights), ready
-    )
+    return Figures(cpu, load.rate, load.p50, load.p99, alone, sum(weights), max(weights), ready)
 
 
 def compare(

@@ -1,6 +1,7 @@
 """Shared code of the benchmarks: start the service, send load, measure memory and time."""
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -138,6 +139,20 @@ done = function(summary, latency, requests)
         errors.connect + errors.read + errors.write + errors.timeout))
 end
 """
+
+
+def asked(
+    processes: Sequence[int], url: str, body: Body, *, seconds: float = 5, keep: bool = True
+) -> tuple[float, Load]:
+    """Return the processor time of an answer in microseconds, and the load of eight clients.
+
+    The time is that of `processes` and their descendants. It is infinite if nothing is answered.
+    """
+    before = sum(map(cpu_seconds, processes))
+    load = closed_loop(url, body, seconds=seconds, keep=keep)
+    answered = load.rate * max(1, round(seconds))
+    used = sum(map(cpu_seconds, processes)) - before
+    return (1e6 * used / answered if answered else math.inf), load
 
 
 def closed_loop(

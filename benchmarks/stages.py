@@ -126,7 +126,7 @@ class Asked:
     """An application in a worker of ours, without a port: asked through a pair of sockets."""
 
     def __init__(self, application: Flask, path: str, body: Body, direct: Any = None) -> None:
-        """Ask `path` for an answer to `body`; `direct` makes the direct path, if there is to be one.
+        """Ask `path` for an answer to `body`. `direct` makes the direct path; None leaves it out.
 
         Of a worker, here is what app/server/gateway.py reads.
         """

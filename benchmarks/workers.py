@@ -8,8 +8,10 @@ deploy/nginx.conf. There are two processes unless the name says otherwise.
 
 The load is eight clients of wrk, with a new connection for each upload. They run alone, then beside
 50 connections that send their head byte by byte, 50 that send their body byte by byte, 1,000 that
-send nothing, and 50 that request 5 MB and read nothing. The output is answers per second and the
-p99 of their latency, as medians of the rounds. Debian: apt-get install wrk nginx-light.
+send nothing, and 50 that request 5 MB and read nothing. The output is the processor time of an
+answer in microseconds (nginx included), the answers per second, and the p99 of their latency, as
+medians of the rounds. Ratios to `ours` beside the same clients in the same round are in brackets.
+Debian: apt-get install wrk nginx-light.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.serving import Load, closed_loop, form_of, free_port, median, need, running
+from benchmarks.serving import Load, asked, form_of, free_port, median, need, running
 from benchmarks.stages import like_the_data_set
 
 HEAD = (
@@ -33,26 +35,27 @@ GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app", "--workers", "2", "--l
 
 
 @contextlib.contextmanager
-def gunicorn(*options: str) -> Iterator[int]:
+def gunicorn(*options: str) -> Iterator[tuple[list[int], int]]:
+    """Run gunicorn's own workers. Yield the first process of each server, and the port."""
     port = free_port()
     command = (*GUNICORN, "--bind", f"127.0.0.1:{port}", *options)
-    with running(command, f"http://127.0.0.1:{port}/health/ready"):
-        yield port
+    with running(command, f"http://127.0.0.1:{port}/health/ready") as (process, _):
+        yield [process], port
 
 
 @contextlib.contextmanager
-def ours(processes: int = 2) -> Iterator[int]:
+def ours(processes: int = 2) -> Iterator[tuple[list[int], int]]:
     port = free_port()
     variables = {"METAPLASTIC_PORT": str(port), "METAPLASTIC_WORKERS": str(processes)}
     ready = f"http://127.0.0.1:{port}/health/ready"
-    with running((sys.executable, "wsgi.py"), ready, variables=variables):
-        yield port
+    with running((sys.executable, "wsgi.py"), ready, variables=variables) as (process, _):
+        yield [process], port
 
 
 @contextlib.contextmanager
-def behind_nginx() -> Iterator[int]:
+def behind_nginx() -> Iterator[tuple[list[int], int]]:
     """Run the service behind nginx with deploy/nginx.conf, but without its limits per client."""
-    with ours() as service, tempfile.TemporaryDirectory() as name:
+    with ours() as (processes, service), tempfile.TemporaryDirectory() as name:
         port, text = free_port(), Path("deploy/nginx.conf").read_text()
         text = text.replace("listen 80 ", f"listen 127.0.0.1:{port} ")
         text = text.replace("        listen [::]:80 backlog=4096;\n", "")
@@ -62,8 +65,8 @@ def behind_nginx() -> Iterator[int]:
         conf = Path(name) / "nginx.conf"
         conf.write_text(f"daemon off;\npid {name}/pid;\n{text}")
         command = ("nginx", "-p", name, "-c", str(conf), "-e", "stderr")
-        with running(command, f"http://127.0.0.1:{port}/health/ready"):
-            yield port
+        with running(command, f"http://127.0.0.1:{port}/health/ready") as (process, _):
+            yield [*processes, process], port
 
 
 WORKERS = {
@@ -128,23 +131,31 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     body = form_of(like_the_data_set("mnist/lenet"))
-    found: dict[tuple[str, str], list[Load]] = {}
+    found: dict[tuple[str, str], list[tuple[float, Load]]] = {}
     for _ in range(wanted.rounds):
         for worker, start in WORKERS.items():
             for attack, begin in ATTACKS.items():
-                with start() as port, begin(port):
+                with start() as (processes, port), begin(port):
                     url = f"http://127.0.0.1:{port}/predict"
-                    load = closed_loop(url, body, seconds=wanted.seconds, keep=False)
-                found.setdefault((worker, attack), []).append(load)
+                    measured = asked(processes, url, body, seconds=wanted.seconds, keep=False)
+                found.setdefault((worker, attack), []).append(measured)
     print(f"| | {' | '.join(ATTACKS)} |")
     print("| --- " * (len(ATTACKS) + 1) + "|")
     for worker in WORKERS:
-        cells = []
-        for attack in ATTACKS:
-            loads = found[worker, attack]
-            rate = median([load.rate for load in loads])
-            cells.append(f"{rate:.0f}/s, {median([load.p99 for load in loads]):.1f} ms")
+        cells = [_cell(found[worker, attack], found["ours", attack]) for attack in ATTACKS]
         print(f"| {worker} | {' | '.join(cells)} |")
+
+
+def _cell(measured: list[tuple[float, Load]], ours: list[tuple[float, Load]]) -> str:
+    """Return the medians of the rounds, with their ratios to `ours`."""
+    cpu, rate = median([cpu for cpu, _ in measured]), median([load.rate for _, load in measured])
+    if not rate:
+        return "no answer"
+    pairs = list(zip(measured, ours, strict=True))
+    dearer = median([one[0] / other[0] for one, other in pairs])
+    faster = median([one[1].rate / other[1].rate for one, other in pairs if other[1].rate])
+    p99 = median([load.p99 for _, load in measured])
+    return f"{cpu:.0f} us ({dearer:.2f}), {rate:.0f}/s ({faster:.2f}), {p99:.1f} ms"
 
 
 if __name__ == "__main__":
