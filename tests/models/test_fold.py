@@ -50,9 +50,9 @@ def convolved(answer="maps", kernel="kernel", bias=()):
     return ("Conv", ["pictures", kernel, *bias], answer, MARGIN)
 
 
-def answers(network):
+def answers(network, **inputs):
     session = onnxruntime.InferenceSession(network.SerializeToString())
-    return session.run(None, {"pictures": PICTURES})[0]
+    return session.run(None, inputs or {"pictures": PICTURES})[0]
 
 
 def folded(network):
@@ -166,3 +166,66 @@ def test_an_exported_network_is_left_without_normalisation_and_agrees_with_keras
     by_kind = [node.op_type for node in graph.node if node.output[0] not in kernels]
     assert by_kind.count("Mul") == 0
     assert by_kind.count("Add") == 2  # behind ReLU, and the dense layer's bias
+
+
+def image_model(order, made, constant, **shape):
+    """An image of two channels, last, that is normalised, put in `order`, and squared."""
+    constants = {"mean": np.array(constant, np.float32), "deviation": np.float32(constant) + 1}
+    constants |= {name: np.array(values, np.int64) for name, values in shape.items()}
+    nodes = (
+        ("Mul", ["deviation", "image"], "scaled", {}),
+        ("Add", ["scaled", "mean"], "normal", {}),
+        order,
+        ("Mul", [made, made], "answer", {}),
+    )
+    graph = helper.make_graph(
+        [helper.make_node(kind, ins, [out], **more) for kind, ins, out, more in nodes],
+        "made",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 5, 4, len(constant)])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+FIRST = ("Transpose", ["normal"], "planes", {"perm": [0, 3, 1, 2]})
+OTHERWISE = ("Transpose", ["normal"], "planes", {"perm": [0, 1, 3, 2]})
+RESHAPED = ("Reshape", ["normal", "shape"], "planes", {})
+
+
+@pytest.mark.parametrize(
+    ("order", "constant", "kinds"),
+    [
+        (FIRST, (0.5, -0.25), ["Transpose", "Mul", "Add", "Mul"]),
+        (RESHAPED, (0.5,), ["Reshape", "Mul", "Add", "Mul"]),
+        (OTHERWISE, (0.5, -0.25), ["Mul", "Add", "Transpose", "Mul"]),
+        (RESHAPED, (0.5, -0.25), ["Mul", "Add", "Reshape", "Mul"]),
+    ],
+    ids=["channels first", "one channel", "another order", "two channels in another shape"],
+)
+def test_an_image_is_normalised_behind_the_node_that_puts_its_channels_first(
+    order, constant, kinds
+):
+    network = image_model(order, "planes", constant, shape=[-1, len(constant), 5, 4])
+    image = RANDOM.normal(size=(3, 5, 4, len(constant))).astype(np.float32)
+    before = answers(network, image=image)
+    fold_batch_normalisation(network)
+    onnx.checker.check_model(network, full_check=True)
+    assert [node.op_type for node in network.graph.node] == kinds
+    np.testing.assert_array_equal(answers(network, image=image), before)
+
+
+def test_a_shape_that_the_file_tells_is_not_computed_for_each_image():
+    nodes = (
+        ("Shape", ["pictures"], "sizes", {}),
+        ("Gather", ["sizes", "first"], "images", {}),
+        ("Concat", ["images", "rest"], "shape", {"axis": 0}),
+        ("Reshape", ["pictures", "shape"], "flat", {}),
+        ("Relu", ["flat"], "answer", {}),
+    )
+    network = model(*nodes)
+    for name, value in {"first": [0], "rest": [128]}.items():
+        network.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    network = onnx.shape_inference.infer_shapes(network, data_prop=True)
+    assert folded(network) == ["Reshape", "Relu"]
