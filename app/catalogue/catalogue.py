@@ -176,6 +176,15 @@ class Catalogue:
         for endpoint in self.endpoints.values():
             yield from endpoint
 
+    @cached_property
+    def versions(self) -> Mapping[str, Mapping[int, Model]]:
+        """Return the versions of each model by its name, the newest first."""
+        return {
+            next(iter(versions.values())).card.name: versions
+            for endpoint in self.endpoints.values()
+            for versions in endpoint.models.values()
+        }
+
     @property
     def datasets(self) -> dict[str, list[Endpoint]]:
         """Return the endpoints of each data set by its name."""

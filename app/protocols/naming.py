@@ -9,11 +9,9 @@ from app.telemetry.record import note_model
 
 def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
     """Return the versions of the model `name`, the newest first. Raises RequestError 404."""
-    for endpoint in catalogue.endpoints.values():
-        for versions in endpoint.models.values():
-            if next(iter(versions.values())).card.name == name:
-                return versions
-    known = ", ".join(sorted({model.card.name for model in catalogue}))
+    if versions := catalogue.versions.get(name):
+        return versions
+    known = ", ".join(sorted(catalogue.versions))
     message = f"There is no model {name[:100]!r}; there are: {known}."
     raise RequestError(404, "unknown_model", message)
 
@@ -21,10 +19,12 @@ def find_versions(catalogue: Catalogue, name: str) -> Mapping[int, Model]:
 def find_model(catalogue: Catalogue, name: str, version: str | None) -> Model:
     """Return a `version` of the model `name`, by default the newest. Raises RequestError 404."""
     versions = find_versions(catalogue, name)
-    by_text = {str(number): model for number, model in versions.items()}
-    model = by_text.get(version) if version else next(iter(versions.values()))
+    if version:
+        model = {str(number): model for number, model in versions.items()}.get(version)
+    else:  # most requests
+        model = next(iter(versions.values()))
     if model is None:
-        known = ", ".join(by_text)
+        known = ", ".join(map(str, versions))
         message = f"{name} has no version {str(version)[:40]!r}; it has: {known}."
         raise RequestError(404, "unknown_version", message)
     note_model(model.card.name, model.card.version)
