@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # Set before TensorFlow is imported, so that its notices do not bury our output. Errors are raised.
@@ -60,7 +60,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         run = open_run(wanted.resume)
     elif wanted.like is not None:
         card = read_card(wanted.like)
-        recipe = recipe_from(card.training.recipe)
+        recipe = recipe_from(card.need_training().recipe)
         load(card.dataset)
         teachers_of(recipe, card.dataset)
         run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
@@ -95,10 +95,10 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             sys.stderr,
         )
         return INTERRUPTED
+    reached, training = card.need_validation(), card.need_training()
     say(
-        f"{run.folder}: {card.validation.accuracy:.2%} of {card.validation.images} validation "
-        f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
-        f"{card.training.seconds:.0f} s"
+        f"{run.folder}: {reached.accuracy:.2%} of {reached.images} validation images, epoch "
+        f"{training.best_epoch} of {training.epochs}, {training.seconds:.0f} s"
     )
     return 0
 
@@ -123,13 +123,14 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
             except KeyboardInterrupt:
                 say("\ninterrupted; the same command continues from here", sys.stderr)
                 return INTERRUPTED
+        training = card.need_training()
         rows.append(
             (
                 model.name,
-                f"{card.validation.accuracy:.2%}",
+                f"{card.need_validation().accuracy:.2%}",
                 f"{card.test.accuracy:.2%}" if card.test else "-",
-                f"{card.training.best_epoch} of {card.training.epochs}",
-                f"{card.training.seconds:.0f}",
+                f"{training.best_epoch} of {training.epochs}",
+                f"{training.seconds:.0f}",
                 "trained now" if model.card is None else str(model.folder),
             )
         )
@@ -187,7 +188,7 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     from models.publishing.evaluate import evaluate
 
     if wanted.all:
-        found = _newest(find_models(wanted.repository))
+        found = _newest(_trained(wanted.repository))
     elif wanted.what and len(wanted.what) == 2:
         dataset, architecture = wanted.what
         found = _newest(find_models(wanted.repository / dataset / architecture))
@@ -272,9 +273,9 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from models.publishing.recalibrate import calibrate_again
 
     rows = []
-    for folder in wanted.folder or [folder for folder, _ in find_models(wanted.repository)]:
+    for folder in wanted.folder or [folder for folder, _ in _trained(wanted.repository)]:
         card = calibrate_again(folder)
-        fitted = card.calibration
+        fitted = card.need_calibration()
         rows.append(
             (
                 *(f"{card.name} v{card.version}", f"{fitted.temperature:.4f}"),
@@ -302,7 +303,8 @@ def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _in_8_bits(card: Card, found: Int8) -> str:
     """Return the accuracy of both files, and how many answers are others."""
     if card.test is None or found.test_accuracy is None:
-        split, before, after = "validation", card.validation.accuracy, found.validation_accuracy
+        before, after = card.need_validation().accuracy, found.validation_accuracy
+        split = "validation"
     else:
         split, before, after = "test", card.test.accuracy, found.test_accuracy
     return f"{after:.2%} of {split} images ({before:.2%} before), {found.changed:.2%} changed"
@@ -341,9 +343,9 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     rows = [
         (
             card.name,
-            f"v{card.version}" if card.test else "run",
+            f"v{card.version}" if card.test or card.imported else "run",
             f"{card.parameters:,}",
-            f"{card.validation.accuracy:.2%}",
+            f"{card.validation.accuracy:.2%}" if card.validation else "-",
             f"{card.test.accuracy:.2%}" if card.test else "-",
             f"{card.control.test_accuracy:.2%}" if card.control else "-",
             str(folder),
@@ -356,6 +358,11 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for folder in find_runs(wanted.runs):
         say(f"unfinished after {len(read_history(folder))} epochs: {folder}")
     return 0
+
+
+def _trained(repository: Path) -> Iterator[tuple[Path, Card]]:
+    """Yield the models in `repository` that were trained here."""
+    return ((folder, card) for folder, card in find_models(repository) if card.training)
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:

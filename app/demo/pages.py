@@ -175,10 +175,10 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
         "card": card,
         "model": model,
         "scores": scores,
-        "split": "test" if card.test else "validation",
-        "matrix": _matrix(scores) if len(card.labels) <= MOST_IN_A_MATRIX else None,
-        "mistakes": _mistakes(scores, card.labels),
-        "recipe": dict(_flat(card.training.recipe)),
+        "split": "test" if card.test else "validation" if card.training else "calibration",
+        "matrix": _matrix(scores) if scores and len(card.labels) <= MOST_IN_A_MATRIX else None,
+        "mistakes": _mistakes(scores, card.labels) if scores else [],
+        "recipe": dict(_flat(card.training.recipe)) if card.training else {},
         "rules": [(rule, _model_url(endpoint.find(rule).card)) for rule in endpoint.models],
         "curl": f"curl -F file=@picture.png '{url_of(request).removesuffix(request.path)}"
         f"{endpoint.path}?rule={card.rule}'",
@@ -192,8 +192,8 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
             "path": endpoint.path,
             "query": query,
             "labels": card.labels,
-            "confusion": scores.confusion,
-            "best": card.training.best_epoch,
+            "confusion": scores.confusion if scores else (),
+            "best": card.training.best_epoch if card.training else 0,
         },
     }
 

@@ -113,7 +113,7 @@ def heat_map(
     whole: float,
     index: int,
     target: ImageInput,
-    calibration: Calibration,
+    calibration: Calibration | None,
     deadline: float,
 ) -> tuple[Floats, int]:
     """Return the bits of evidence for class `index` that are lost if each pixel is hidden.
@@ -144,9 +144,9 @@ def heat_map(
     return heat, count
 
 
-def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration) -> Floats:
+def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration | None) -> Floats:
     """Return the calibrated log-odds (N,) in bits of class `index`, given `logits` (N, C)."""
-    scaled = logits.astype(np.float64) / calibration.temperature
+    scaled = logits.astype(np.float64) / (calibration.temperature if calibration else 1.0)
     others = np.logaddexp.reduce(np.delete(scaled, index, axis=1), axis=1)
     bits = (scaled[:, index] - others) / np.log(2)
     limited: Floats = np.clip(bits, -_LARGEST_EVIDENCE, _LARGEST_EVIDENCE)

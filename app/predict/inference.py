@@ -18,36 +18,48 @@ class Outcome:
 
     probabilities: NDArray[np.float64]  # (N, C), calibrated, each row sums to 1
     energy: NDArray[np.float64]  # (N,), the energy score; familiar images have a high one
-    in_distribution: NDArray[np.bool_]  # (N,)
+    in_distribution: NDArray[np.bool_] | None  # (N,); None if the model is not calibrated
 
     def of(self, rows: slice) -> "Outcome":
         """Return the outcome of the images in `rows` only."""
-        return Outcome(self.probabilities[rows], self.energy[rows], self.in_distribution[rows])
+        known = self.in_distribution
+        return Outcome(
+            self.probabilities[rows], self.energy[rows], None if known is None else known[rows]
+        )
+
+    def is_familiar(self, row: int) -> bool | None:
+        """Return whether an image is like the training data. None if this is not known."""
+        return None if self.in_distribution is None else bool(self.in_distribution[row])
 
 
 def join(outcomes: list[Outcome]) -> Outcome:
-    """Return one outcome for the images of all `outcomes`, of which there is at least one."""
+    """Return one outcome for the images of all `outcomes` of a model, of which there are some."""
     if len(outcomes) == 1:
         return outcomes[0]
+    known = [one.in_distribution for one in outcomes if one.in_distribution is not None]
     return Outcome(
         np.concatenate([one.probabilities for one in outcomes]),
         np.concatenate([one.energy for one in outcomes]),
-        np.concatenate([one.in_distribution for one in outcomes]),
+        np.concatenate(known) if known else None,
     )
 
 
 @timed("infer")
-def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
+def infer(
+    network: Network, pixels: NDArray[np.float32], calibration: Calibration | None
+) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1.
 
     An image with less contrast than every training image, such as a blank one, is not in the
-    distribution, whatever the network answers.
+    distribution, whatever the network answers. Without a calibration, this is not known.
     """
     if len(pixels) <= BATCH:
         outcome = interpret(network(pixels), calibration)
     else:
         parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         outcome = interpret(np.concatenate(parts), calibration)
+    if calibration is None or outcome.in_distribution is None:
+        return outcome
     if len(pixels) == 1 and _shows_much(pixels[0], calibration.least_contrast):
         return outcome
     shows = contrasts(pixels) >= calibration.least_contrast
@@ -66,8 +78,13 @@ def _shows_much(image: NDArray[np.float32], least: float) -> bool:
     return float(np.vdot(apart, apart)) / 2 > 1.21 * least * least * image.size
 
 
-def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
-    """Return calibrated probabilities and energy for `logits` (N, C)."""
+def interpret(logits: NDArray[np.float32], calibration: Calibration | None) -> Outcome:
+    """Return calibrated probabilities and energy for `logits` (N, C).
+
+    Without a calibration, the probabilities are the network's own.
+    """
+    if calibration is None:
+        return Outcome(*probabilities_and_energy(logits, 1.0, 1.0), None)
     probabilities, energy = probabilities_and_energy(
         logits, calibration.temperature, calibration.energy_temperature
     )
@@ -76,14 +93,15 @@ def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
 
 def record_outcome(model: Model, outcome: Outcome) -> None:
     """Add the outcome of `model` to the record of the current request."""
-    labels, best = model.card.labels, outcome.probabilities.argmax(axis=1).tolist()
+    labels, known = model.card.labels, outcome.in_distribution
+    best = outcome.probabilities.argmax(axis=1).tolist()
     note_inference(
         Inference(
             model.card.name,
             model.card.version,
             [labels[index] for index in best],
             [float(outcome.probabilities[row, index]) for row, index in enumerate(best)],
-            len(best) - int(np.count_nonzero(outcome.in_distribution)),
+            0 if known is None else len(best) - int(np.count_nonzero(known)),
         )
     )
 

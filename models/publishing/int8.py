@@ -40,11 +40,11 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
     run it as it is served.
     """
     need_int8(folder)
-    share = card.training.recipe["validation"]
+    share = card.need_training().recipe["validation"]
     (training, _), validation = arrays.split(share)
     quantise(folder, scaled(calibration_images(training)))
     logits = onnx_logits(folder, validation[0], INT8_MODEL)
-    fitted = calibrate(logits, validation, card.calibration.outputs)
+    fitted = calibrate(logits, validation, card.need_calibration().outputs)
     reached = score(logits, validation[1]).accuracy
     if card.test is None:
         changed = _changed(logits, onnx_logits(folder, validation[0]))
