@@ -229,7 +229,8 @@ class Card:
     def _need(self, value: T | None, what: str) -> T:
         if value is None:
             raise CardError(
-                f"{self.name} version {self.version} is imported: it has no {what}, which this needs"
+                f"{self.name} version {self.version} is imported: it has no {what}, which "
+                "this needs"
             )
         return value
 

@@ -8,7 +8,7 @@ from models.calibration import energy_scores
 from models.cards import Card, Corrupted
 from models.data.corruptions import NAMES, SEVERITY, corrupt
 from models.data.datasets import load, scaled
-from models.packaging.export import onnx_answers
+from models.packaging.running import onnx_answers
 from models.packaging.scoring import auroc
 
 IMAGES = 2_000  # for each corruption; 30,000 over all of them

@@ -7,7 +7,8 @@ from pathlib import Path
 from models.calibration import softmax
 from models.cards import Card, Scores
 from models.data.datasets import load
-from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
+from models.packaging.export import Agreement, agreement, keras_logits
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import expected_calibration_error, score
 from models.processor import multiplies_int8
 from models.publishing.int8 import Int8Scores, measure_int8

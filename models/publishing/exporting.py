@@ -17,7 +17,8 @@ from models.cards import (
     write_card,
 )
 from models.data.datasets import load
-from models.packaging.export import ExportError, agreement, export, keras_logits, onnx_logits
+from models.packaging.export import ExportError, agreement, export, keras_logits
+from models.packaging.running import onnx_logits
 from models.publishing.int8 import add_int8
 
 

@@ -7,8 +7,8 @@ from models.calibration import softmax
 from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
 from models.data.datasets import Arrays, Images, Labels, scaled
 from models.errors import MetaplasticError
-from models.packaging.export import onnx_logits
 from models.packaging.quantise import calibration_images, quantise
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score
 from models.processor import multiplies_int8
 

@@ -16,8 +16,9 @@ from models.cards import (
 )
 from models.data.datasets import Arrays, load
 from models.errors import MetaplasticError
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
 from models.packaging.plots import draw_confusion
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import score
 from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted

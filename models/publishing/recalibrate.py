@@ -5,7 +5,8 @@ from pathlib import Path
 
 from models.cards import INT8_MODEL, Card, read_card, write_card
 from models.data.datasets import load
-from models.packaging.export import keras_logits, onnx_logits
+from models.packaging.export import keras_logits
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate
 from models.publishing.int8 import need_int8
 
