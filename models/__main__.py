@@ -11,7 +11,7 @@ from pathlib import Path
 # Set before TensorFlow is imported, so that its notices do not bury our output. Errors are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from models.arguments import command_line
+from models.arguments import REPOSITORY, command_line
 from models.cards import (
     INT8_MODEL,
     Card,
@@ -25,7 +25,7 @@ from models.quiet import import_keras
 from models.terminal import one_line, say
 
 # These commands start fast. All others import Keras, inside their own functions.
-WITHOUT_KERAS = ("data", "list")
+WITHOUT_KERAS = ("data", "import", "list")
 
 INTERRUPTED = 130  # the exit status of shells for Ctrl-C
 
@@ -332,6 +332,38 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     return 0
 
 
+def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.publishing.importing import Said, import_model
+
+    said = Said(**{field.name: getattr(wanted, field.name) for field in dataclasses.fields(Said)})
+    # The card is public: it gets the names of files, and not where they lie.
+    named = [Path(word).name if os.path.lexists(word) else word for word in wanted.arguments]
+    command = shlex.join(["python", "-m", "models", *named])
+    done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
+    card = done.card
+    image, origin = card.input, card.imported
+    assert origin is not None
+    say(
+        f"{done.folder}: {origin.format}, {image.height}x{image.width}x{image.channels} pixels as "
+        f"{origin.datatype} {origin.layout}, {len(card.labels)} {origin.outputs}, "
+        f"{card.parameters:,} parameters, {origin.milliseconds:g} ms for a picture"
+    )
+    if card.validation is None or card.calibration is None:
+        say("not calibrated: in_distribution will be null (--calibrate FOLDER measures it)")
+    else:
+        share, interval = _accuracy(card.validation.accuracy, card.validation.interval)
+        say(
+            f"{share} of {card.validation.images} pictures ({interval}), temperature "
+            f"{card.calibration.temperature:.3f}"
+        )
+    for note in done.notes:
+        say(f"note: {note}", sys.stderr)
+    served = "" if wanted.repository == REPOSITORY else f"METAPLASTIC_WEIGHTS={wanted.repository} "
+    say(f"serve it: {served}python wsgi.py")
+    say(f"ask it:   curl -F file=@picture.jpg localhost:5000/api/{card.endpoint}")
+    return 0
+
+
 def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
         from models.publishing.readme_table import models_table
@@ -393,6 +425,7 @@ COMMANDS = {
     "calibrate": _calibrate,
     "export": _export,
     "publish": _publish,
+    "import": _import,
     "list": _list,
 }
 

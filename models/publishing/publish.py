@@ -24,6 +24,7 @@ from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
 from models.publishing.int8 import LARGE, add_int8
 from models.publishing.samples import write_samples
+from models.publishing.versions import next_version
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -61,8 +62,7 @@ def publish(
     compared = None if baseline is None else _baseline(card, baseline, arrays)
     taught = _distillation(card, without, arrays)
     endpoint = repository / card.dataset / card.architecture / card.rule
-    versions = [int(path.name) for path in endpoint.glob("*") if path.name.isdigit()]
-    version = 1 + max(versions, default=0)
+    version = next_version(endpoint)
     staging = repository / f".publishing-{card.name}-{version}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
