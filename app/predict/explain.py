@@ -120,14 +120,17 @@ def heat_map(
 
     `whole` is the evidence of the whole picture in bits. The heat, (height, width), is interpolated
     between the patches, and it is the mean of the scales; a negative value opposes the class. The
-    second value is the number of patches. Raises RequestError 503 after `deadline`
-    (time.monotonic).
+    second value is the number of patches. A network for which the fine patches would take too long
+    is asked about the coarse ones alone. Raises RequestError 503 after `deadline` (time.monotonic).
     """
     fill = _fill(target)
-    heat, count = np.zeros(pixels.shape[:2]), 0
-    for scale in SCALES:
+    heats, count, began = [], 0, time.monotonic()
+    for scale in sorted(SCALES, reverse=True):  # the coarse patches are fewer
         patches = _patches(pixels.shape[0], pixels.shape[1], scale)
-        lost, covered = np.zeros_like(heat), np.zeros_like(heat)
+        now = time.monotonic()
+        if count and now + len(patches) * (now - began) / count > deadline:
+            break
+        lost, covered = np.zeros(pixels.shape[:2]), np.zeros(pixels.shape[:2])
         for start in range(0, len(patches), BATCH):
             if time.monotonic() > deadline:
                 raise _too_slow()
@@ -139,8 +142,9 @@ def heat_map(
             for (where, tent), value in zip(some, left, strict=True):
                 lost[where] += tent * (whole - value)
                 covered[where] += tent
-        heat += lost / covered / len(SCALES)
+        heats.append(lost / covered / len(SCALES))
         count += len(patches)
+    heat: Floats = np.add.reduce(heats) * (len(SCALES) / len(heats))
     return heat, count
 
 

@@ -109,13 +109,13 @@ def _meaning(answers: npt.NDArray[np.float32], said: Outputs | None) -> Outputs:
         return "probabilities"
     raise ForeignError(
         "its outputs lie between 0 and 1 and do not sum to 1, as those of sigmoids do, which "
-        "answer one question each; the service gives the most probable of all classes. --outputs logits "
-        "takes softmax(outputs) all the same"
+        "answer one question each; the service gives the most probable of all classes. "
+        "--outputs logits takes softmax(outputs) all the same"
     )
 
 
 def doubts_about(trial: Trial) -> list[str]:
     """Return what is odd about the answers to made pictures."""
-    if np.ptp(trial.singly, axis=0).max() <= 1e-6 * (1 + np.abs(trial.singly).max()):
+    if np.ptp(trial.singly, axis=0).max() <= 1e-6 * np.ptp(trial.singly):
         return ["it answers the same to an empty picture, noise and a gradient: is --scale right?"]
     return []
