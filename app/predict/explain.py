@@ -22,7 +22,7 @@ from app.errors import RequestError
 from app.images.png import as_image, png_text
 from app.images.upload import Upload
 from app.predict.classify import recognise_each, warnings_of
-from app.predict.inference import interpret
+from app.predict.inference import check_numbers, interpret
 from app.settings import Settings
 from models.cards import Calibration, ImageInput
 
@@ -88,6 +88,7 @@ def explain(
     heat, hidden = heat_map(
         *(model.network, pixels, whole, index), card.input, model.calibration, deadline
     )
+    check_numbers(heat)
     answer: Explanation = {
         "model": card.name,
         "rule": card.rule,

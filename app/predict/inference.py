@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from app.catalogue.catalogue import Model
 from app.catalogue.network import BATCH, Network
+from app.errors import RequestError
 from app.telemetry.record import Inference, note_inference, timed
 from models.calibration import contrasts, probabilities_and_energy
 from models.cards import Calibration
@@ -51,19 +52,32 @@ def infer(
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1.
 
     An image with less contrast than every training image, such as a blank one, is not in the
-    distribution, whatever the network answers. Without a calibration, this is not known.
+    distribution, whatever the network answers. Without a calibration, this is not known. Raises
+    RequestError 422 if the network answers NaN or infinity.
     """
     if len(pixels) <= BATCH:
         outcome = interpret(network(pixels), calibration)
     else:
         parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         outcome = interpret(np.concatenate(parts), calibration)
+    check_numbers(outcome.energy)
     if calibration is None or outcome.in_distribution is None:
         return outcome
     if len(pixels) == 1 and _shows_much(pixels[0], calibration.least_contrast):
         return outcome
     shows = contrasts(pixels) >= calibration.least_contrast
     return replace(outcome, in_distribution=outcome.in_distribution & shows)
+
+
+def check_numbers(found: NDArray[np.float64]) -> None:
+    """Raise RequestError 422 if a network's results are not all finite numbers."""
+    if not np.isfinite(found).all():
+        raise RequestError(
+            422,
+            "no_number",
+            "The network computes no number (NaN or infinity) for this image. Send another image, "
+            "or ask another model.",
+        )
 
 
 def _shows_much(image: NDArray[np.float32], least: float) -> bool:

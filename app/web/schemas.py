@@ -694,7 +694,8 @@ _ERRORS = {
     408: "The request took too long to arrive.",
     413: "Too many bytes, pixels or images, or too much work to decode them.",
     415: "Not an image, or an unknown content type.",
-    422: "The image shows nothing that can be classified, for example a blank page.",
+    422: "The image shows nothing that can be classified, for example a blank page, or the network "
+    "computes no number for it.",
     500: "A fault of the service.",
     503: "Too busy, or not ready. Try again after the seconds in Retry-After.",
 }
