@@ -387,7 +387,7 @@ def test_a_keras_file_with_code_in_it_is_not_run(tmp_path, refused, ending):
     import keras
 
     image = keras.Input((16, 16, 3))
-    mean = keras.layers.Lambda(lambda x: keras.ops.mean(x, (1, 2)), output_shape=(3,))(image)
+    mean = keras.layers.Lambda(lambda x: x[:, 0, 0], output_shape=(3,))(image)
     path = tmp_path / f"net{ending}"
     keras.Model(image, mean).save(path)
     said = refused(path)
