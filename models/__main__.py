@@ -339,7 +339,10 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # The card is public: it gets the names of files, and not where they lie.
     named = [Path(word).name if os.path.lexists(word) else word for word in wanted.arguments]
     command = shlex.join(["python", "-m", "models", *named])
-    done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
+    try:
+        done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
+    except OSError as error:
+        raise MetaplasticError(f"{wanted.name} was not imported: {error}") from error
     card = done.card
     image, origin = card.input, card.imported
     assert origin is not None

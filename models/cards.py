@@ -164,8 +164,8 @@ class Imported:
     file: str  # the name of the file or folder that was imported
     format: str  # "ONNX opset 17", "Keras", "HDF5", "SavedModel"
     producer: str  # the program that wrote the file, as the file says; "" if it does not
-    bytes: int
-    sha256: str  # of the file, or of the names and contents of a folder's files
+    bytes: int  # of all its files
+    sha256: str  # of the file; of several, of their names and checksums
     command: str  # repeats the import
     # What the network takes and gives: a pixel, 0 to 255, becomes (scale * pixel - mean) / std.
     layout: str  # NHWC or NCHW

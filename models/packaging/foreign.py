@@ -45,8 +45,8 @@ class Taken:
     bgr: bool = False  # whether blue comes first, as OpenCV has it
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Return the model in the file `path`, with the weights that lie in files beside it.
+def read_onnx(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
+    """Return the model in the file `path`, and the files beside it that its weights came from.
 
     Nothing is run. Raises ForeignError for what is no ONNX model, for one that is too large or too
     old, and for weights outside the file's folder.
@@ -66,8 +66,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             f"{path} uses opset {opset}, and ONNX Runtime needs {LEAST_OPSET} or newer; export it "
             "again, or convert it with onnx.version_converter"
         )
-    _add_external_weights(model, path)
-    return model
+    return model, _add_external_weights(model, path)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -75,9 +74,13 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
-def _add_external_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Read the weights that lie in other files into `model`. Only the file's own folder is read."""
+def _add_external_weights(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Read the weights that lie in other files into `model`, and return these files.
+
+    Only the file's own folder is read.
+    """
     folder, total = path.parent.resolve(), path.stat().st_size
+    files = set()
     outside = [
         tensor
         for tensor in _tensors(graphs_of(model))
@@ -92,6 +95,7 @@ def _add_external_weights(model: onnx.ModelProto, path: Path) -> None:
                 f"{path} has weights in {location!r}, which is no file in its folder; weights are "
                 "read from there alone (copy the file beside it, or save the model as one file)"
             )
+        files.add(file)
         try:
             size = file.stat().st_size
             length = int(known.get("length", size - int(known.get("offset", "0"))))
@@ -105,6 +109,7 @@ def _add_external_weights(model: onnx.ModelProto, path: Path) -> None:
             onnx.load_external_data_for_model(model, str(folder))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ForeignError(f"{path}: its weights cannot be read ({_first(error)})") from error
+    return sorted(files)
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:

@@ -41,6 +41,7 @@ from models.publishing.labelled import Labelled, measure
 from models.publishing.versions import next_version
 
 MOST_LABELS = 100_000
+_MOST_OF_A_NAME = 200  # characters of a label, and of a program's name
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,15 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
 
     It may be an ONNX file, a Keras file (.keras, .h5) or the folder of a SavedModel. It is run on
     pictures before it becomes a version, which appears complete, by one rename. `command` repeats
-    the import. Raises ForeignError, and then leaves the repository unchanged.
+    the import. Raises ForeignError or DataError, and then leaves the repository unchanged.
     """
     dataset, architecture = _names(name)
     labels = read_labels(said.labels)
     repository.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=repository) as directory:
         scratch = Path(directory)
-        network, format_ = _read(model, scratch)
+        source = _read(model, scratch)
+        network = source.network
         taken = input_of(network, said.layout, said.size, said.channels)
         taken = dataclasses.replace(taken, bgr=said.bgr and taken.channels == 3)
         scaling = _scaling(taken, said)
@@ -117,20 +119,7 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
             control=None,
             training=None,
             files=checksums(folder),
-            imported=Imported(
-                file=model.resolve().name,
-                format=format_,
-                producer=" ".join(filter(None, (network.producer_name, network.producer_version))),
-                bytes=sum(path.stat().st_size for path in _files(model)),
-                sha256=_checksum(model),
-                command=command,
-                layout=taken.layout,
-                datatype=taken.datatype,
-                scale=scaling.scale if scaling else 1.0,
-                outputs=outputs,
-                milliseconds=round(trial.milliseconds, 2),
-                finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            ),
+            imported=_origin(source, taken, scaling, command, outputs, trial.milliseconds),
         )
         place, card = _put(folder, card, repository)
     return Result(place, card, (*doubts_about(trial), *found.notes))
@@ -152,7 +141,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         )
     seen: dict[str, int] = {}
     for number, label in enumerate(labels, start=1):
-        if not label or not label.isprintable() or len(label) > 200:
+        if not label or not label.isprintable() or len(label) > _MOST_OF_A_NAME:
             raise ForeignError(
                 f"{path}, line {number}: expected the name of a class: {label[:40]!a}"
             )
@@ -177,20 +166,43 @@ def _names(name: str) -> tuple[str, str]:
     return dataset, architecture
 
 
-def _read(model: Path, scratch: Path) -> tuple[onnx.ModelProto, str]:
-    """Return a model as ONNX, and the name of the format that it came in."""
+@dataclass(frozen=True)
+class _Source:
+    """A network as it came, in ONNX."""
+
+    path: Path  # of the file or folder that is imported
+    network: onnx.ModelProto
+    format: str
+    files: list[Path]  # that it consists of
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of its file, or of the names and checksums of several."""
+        if self.files == [self.path]:
+            return checksum(self.path)
+        folder = self.path if self.path.is_dir() else self.path.parent
+        digest = hashlib.sha256()
+        for path in self.files:
+            name = path.resolve().relative_to(folder.resolve()).as_posix()
+            digest.update(f"{name} {checksum(path)}\n".encode())
+        return digest.hexdigest()
+
+
+def _read(model: Path, scratch: Path) -> _Source:
+    """Return a model as ONNX. Raises ForeignError for other formats."""
     if not model.exists():
         raise ForeignError(f"{model} does not exist")
-    if model.suffix.lower() == ".onnx" and model.is_file():
-        network = read_onnx(model)
-        return network, f"ONNX opset {opset_of(network)}"
-    converted = scratch / "converted.onnx"
-    if model.suffix.lower() in KERAS and model.is_file():
+    ending, converted = model.suffix.lower(), scratch / "converted.onnx"
+    if ending == ".onnx" and model.is_file():
+        network, beside = read_onnx(model)
+        return _Source(model, network, f"ONNX opset {opset_of(network)}", [model, *beside])
+    if ending in KERAS and model.is_file():
         convert(model, converted)
-        return read_onnx(converted), "Keras" if model.suffix.lower() == ".keras" else "HDF5"
+        name = "Keras" if ending == ".keras" else "HDF5"
+        return _Source(model, read_onnx(converted)[0], name, [model])
     if (model / SAVED_MODEL).is_file():
         convert(model, converted)
-        return read_onnx(converted), "SavedModel"
+        files = sorted(path for path in model.rglob("*") if path.is_file())
+        return _Source(model, read_onnx(converted)[0], "SavedModel", files)
     raise ForeignError(
         f"{model}: expected an ONNX file (.onnx), a Keras file ({', '.join(KERAS)}) or the folder "
         f"of a SavedModel with {SAVED_MODEL} in it"
@@ -239,6 +251,32 @@ def _image(taken: Taken, scaling: Scaling | None, said: Said) -> ImageInput:
     return ImageInput(*size, said.style, mean=mean, std=std, resize=said.resize)
 
 
+def _origin(
+    source: _Source,
+    taken: Taken,
+    scaling: Scaling | None,
+    command: str,
+    outputs: Outputs,
+    milliseconds: float,
+) -> Imported:
+    network = source.network
+    wrote = " ".join(filter(None, (network.producer_name, network.producer_version)))
+    return Imported(
+        file=source.path.resolve().name,
+        format=source.format,
+        producer=wrote[:_MOST_OF_A_NAME],
+        bytes=sum(path.stat().st_size for path in source.files),
+        sha256=source.sha256(),
+        command=command,
+        layout=taken.layout,
+        datatype=taken.datatype,
+        scale=scaling.scale if scaling else 1.0,
+        outputs=outputs,
+        milliseconds=round(milliseconds, 2),
+        finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
 def _put(folder: Path, card: Card, repository: Path) -> tuple[Path, Card]:
     """Make `folder` the newest version, by one rename, and return its new place and its card."""
     versions = repository / card.dataset / card.architecture / card.rule
@@ -252,19 +290,3 @@ def _put(folder: Path, card: Card, repository: Path) -> tuple[Path, Card]:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             # Another import was faster: the next number.
-
-
-def _files(model: Path) -> list[Path]:
-    return (
-        sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
-    )
-
-
-def _checksum(model: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's file names and their checksums."""
-    if not model.is_dir():
-        return checksum(model)
-    digest = hashlib.sha256()
-    for path in _files(model):
-        digest.update(f"{path.relative_to(model).as_posix()} {checksum(path)}\n".encode())
-    return digest.hexdigest()
