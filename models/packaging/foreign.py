@@ -1,11 +1,11 @@
 """ONNX files from elsewhere: read with care, since anybody may have made them."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
@@ -88,20 +88,16 @@ def _add_external_weights(model: onnx.ModelProto, path: Path) -> list[Path]:
     ]
     for tensor in outside:
         known = {entry.key: entry.value for entry in tensor.external_data}
-        location = known.get("location", "")
-        file = (folder / location).resolve()
-        if not location or not file.is_relative_to(folder) or not file.is_file():
-            raise ForeignError(
-                f"{path} has weights in {location!r}, which is no file in its folder; weights are "
-                "read from there alone (copy the file beside it, or save the model as one file)"
-            )
+        file, size = _beside(known.get("location", ""), path)
         files.add(file)
         try:
-            size = file.stat().st_size
-            length = int(known.get("length", size - int(known.get("offset", "0"))))
-        except ValueError as error:
-            raise ForeignError(f"{path}: the place of weights in {location!r} is broken") from error
-        total += max(0, length)
+            offset = int(known.get("offset") or 0)
+            length = int(known.get("length") or size - offset)
+        except ValueError:
+            offset = length = -1
+        if offset < 0 or length < 0 or offset + length > size:
+            raise ForeignError(f"{path}: the weights of {tensor.name!r} are not in {file.name}")
+        total += length
         if total > MOST_BYTES:
             raise _too_large(path)
     if outside:
@@ -110,6 +106,21 @@ def _add_external_weights(model: onnx.ModelProto, path: Path) -> list[Path]:
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ForeignError(f"{path}: its weights cannot be read ({_first(error)})") from error
     return sorted(files)
+
+
+def _beside(location: str, path: Path) -> tuple[Path, int]:
+    """Return the file `location` in the folder of `path`, and its size. Raises ForeignError."""
+    folder = path.parent.resolve()
+    try:
+        file = (folder / location).resolve()
+        if location and file.is_relative_to(folder) and file.is_file():
+            return file, file.stat().st_size
+    except (OSError, ValueError):  # no name of a file
+        pass
+    raise ForeignError(
+        f"{path} has weights in {location[:100]!r}, which is no file in its folder; weights are "
+        "read from there alone (copy the file beside it, or save the model as one file)"
+    )
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
@@ -144,7 +155,7 @@ def count_parameters(model: onnx.ModelProto) -> int:
     """
     counted = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
     return sum(
-        int(np.prod(tensor.dims))
+        math.prod(tensor.dims)
         for tensor in _tensors(graphs_of(model))
         if tensor.data_type not in counted
     )

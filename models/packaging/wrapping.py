@@ -176,7 +176,7 @@ def _unused_prefix(model: onnx.ModelProto) -> str:
         for graph in graphs_of(model)
         for node in graph.node
         for name in (node.name, *node.input, *node.output)
-    }
+    } | {tensor.name for tensor in model.graph.initializer}
     prefix = "wrapped_"
     while any(name.startswith(prefix) for name in names):
         prefix = f"_{prefix}"

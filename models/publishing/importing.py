@@ -24,6 +24,7 @@ from models.cards import (
     is_name,
     write_card,
 )
+from models.files import read_regular
 from models.packaging.conversion import KERAS, SAVED_MODEL, convert
 from models.packaging.fitting import Fitting, doubts_about
 from models.packaging.foreign import (
@@ -131,7 +132,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises ForeignError if a line is empty, repeated or no text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ForeignError(f"{path} cannot be read as text in UTF-8 ({error})") from error
     labels = [line.strip() for line in text.rstrip().splitlines()]
