@@ -84,7 +84,9 @@ def _trained_runs(root: Path) -> Iterator[TrainedRun]:
             key = (run.dataset, run.architecture, run.rule, run.recipe.preset)
             yield TrainedRun(key, history, run.recipe.epochs, None)
     for folder, card in sorted(find_models(root), key=lambda found: found[1].version):
-        recipe = card.need_training().recipe
+        if card.training is None:  # imported
+            continue
+        recipe = card.training.recipe
         key = (card.dataset, card.architecture, card.rule, recipe.get("preset", ""))
         yield TrainedRun(key, read_history(folder), recipe["epochs"], card)
 
