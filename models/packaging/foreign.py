@@ -61,12 +61,36 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
         raise ForeignError(f"{path} is no ONNX model ({error})") from error
     if not model.graph.node or not model.opset_import:
         raise ForeignError(f"{path} is no ONNX model: it has no operators")
+    if not all(isinstance(name, str) for name in _words(model)):
+        raise ForeignError(f"{path} is no ONNX model: some of its names are no text in UTF-8")
     if (opset := opset_of(model)) < LEAST_OPSET:
         raise ForeignError(
             f"{path} uses opset {opset}, and ONNX Runtime needs {LEAST_OPSET} or newer; export it "
             "again, or convert it with onnx.version_converter"
         )
     return model, _add_external_weights(model, path)
+
+
+def names_in(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all tensors and operators in `model`."""
+    return {
+        name
+        for graph in graphs_of(model)
+        for node in graph.node
+        for name in (node.name, *node.input, *node.output)
+    } | {tensor.name for tensor in model.graph.initializer}
+
+
+def _words(model: onnx.ModelProto) -> Iterator[object]:
+    """Yield all names in `model`: texts, or bytes where they are no text."""
+    yield from names_in(model)
+    yield from (model.producer_name, model.producer_version)
+    yield from (entry.domain for entry in model.opset_import)
+    for graph in graphs_of(model):
+        if isinstance(graph, onnx.GraphProto):
+            yield from (each.name for each in (*graph.input, *graph.output))
+        for node in graph.node:
+            yield from (node.op_type, node.domain, *(entry.name for entry in node.attribute))
 
 
 def opset_of(model: onnx.ModelProto) -> int:

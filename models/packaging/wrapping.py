@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.packaging.foreign import TYPES, ForeignError, Taken, graphs_of, opset_of
+from models.packaging.foreign import TYPES, ForeignError, Taken, names_in, opset_of
 
 LEAST_OPSET_OF_SCAN = 9
 Outputs = Literal["logits", "probabilities"]
@@ -57,9 +57,7 @@ def wrap(
     build = _Builder(_unused_prefix(model))
     pictures = build.name("pixels")
     given = _before(build, pictures, taken, scaling)
-    wrapped = onnx.ModelProto()
-    wrapped.CopyFrom(model)
-    graph = wrapped.graph
+    graph = model.graph
     (entry,) = (i for i in graph.input if i.name not in {t.name for t in graph.initializer})
     (exit_,) = graph.output
     if singly:
@@ -77,18 +75,18 @@ def wrap(
     image = (taken.height, taken.width, taken.channels)
     first = helper.make_tensor_value_info(pictures, TensorProto.FLOAT, ["N", *image])
     last = helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["N", classes])
-    stored = [] if singly else list(graph.initializer)
-    sparse = [] if singly else list(graph.sparse_initializer)
-    quantised = list(graph.quantization_annotation)
-    graph.Clear()
-    graph.name = "imported"
-    graph.node.extend(build.nodes)
-    graph.input.append(first)
-    graph.output.append(last)
-    graph.initializer.extend(stored)
-    graph.sparse_initializer.extend(sparse)
-    graph.quantization_annotation.extend(quantised)
-    wrapped.ir_version = max(wrapped.ir_version, 4)  # since 4, weights need not be inputs
+    wrapped = onnx.ModelProto(
+        ir_version=max(model.ir_version, 4),  # since 4, weights need not be inputs
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        opset_import=model.opset_import,
+        functions=model.functions,
+        graph=onnx.GraphProto(name="imported", node=build.nodes, input=[first], output=[last]),
+    )
+    if not singly:
+        wrapped.graph.initializer.extend(graph.initializer)
+        wrapped.graph.sparse_initializer.extend(graph.sparse_initializer)
+    wrapped.graph.quantization_annotation.extend(graph.quantization_annotation)
     return wrapped
 
 
@@ -171,13 +169,7 @@ def _one_by_one(
 
 def _unused_prefix(model: onnx.ModelProto) -> str:
     """Return the beginning of names that no tensor and no node of `model` has."""
-    names = {
-        name
-        for graph in graphs_of(model)
-        for node in graph.node
-        for name in (node.name, *node.input, *node.output)
-    } | {tensor.name for tensor in model.graph.initializer}
-    prefix = "wrapped_"
+    names, prefix = names_in(model), "wrapped_"
     while any(name.startswith(prefix) for name in names):
         prefix = f"_{prefix}"
     return prefix

@@ -257,6 +257,9 @@ def test_what_is_no_onnx_file_is_refused(tmp_path, refused):
     os.mkfifo(tmp_path / "pipe.onnx")
     assert "expected an ONNX file" in refused(tmp_path / "pipe.onnx")
     assert "does not exist" in refused(tmp_path / "absent.onnx")
+    named = colours(tmp_path / "named.onnx")
+    named.write_bytes(named.read_bytes().replace(b"means", b"m\xffans"))
+    assert "no text in UTF-8" in refused(named)
 
 
 def test_a_file_that_is_too_large_or_too_old_is_refused(tmp_path, refused, monkeypatch):
