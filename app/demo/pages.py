@@ -5,6 +5,7 @@ text and never HTML. The content security policy also forbids inline scripts and
 hosts.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request, url_for
 
 from app.catalogue.catalogue import Catalogue, Endpoint, Model
+from app.catalogue.load import SAMPLES
 from app.errors import RequestError
 from app.predict.explain import COLOURS
 from app.settings import Settings
@@ -60,7 +62,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
             dataset=dataset,
             card=first.find().card,
             networks=_networks(endpoints),
-            samples=list(first.samples),
+            samples=_samples(first),
             page=_page_data(endpoints, first, settings),
         )
 
@@ -131,6 +133,17 @@ def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
         for endpoint in endpoints
         for rule in endpoint.models
     ]
+
+
+def _samples(endpoint: Endpoint) -> dict[str, str]:
+    """Return the URL of each sample picture. One that a model was published with has no file."""
+    drawn = SAMPLES / endpoint.dataset
+    return {
+        name: url_for("static", filename=f"samples/{endpoint.dataset}/{name}.png")
+        if (drawn / f"{name}.png").is_file()
+        else f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        for name, data in endpoint.samples.items()
+    }
 
 
 def _model_url(card: Card) -> str:
