@@ -219,7 +219,7 @@ def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
             plain(_printable(picture.name)),
             plain(printable(model.card.labels[best])),
             f"{probabilities[best]:.6f}",
-            str(bool(seen.outcome.in_distribution[0])).lower(),
+            "" if (known := seen.outcome.is_familiar(0)) is None else str(known).lower(),
             model.card.name,
             str(model.card.version),
         )

@@ -89,6 +89,19 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+CPU = "CPUExecutionProvider"
+
+
+def _providers(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    known = all(re.fullmatch("[A-Za-z0-9]+ExecutionProvider", name) for name in names)
+    if not known or len(set(names)) < len(names):
+        raise ValueError(
+            f"ONNX Runtime's providers, such as CUDAExecutionProvider,{CPU}, each of them once"
+        )
+    return names
+
+
 # Flask-Limiter's syntax, of which it accepts more: 100/minute, 5 / 10 seconds.
 _RATE = r"[1-9]\d{0,8} ?/ ?([1-9]\d{0,4} ?)?(second|minute|hour|day)s?"
 _RATES = f"{_RATE}( ?; ?{_RATE})*"
@@ -131,6 +144,14 @@ class Settings:
         "choice",
         "auto: run a model's `model.int8.onnx`, if it has one and the processor multiplies 8-bit "
         "integers (VNNI, or asimddp on ARM); off: always `model.onnx`",
+    )
+    providers: tuple[str, ...] = _setting(
+        (CPU,),
+        _providers,
+        "names",
+        "what ONNX Runtime computes on, the first choice first, such as "
+        f"`CUDAExecutionProvider,{CPU}`",
+        shown=f"`{CPU}`",
     )
     workers: int = _setting(
         2,
@@ -261,8 +282,8 @@ class Settings:
 
     @property
     def runs_int8(self) -> bool:
-        """Whether models that have 8-bit files are run by them here."""
-        return self.int8 == "auto" and multiplies_int8()
+        """Whether models that have 8-bit files are run by them here, on the processor."""
+        return self.int8 == "auto" and self.providers[0] == CPU and multiplies_int8()
 
     @property
     def max_request_bytes(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from app.catalogue.catalogue import Model
 from app.catalogue.load import load_catalogue
 from app.catalogue.network import Network, open_network
-from app.settings import Settings
+from app.settings import CPU, Settings
 from models.cards import INT8_MODEL, ONNX_MODEL
 from models.processor import multiplies_int8
 
@@ -35,7 +35,7 @@ def networks(model: Model, before: Path | None, root: Path) -> dict[str, Network
     if model.card.int8 and multiplies_int8():
         files["int8"] = model.folder / INT8_MODEL
     return {
-        column: open_network(path.read_bytes(), shape, classes)
+        column: open_network(path.read_bytes(), shape, classes, [CPU])
         for column, path in files.items()
         if path.exists()
     }

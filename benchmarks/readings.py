@@ -351,7 +351,7 @@ def main() -> None:
         arrays = load(model.card.dataset)
         images, classes = arrays.x_test, arrays.y_test
         if wanted.split == "validation":
-            share = model.card.training.recipe["validation"]
+            share = model.card.need_training().recipe["validation"]
             _, (images, classes) = split(arrays.x_train, arrays.y_train, share)
         some = np.random.default_rng(SEED).permutation(len(classes))[: wanted.images]
         labels = [model.card.labels[int(index)] for index in classes[some].ravel()]

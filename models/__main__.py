@@ -5,13 +5,13 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # Set before TensorFlow is imported, so that its notices do not bury our output. Errors are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from models.arguments import command_line
+from models.arguments import REPOSITORY, command_line
 from models.cards import (
     INT8_MODEL,
     Card,
@@ -25,7 +25,7 @@ from models.quiet import import_keras
 from models.terminal import one_line, say
 
 # These commands start fast. All others import Keras, inside their own functions.
-WITHOUT_KERAS = ("data", "list")
+WITHOUT_KERAS = ("data", "import", "list")
 
 INTERRUPTED = 130  # the exit status of shells for Ctrl-C
 
@@ -60,7 +60,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         run = open_run(wanted.resume)
     elif wanted.like is not None:
         card = read_card(wanted.like)
-        recipe = recipe_from(card.training.recipe)
+        recipe = recipe_from(card.need_training().recipe)
         load(card.dataset)
         teachers_of(recipe, card.dataset)
         run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
@@ -95,10 +95,10 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             sys.stderr,
         )
         return INTERRUPTED
+    reached, training = card.need_validation(), card.need_training()
     say(
-        f"{run.folder}: {card.validation.accuracy:.2%} of {card.validation.images} validation "
-        f"images, epoch {card.training.best_epoch} of {card.training.epochs}, "
-        f"{card.training.seconds:.0f} s"
+        f"{run.folder}: {reached.accuracy:.2%} of {reached.images} validation images, epoch "
+        f"{training.best_epoch} of {training.epochs}, {training.seconds:.0f} s"
     )
     return 0
 
@@ -123,13 +123,14 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
             except KeyboardInterrupt:
                 say("\ninterrupted; the same command continues from here", sys.stderr)
                 return INTERRUPTED
+        training = card.need_training()
         rows.append(
             (
                 model.name,
-                f"{card.validation.accuracy:.2%}",
+                f"{card.need_validation().accuracy:.2%}",
                 f"{card.test.accuracy:.2%}" if card.test else "-",
-                f"{card.training.best_epoch} of {card.training.epochs}",
-                f"{card.training.seconds:.0f}",
+                f"{training.best_epoch} of {training.epochs}",
+                f"{training.seconds:.0f}",
                 "trained now" if model.card is None else str(model.folder),
             )
         )
@@ -187,7 +188,7 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     from models.publishing.evaluate import evaluate
 
     if wanted.all:
-        found = _newest(find_models(wanted.repository))
+        found = _newest(_trained(wanted.repository))
     elif wanted.what and len(wanted.what) == 2:
         dataset, architecture = wanted.what
         found = _newest(find_models(wanted.repository / dataset / architecture))
@@ -272,9 +273,9 @@ def _calibrate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from models.publishing.recalibrate import calibrate_again
 
     rows = []
-    for folder in wanted.folder or [folder for folder, _ in find_models(wanted.repository)]:
+    for folder in wanted.folder or [folder for folder, _ in _trained(wanted.repository)]:
         card = calibrate_again(folder)
-        fitted = card.calibration
+        fitted = card.need_calibration()
         rows.append(
             (
                 *(f"{card.name} v{card.version}", f"{fitted.temperature:.4f}"),
@@ -302,7 +303,8 @@ def _export(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _in_8_bits(card: Card, found: Int8) -> str:
     """Return the accuracy of both files, and how many answers are others."""
     if card.test is None or found.test_accuracy is None:
-        split, before, after = "validation", card.validation.accuracy, found.validation_accuracy
+        before, after = card.need_validation().accuracy, found.validation_accuracy
+        split = "validation"
     else:
         split, before, after = "test", card.test.accuracy, found.test_accuracy
     return f"{after:.2%} of {split} images ({before:.2%} before), {found.changed:.2%} changed"
@@ -330,6 +332,41 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     return 0
 
 
+def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.publishing.importing import Said, import_model
+
+    said = Said(**{field.name: getattr(wanted, field.name) for field in dataclasses.fields(Said)})
+    # The card is public: it gets the names of files, and not where they lie.
+    named = [Path(word).name if os.path.lexists(word) else word for word in wanted.arguments]
+    command = shlex.join(["python", "-m", "models", *named])
+    try:
+        done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
+    except OSError as error:
+        raise MetaplasticError(f"{wanted.name} was not imported: {error}") from error
+    card = done.card
+    image, origin = card.input, card.imported
+    assert origin is not None
+    say(
+        f"{done.folder}: {origin.format}, {image.height}x{image.width}x{image.channels} pixels as "
+        f"{origin.datatype} {origin.layout}, {len(card.labels)} {origin.outputs}, "
+        f"{card.parameters:,} parameters, {origin.milliseconds:g} ms for a picture"
+    )
+    if card.validation is None or card.calibration is None:
+        say("not calibrated: in_distribution will be null (--calibrate FOLDER measures it)")
+    else:
+        share, interval = _accuracy(card.validation.accuracy, card.validation.interval)
+        say(
+            f"{share} of {card.validation.images} pictures ({interval}), temperature "
+            f"{card.calibration.temperature:.3f}"
+        )
+    for note in done.notes:
+        say(f"note: {note}", sys.stderr)
+    served = "" if wanted.repository == REPOSITORY else f"METAPLASTIC_WEIGHTS={wanted.repository} "
+    say(f"serve it: {served}python wsgi.py")
+    say(f"ask it:   curl -F file=@picture.jpg localhost:5000/api/{card.endpoint}")
+    return 0
+
+
 def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
         from models.publishing.readme_table import models_table
@@ -341,9 +378,9 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     rows = [
         (
             card.name,
-            f"v{card.version}" if card.test else "run",
+            f"v{card.version}" if card.test or card.imported else "run",
             f"{card.parameters:,}",
-            f"{card.validation.accuracy:.2%}",
+            f"{card.validation.accuracy:.2%}" if card.validation else "-",
             f"{card.test.accuracy:.2%}" if card.test else "-",
             f"{card.control.test_accuracy:.2%}" if card.control else "-",
             str(folder),
@@ -356,6 +393,11 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for folder in find_runs(wanted.runs):
         say(f"unfinished after {len(read_history(folder))} epochs: {folder}")
     return 0
+
+
+def _trained(repository: Path) -> Iterator[tuple[Path, Card]]:
+    """Yield the models in `repository` that were trained here."""
+    return ((folder, card) for folder, card in find_models(repository) if card.training)
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
@@ -386,6 +428,7 @@ COMMANDS = {
     "calibrate": _calibrate,
     "export": _export,
     "publish": _publish,
+    "import": _import,
     "list": _list,
 }
 

@@ -1,18 +1,21 @@
 """The command line of `python -m models`."""
 
 import argparse
+import math
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from models.cards import MOST_SIDE
 from models.terminal import ArgumentParser
 
 DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
 RUNS = Path("runs")
 REPOSITORY = Path("weights")
 DOCS = Path("docs")
-LEAST_SIDE, MOST_SIDE = 28, 256  # pixels of a data set's images
+DATA_SIDES = 28, 256  # pixels of a data set's images
 
 
 def command_line() -> ArgumentParser:
@@ -182,11 +185,62 @@ def command_line() -> ArgumentParser:
         help="put a few validation pictures beside the model, for Swagger and the demo to show",
     )
 
+    _import(commands, repository)
+
     listing = commands.add_parser(
         "list", parents=[repository, runs], help="list published models and runs"
     )
     listing.add_argument("--markdown", action="store_true", help="print the table of README.md")
     return parser
+
+
+def _import(commands: Any, repository: ArgumentParser) -> None:
+    bring = commands.add_parser(
+        "import",
+        parents=[repository],
+        help="publish a network that was trained elsewhere",
+        description="MODEL is an ONNX file, a Keras file (.keras, .h5) or the folder of a "
+        "SavedModel, with one input, pictures, and one output, a number for each class.",
+    )
+    bring.add_argument("name", metavar="NAME/ARCHITECTURE", help="its endpoint: birds/resnet-18")
+    bring.add_argument("model", type=Path, metavar="MODEL")
+    bring.add_argument(
+        "--labels", type=Path, required=True, help="a text file: a line for each class, in order"
+    )
+    bring.add_argument(
+        "--scale",
+        type=_number,
+        help="a pixel from 0 to 255 becomes (scale * pixel - mean) / std: 1/255, 1 or 1/127.5",
+    )
+    bring.add_argument("--mean", type=_numbers, default=(0.0,), help="0.5, or 0.485,0.456,0.406")
+    bring.add_argument("--std", type=_numbers, default=(1.0,), help="above 0; 0.229,0.224,0.225")
+    bring.add_argument("--bgr", action="store_true", help="blue comes first, as OpenCV has it")
+    bring.add_argument("--layout", choices=("NHWC", "NCHW"), help="the order of the axes")
+    bring.add_argument(
+        "--size", type=_sides(1, MOST_SIDE), help="64, or HEIGHTxWIDTH, where the model has none"
+    )
+    bring.add_argument("--channels", type=int, choices=(1, 3), help="where the model has none")
+    bring.add_argument(
+        "--outputs", choices=("logits", "probabilities"), help="where they do not show it"
+    )
+    bring.add_argument(
+        "--style",
+        choices=("photo", "digit", "garment"),
+        default="photo",
+        help="how the service prepares pictures (photo)",
+    )
+    bring.add_argument(
+        "--resize",
+        choices=("crop", "pad", "stretch", "fit"),
+        default="crop",
+        help="what a photo of other proportions becomes (crop)",
+    )
+    bring.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FOLDER",
+        help="labelled pictures, as for `data add`: accuracy, temperature and energy threshold",
+    )
 
 
 def _data(commands: Any) -> None:
@@ -202,7 +256,9 @@ def _data(commands: Any) -> None:
     )
     add.add_argument("name")
     add.add_argument("source", nargs="?", type=Path, metavar="SOURCE")
-    add.add_argument("--size", type=_size, default=(64, 64), help="64, or HEIGHTxWIDTH (64)")
+    add.add_argument(
+        "--size", type=_sides(*DATA_SIDES), default=(64, 64), help="64, or HEIGHTxWIDTH (64)"
+    )
     add.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (by the style)")
     add.add_argument(
         "--style",
@@ -229,16 +285,47 @@ def _data(commands: Any) -> None:
     show.add_argument("--out", type=Path, metavar="PNG", help="where to (NAME.png)")
 
 
-def _size(text: str) -> tuple[int, int]:
-    """(height, width) of `64` or `48x64`."""
-    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
-    sides = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in sides):
+def _sides(least: int, most: int) -> Callable[[str], tuple[int, int]]:
+    """Return a parser of `64` or `48x64` to (height, width), each from `least` to `most`."""
+
+    def parse(text: str) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+        sides = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not all(least <= side <= most for side in sides):
+            raise argparse.ArgumentTypeError(
+                f"expected pixels from {least} to {most}, as in 64 or 48x64 (height x width); "
+                f"found {text!r}"
+            )
+        return sides
+
+    return parse
+
+
+def _number(text: str) -> float:
+    """Return the number `0.0039` or `1/255`, which is above 0."""
+    try:
+        above, _, below = text.partition("/")
+        found = float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
+        found = 0.0
+    if not 0 < found < math.inf:
         raise argparse.ArgumentTypeError(
-            f"expected pixels from {LEAST_SIDE} to {MOST_SIDE}, as in 64 or 48x64 (height x "
-            f"width); found {text!r}"
+            f"expected a number above 0, such as 1/255; found {text!r}"
         )
-    return sides
+    return found
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of `0.485,0.456,0.406`."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(
+            f"expected numbers joined by commas, such as 0.485,0.456,0.406; found {text!r}"
+        )
+    return found
 
 
 def _setting(text: str) -> tuple[str, Any]:

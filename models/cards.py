@@ -9,10 +9,11 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from models.errors import MetaplasticError
 from models.files import read_regular, write_whole
@@ -30,7 +31,11 @@ Resize = Literal["fit", "crop", "pad", "stretch"]
 
 # If no card of an endpoint is its default, the first of these rules that it has is.
 RULES = ("metaplastic", "brainprop", "backprop")
+IMPORTED = "imported"  # in place of a rule: the network was trained elsewhere
+COMPARE = "compare"  # no architecture's name: /api/<dataset>/compare asks all of a data set's
 
+_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # names for URLs, folders and the standard protocols
+T = TypeVar("T")
 
 MOST_SIDE = 1024  # pixels on a side of the input; the networks trained here have up to 64
 MOST_VERSION = 10**9
@@ -153,8 +158,31 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Imported:
+    """Where a network comes from that was trained elsewhere."""
+
+    file: str  # the name of the file or folder that was imported
+    format: str  # "ONNX opset 17", "Keras", "HDF5", "SavedModel"
+    producer: str  # the program that wrote the file, as the file says; "" if it does not
+    bytes: int  # of all its files
+    sha256: str  # of the file; of several, of their names and checksums
+    command: str  # repeats the import
+    # What the network takes and gives: a pixel, 0 to 255, becomes (scale * pixel - mean) / std.
+    layout: str  # NHWC or NCHW
+    datatype: str  # of its input, such as float32
+    scale: float
+    outputs: str  # logits or probabilities
+    milliseconds: float  # for one picture, on one thread, where it was imported
+    finished: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
 class Card:
-    """Everything that the service knows about a model."""
+    """Everything that the service knows about a model.
+
+    A model that was imported has no training, and without labelled pictures neither calibration
+    nor scores.
+    """
 
     dataset: str
     architecture: str
@@ -165,15 +193,16 @@ class Card:
     input: ImageInput
     parameters: int
     multiply_adds: int  # for one image
-    calibration: Calibration
-    validation: Scores
+    calibration: Calibration | None  # None: the outputs are the network's own
+    validation: Scores | None
     test: Scores | None  # None until the model is published
     control: Baseline | None  # the baseline; the name of the field in earlier versions
-    training: Training
+    training: Training | None
     files: Mapping[str, str]  # name in the model's folder -> SHA-256 of its bytes
     distillation: Distillation | None = None  # None: it learned from labels alone
     corrupted: Corrupted | None = None  # None: not measured
     int8: Int8 | None = None  # None: there is no `model.int8.onnx`
+    imported: Imported | None = None  # None: it was trained by this project
 
     @property
     def endpoint(self) -> str:
@@ -184,6 +213,31 @@ class Card:
     def name(self) -> str:
         """Return `<dataset>-<architecture>-<rule>`, the name in logs and standard protocols."""
         return f"{self.dataset}-{self.architecture}-{self.rule}"
+
+    def need_training(self) -> Training:
+        """Return how it was trained. Raises CardError if it was imported."""
+        return self._need(self.training, "training")
+
+    def need_calibration(self) -> Calibration:
+        """Return its calibration. Raises CardError if it was imported without one."""
+        return self._need(self.calibration, "calibration")
+
+    def need_validation(self) -> Scores:
+        """Return its validation scores. Raises CardError if it was imported without any."""
+        return self._need(self.validation, "scores")
+
+    def _need(self, value: T | None, what: str) -> T:
+        if value is None:
+            raise CardError(
+                f"{self.name} version {self.version} is imported: it has no {what}, which "
+                "this needs"
+            )
+        return value
+
+
+def is_name(word: str) -> bool:
+    """Return whether `word` can be in a URL: lower-case letters and digits, joined by hyphens."""
+    return bool(_NAME.fullmatch(word)) and len(word) <= 100
 
 
 def read_card(folder: Path) -> Card:
@@ -241,7 +295,14 @@ def _impossible(card: Card) -> Iterator[str]:
     for name, values in ("mean", image.mean), ("std", image.std):
         if len(values) != image.channels:
             yield f"input: {name}: expected {image.channels} entries, found {len(values)}"
-    yield from (f"calibration: {problem}" for problem in _no_calibration(card.calibration))
+    if (card.training is None) == (card.imported is None):
+        yield "expected either training or imported"
+    if card.imported is None:
+        for name, value in ("calibration", card.calibration), ("validation", card.validation):
+            if value is None:
+                yield f"{name}: expected an object, since the model was trained here"
+    if card.calibration:
+        yield from (f"calibration: {problem}" for problem in _no_calibration(card.calibration))
     for name, scores in ("validation", card.validation), ("test", card.test):
         if scores:
             yield from (f"{name}: {problem}" for problem in _no_scores(scores, len(card.labels)))
@@ -302,11 +363,9 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of the model files in `folder`: of both, and of the 8-bit one where there is one."""
-    names = [KERAS_MODEL, ONNX_MODEL]
-    if (folder / INT8_MODEL).exists():
-        names.append(INT8_MODEL)
-    return {name: checksum(folder / name) for name in names}
+    """Return the SHA-256 of each model file that is in `folder`."""
+    names = (KERAS_MODEL, ONNX_MODEL, INT8_MODEL)
+    return {name: checksum(folder / name) for name in names if (folder / name).exists()}
 
 
 def checksum(path: Path) -> str:

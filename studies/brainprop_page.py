@@ -84,6 +84,8 @@ def _trained_runs(root: Path) -> Iterator[TrainedRun]:
             key = (run.dataset, run.architecture, run.rule, run.recipe.preset)
             yield TrainedRun(key, history, run.recipe.epochs, None)
     for folder, card in sorted(find_models(root), key=lambda found: found[1].version):
+        if card.training is None:  # imported
+            continue
         recipe = card.training.recipe
         key = (card.dataset, card.architecture, card.rule, recipe.get("preset", ""))
         yield TrainedRun(key, read_history(folder), recipe["epochs"], card)
@@ -98,7 +100,7 @@ def _accuracy(result: TrainedRun | None) -> str:
             f"unfinished, epoch {len(result.history)} of {result.epochs}: {best:.2%} (validation)"
         )
     if result.card.test is None:
-        return f"{result.card.validation.accuracy:.2%} (validation)"
+        return f"{result.card.need_validation().accuracy:.2%} (validation)"
     low, high = result.card.test.interval
     return f"{result.card.test.accuracy:.2%} ({low:.2%} - {high:.2%})"
 

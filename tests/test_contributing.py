@@ -63,7 +63,7 @@ def project(tmp_path_factory):
         shutil.copytree(
             ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for file in ("wsgi.py", "pyproject.toml"):
+    for file in ("metaplastic_command.py", "wsgi.py", "pyproject.toml"):
         shutil.copy(ROOT / file, project)
     guide = (ROOT / "CONTRIBUTING.md").read_text()
     blocks = list(BLOCK.finditer(guide))

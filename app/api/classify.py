@@ -153,6 +153,8 @@ def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         )
 
 
+_MOST_CLASSES = 200  # listed in Swagger's text; the card has all
+
 ONE_IMAGE = (
     "Instead of this form, the body may be an image (`Content-Type: image/png`, for example) or "
     'JSON with base64: `{"image": "..."}`'
@@ -163,12 +165,14 @@ def classification_doc(endpoint: Endpoint, operation: str) -> dict[str, Any]:
     """Return Swagger's description of a classification by `endpoint`."""
     best = endpoint.find().card
     measured = f", {best.test.accuracy:.2%} right on the test set" if best.test else ""
+    more = len(best.labels) - _MOST_CLASSES
+    classes = [*best.labels[:_MOST_CLASSES], *([f"and {more} more"] if more > 0 else [])]
     return {
         "id": operation,
         "description": (
             f"Classify images with {endpoint.name} ({best.parameters:,} parameters{measured})\n\n"
             f'{ONE_IMAGE} or `{{"images": ["...", "..."]}}`.\n\n'
-            f"Classes: {', '.join(best.labels)}."
+            f"Classes: {', '.join(classes)}."
         ),
         "params": describe_classification(endpoint),
         "responses": schemas.responses(

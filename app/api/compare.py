@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response, request
 
 from app.api.classify import ONE_IMAGE
-from app.catalogue.catalogue import COMPARE, Endpoint, find_each
+from app.catalogue.catalogue import Endpoint, find_each
 from app.predict.compare import compare
 from app.settings import Settings
 from app.web import schemas
@@ -17,6 +17,7 @@ from app.web.options import (
     refuse_unknown,
 )
 from app.web.uploads import read_uploads
+from models.cards import COMPARE
 
 
 class Comparison(Resource):

@@ -11,9 +11,7 @@ from app.errors import RequestError
 from app.settings import StartError
 from models.cards import INT8_MODEL, Calibration, Card
 
-# Reserved names: /api/<dataset>/compare asks every architecture, and ?rule=all asks every rule.
-COMPARE = "compare"
-ALL_RULES = "all"
+ALL_RULES = "all"  # no rule's name: ?rule=all asks every rule
 
 
 class RepositoryError(StartError):
@@ -37,6 +35,7 @@ class Model:
     folder: Path
     runs: str  # the file's name: `model.onnx` or `model.int8.onnx`
     content: ModelBytes  # as it was read
+    providers: tuple[str, ...]  # ONNX Runtime's, in the order of preference
 
     @property
     def has_checksum(self) -> bool:
@@ -47,8 +46,8 @@ class Model:
         return self.runs in self.card.files
 
     @property
-    def calibration(self) -> Calibration:
-        """Return the calibration of the file that runs."""
+    def calibration(self) -> Calibration | None:
+        """Return the calibration of the file that runs, if it has one."""
         int8 = self.card.int8
         return int8.calibration if int8 and self.runs == INT8_MODEL else self.card.calibration
 
@@ -95,7 +94,7 @@ class Model:
         target = self.card.input
         image = (target.height, target.width, target.channels)
         path = self.folder / self.runs
-        return Session(self.content, image, len(self.card.labels), str(path))
+        return Session(self.content, image, len(self.card.labels), str(path), self.providers)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,23 @@
 """Reading the model repository: which models can be served, and the problems of the others."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
+from app.catalogue.catalogue import ALL_RULES, Catalogue, Endpoint, Model, RepositoryError
+from app.catalogue.network import ModelError, check_providers
 from app.catalogue.session import ModelBytes
-from app.settings import Settings
+from app.settings import CPU, Settings
 from models.cards import (
+    COMPARE,
     INT8_MODEL,
     ONNX_MODEL,
     RULES,
     SAMPLE_IMAGES,
     Card,
     CardError,
+    is_name,
     model_folders,
     read_card,
 )
@@ -23,7 +25,6 @@ from models.files import read_regular
 
 SAMPLES = Path(__file__).parent.parent / "static" / "samples"
 _MOST_SAMPLES = 20
-_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # names for URLs and for the standard protocols
 
 
 def load_catalogue(
@@ -40,6 +41,11 @@ def load_catalogue(
     one stays. An unchanged model is the same object as in `served`. Models for which `skip` is true
     are not served. Raises RepositoryError for a missing or empty folder, and if no model is left.
     """
+    if settings.providers != (CPU,):  # which every ONNX Runtime has
+        try:
+            check_providers(settings.providers)
+        except ModelError as error:
+            raise RepositoryError(f"METAPLASTIC_PROVIDERS: {error}") from error
     root = settings.weights
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
@@ -52,7 +58,7 @@ def load_catalogue(
         try:
             if folder in broken:
                 raise RepositoryError(broken[folder], passing=True)
-            model = load_model(folder, settings.runs_int8, former.get(folder))
+            model = load_model(folder, settings, former.get(folder))
         except RepositoryError as error:
             errors[folder] = error
             if folder not in former:
@@ -109,10 +115,11 @@ def _below(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
+def load_model(folder: Path, settings: Settings, former: Model | None = None) -> Model:
     """Return the model in `folder`, or `former` if it has not changed. Its session is not tried.
 
-    It runs `model.int8.onnx` if `int8` and there is one that the card knows, else `model.onnx`.
+    It runs `model.int8.onnx` if `settings` allow and there is one that the card knows, else
+    `model.onnx`.
     Raises RepositoryError.
     """
     try:
@@ -122,7 +129,8 @@ def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
         raise RepositoryError(message, passing=True) from error
     _check(card, folder)
     # A link that leads nowhere is a broken file, not an absent one.
-    runs = INT8_MODEL if int8 and card.int8 and os.path.lexists(folder / INT8_MODEL) else ONNX_MODEL
+    has_int8 = card.int8 is not None and os.path.lexists(folder / INT8_MODEL)
+    runs = INT8_MODEL if has_int8 and settings.runs_int8 else ONNX_MODEL
     path = folder / runs
     # The bytes that are hashed here are the bytes that are run, even if the file changes later.
     try:
@@ -133,7 +141,7 @@ def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
             passing=True,
             endpoint=card.endpoint,
         ) from error
-    model = Model(card, folder, runs, content)
+    model = Model(card, folder, runs, content, settings.providers)
     if model.has_checksum and card.files[runs] != content.sha256:
         raise RepositoryError(
             f"{path}: is not the file that its card describes (SHA-256 differs). "
@@ -148,7 +156,7 @@ def load_model(folder: Path, int8: bool, former: Model | None = None) -> Model:
 def _check(card: Card, folder: Path) -> None:
     """Raise RepositoryError if a card's names cannot be served."""
     for word in (card.dataset, card.architecture, card.rule):
-        if not _NAME.fullmatch(word):
+        if not is_name(word):
             raise RepositoryError(
                 f"{folder / 'card.json'}: {word!r} cannot stand in a URL. "
                 "Names have lower-case letters and digits, joined by hyphens."

@@ -1,7 +1,7 @@
 """The network of an ONNX file, opened and tried with ONNX Runtime, which only this module uses."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,14 @@ BATCH = 16
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Network:
+def open_network(
+    model: bytes, image: tuple[int, int, int], classes: int, providers: Sequence[str]
+) -> Network:
     """Return the network of the ONNX file `model`, after a trial run on an empty image.
 
-    `image` is (height, width, channels). The network's session belongs to this process, so call
-    this in the process that uses it. Raises ModelError.
+    `image` is (height, width, channels). `providers` are ONNX Runtime's, in the order of
+    preference. The network's session belongs to this process, so call this in the process that uses
+    it. Raises ModelError.
     """
     # ONNX Runtime sends usage data to Microsoft unless this is set before the import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -42,8 +45,11 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
     options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(
-            model, sess_options=options, providers=["CPUExecutionProvider"]
+            model, sess_options=options, providers=list(providers)
         )
+        # ONNX Runtime goes on without a provider whose libraries it cannot load.
+        if missing := [name for name in providers if name not in session.get_providers()]:
+            raise ModelError(f"ONNX Runtime cannot use {', '.join(missing)}; its own lines say why")
         session._model_bytes = None  # kept only for set_providers, which is not called
         name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
         run = session._sess.run  # session.run would check the names with each request
@@ -66,6 +72,38 @@ def open_network(model: bytes, image: tuple[int, int, int], classes: int) -> Net
         raise ModelError("it answers NaN or infinity for an empty image")
     return_freed_memory()  # opening a session takes several times the memory of its model
     return network
+
+
+# What has each provider, in place of the package `onnxruntime`, which has CPUExecutionProvider.
+_PACKAGES = {
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "NvTensorRTRTXExecutionProvider": "onnxruntime-trt-rtx",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "DmlExecutionProvider": "onnxruntime-directml",
+    "QNNExecutionProvider": "onnxruntime-qnn",
+    "MIGraphXExecutionProvider": "onnxruntime-migraphx",
+    "ROCMExecutionProvider": "onnxruntime-rocm",
+}
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raise ModelError unless the installed ONNX Runtime has all `providers`."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    for name in (name for name in providers if name not in there):
+        package = _PACKAGES.get(name)
+        advice = (
+            f"Install {package} in its place: pip uninstall onnxruntime && pip install {package}"
+            if package
+            else "Install a build of ONNX Runtime that has it (onnxruntime.ai lists them)"
+        )
+        raise ModelError(
+            f"this ONNX Runtime has no {name}; it has: {', '.join(there)}. {advice}, or leave "
+            f"{name} out."
+        )
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -51,9 +51,15 @@ class Session:
     """
 
     def __init__(
-        self, content: ModelBytes, image: tuple[int, int, int], classes: int, name: str
+        self,
+        content: ModelBytes,
+        image: tuple[int, int, int],
+        classes: int,
+        name: str,
+        providers: tuple[str, ...],
     ) -> None:
         self._content, self._image, self._classes, self._name = content, image, classes, name
+        self._providers = providers
         self._network: Network | None = None
         self._pause = 0.0
         self._next_try = 0.0  # on the monotonic clock
@@ -72,7 +78,9 @@ class Session:
 
     def _try(self) -> None:
         try:
-            self._network = open_network(self._content.read(), self._image, self._classes)
+            self._network = open_network(
+                self._content.read(), self._image, self._classes, self._providers
+            )
         except (ModelError, MemoryError, OSError) as error:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
             self._next_try = time.monotonic() + self._pause

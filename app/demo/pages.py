@@ -5,6 +5,7 @@ text and never HTML. The content security policy also forbids inline scripts and
 hosts.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request, url_for
 
 from app.catalogue.catalogue import Catalogue, Endpoint, Model
+from app.catalogue.load import SAMPLES
 from app.errors import RequestError
 from app.predict.explain import COLOURS
 from app.settings import Settings
@@ -60,7 +62,7 @@ def blueprint(catalogue: Catalogue, settings: Settings) -> Blueprint:
             dataset=dataset,
             card=first.find().card,
             networks=_networks(endpoints),
-            samples=list(first.samples),
+            samples=_samples(first),
             page=_page_data(endpoints, first, settings),
         )
 
@@ -133,6 +135,17 @@ def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
     ]
 
 
+def _samples(endpoint: Endpoint) -> dict[str, str]:
+    """Return the URL of each sample picture. One that a model was published with has no file."""
+    drawn = SAMPLES / endpoint.dataset
+    return {
+        name: url_for("static", filename=f"samples/{endpoint.dataset}/{name}.png")
+        if (drawn / f"{name}.png").is_file()
+        else f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        for name, data in endpoint.samples.items()
+    }
+
+
 def _model_url(card: Card) -> str:
     return url_for(
         "demo.model", dataset=card.dataset, architecture=card.architecture, rule=card.rule
@@ -175,10 +188,10 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
         "card": card,
         "model": model,
         "scores": scores,
-        "split": "test" if card.test else "validation",
-        "matrix": _matrix(scores) if len(card.labels) <= MOST_IN_A_MATRIX else None,
-        "mistakes": _mistakes(scores, card.labels),
-        "recipe": dict(_flat(card.training.recipe)),
+        "split": "test" if card.test else "validation" if card.training else "calibration",
+        "matrix": _matrix(scores) if scores and len(card.labels) <= MOST_IN_A_MATRIX else None,
+        "mistakes": _mistakes(scores, card.labels) if scores else [],
+        "recipe": dict(_flat(card.training.recipe)) if card.training else {},
         "rules": [(rule, _model_url(endpoint.find(rule).card)) for rule in endpoint.models],
         "curl": f"curl -F file=@picture.png '{url_of(request).removesuffix(request.path)}"
         f"{endpoint.path}?rule={card.rule}'",
@@ -192,8 +205,8 @@ def _model_page(endpoint: Endpoint, model: Model) -> dict[str, Any]:
             "path": endpoint.path,
             "query": query,
             "labels": card.labels,
-            "confusion": scores.confusion,
-            "best": card.training.best_epoch,
+            "confusion": scores.confusion if scores else (),
+            "best": card.training.best_epoch if card.training else 0,
         },
     }
 

@@ -42,7 +42,7 @@ class Prediction(TypedDict):
     label: str
     probability: float
     top: list[Candidate]  # the most probable first
-    in_distribution: bool  # False if the image is unlike all the training data
+    in_distribution: bool | None  # False: unlike all the training data. None: not calibrated
     preprocessing: list[str]  # what was done to the image, in order
     warnings: NotRequired[list[str]]  # reasons to doubt the answer
     digits: NotRequired[Digits]
@@ -220,7 +220,7 @@ def prediction_of(model: Model, seen: Seen, upload: Upload, top: int) -> Predict
         "label": candidates[0]["label"],
         "probability": candidates[0]["probability"],
         "top": candidates,
-        "in_distribution": bool(seen.outcome.in_distribution[0]),
+        "in_distribution": seen.outcome.is_familiar(0),
         "preprocessing": list(seen.reading.steps),
     }
     if warnings := warnings_of(seen):

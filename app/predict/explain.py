@@ -22,7 +22,7 @@ from app.errors import RequestError
 from app.images.png import as_image, png_text
 from app.images.upload import Upload
 from app.predict.classify import recognise_each, warnings_of
-from app.predict.inference import interpret
+from app.predict.inference import check_numbers, interpret
 from app.settings import Settings
 from models.cards import Calibration, ImageInput
 
@@ -88,6 +88,7 @@ def explain(
     heat, hidden = heat_map(
         *(model.network, pixels, whole, index), card.input, model.calibration, deadline
     )
+    check_numbers(heat)
     answer: Explanation = {
         "model": card.name,
         "rule": card.rule,
@@ -113,21 +114,24 @@ def heat_map(
     whole: float,
     index: int,
     target: ImageInput,
-    calibration: Calibration,
+    calibration: Calibration | None,
     deadline: float,
 ) -> tuple[Floats, int]:
     """Return the bits of evidence for class `index` that are lost if each pixel is hidden.
 
     `whole` is the evidence of the whole picture in bits. The heat, (height, width), is interpolated
     between the patches, and it is the mean of the scales; a negative value opposes the class. The
-    second value is the number of patches. Raises RequestError 503 after `deadline`
-    (time.monotonic).
+    second value is the number of patches. A network for which the fine patches would take too long
+    is asked about the coarse ones alone. Raises RequestError 503 after `deadline` (time.monotonic).
     """
     fill = _fill(target)
-    heat, count = np.zeros(pixels.shape[:2]), 0
-    for scale in SCALES:
+    heats, count, began = [], 0, time.monotonic()
+    for scale in sorted(SCALES, reverse=True):  # the coarse patches are fewer
         patches = _patches(pixels.shape[0], pixels.shape[1], scale)
-        lost, covered = np.zeros_like(heat), np.zeros_like(heat)
+        now = time.monotonic()
+        if count and now + len(patches) * (now - began) / count > deadline:
+            break
+        lost, covered = np.zeros(pixels.shape[:2]), np.zeros(pixels.shape[:2])
         for start in range(0, len(patches), BATCH):
             if time.monotonic() > deadline:
                 raise _too_slow()
@@ -139,14 +143,15 @@ def heat_map(
             for (where, tent), value in zip(some, left, strict=True):
                 lost[where] += tent * (whole - value)
                 covered[where] += tent
-        heat += lost / covered / len(SCALES)
+        heats.append(lost / covered / len(SCALES))
         count += len(patches)
+    heat: Floats = np.add.reduce(heats) * (len(SCALES) / len(heats))
     return heat, count
 
 
-def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration) -> Floats:
+def evidence(logits: NDArray[np.float32], index: int, calibration: Calibration | None) -> Floats:
     """Return the calibrated log-odds (N,) in bits of class `index`, given `logits` (N, C)."""
-    scaled = logits.astype(np.float64) / calibration.temperature
+    scaled = logits.astype(np.float64) / (calibration.temperature if calibration else 1.0)
     others = np.logaddexp.reduce(np.delete(scaled, index, axis=1), axis=1)
     bits = (scaled[:, index] - others) / np.log(2)
     limited: Floats = np.clip(bits, -_LARGEST_EVIDENCE, _LARGEST_EVIDENCE)

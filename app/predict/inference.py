@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from app.catalogue.catalogue import Model
 from app.catalogue.network import BATCH, Network
+from app.errors import RequestError
 from app.telemetry.record import Inference, note_inference, timed
 from models.calibration import contrasts, probabilities_and_energy
 from models.cards import Calibration
@@ -17,40 +18,65 @@ class Outcome(NamedTuple):
 
     probabilities: NDArray[np.float64]  # (N, C), calibrated, each row sums to 1
     energy: NDArray[np.float64]  # (N,), the energy score; familiar images have a high one
-    in_distribution: NDArray[np.bool_]  # (N,)
+    in_distribution: NDArray[np.bool_] | None  # (N,); None if the model is not calibrated
 
     def of(self, rows: slice) -> "Outcome":
         """Return the outcome of the images in `rows` only."""
-        return Outcome(self.probabilities[rows], self.energy[rows], self.in_distribution[rows])
+        known = self.in_distribution
+        return Outcome(
+            self.probabilities[rows], self.energy[rows], None if known is None else known[rows]
+        )
+
+    def is_familiar(self, row: int) -> bool | None:
+        """Return whether an image is like the training data. None if this is not known."""
+        return None if self.in_distribution is None else bool(self.in_distribution[row])
 
 
 def join(outcomes: list[Outcome]) -> Outcome:
-    """Return one outcome for the images of all `outcomes`, of which there is at least one."""
+    """Return one outcome for the images of all `outcomes` of a model, of which there are some."""
     if len(outcomes) == 1:
         return outcomes[0]
+    known = [one.in_distribution for one in outcomes if one.in_distribution is not None]
     return Outcome(
         np.concatenate([one.probabilities for one in outcomes]),
         np.concatenate([one.energy for one in outcomes]),
-        np.concatenate([one.in_distribution for one in outcomes]),
+        np.concatenate(known) if known else None,
     )
 
 
 @timed("infer")
-def infer(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> Outcome:
+def infer(
+    network: Network, pixels: NDArray[np.float32], calibration: Calibration | None
+) -> Outcome:
     """Run the network on `pixels`, float32 (N, height, width, channels) in 0..1.
 
     An image with less contrast than every training image, such as a blank one, is not in the
-    distribution, whatever the network answers.
+    distribution, whatever the network answers. Without a calibration, this is not known. Raises
+    RequestError 422 if the network answers NaN or infinity.
     """
     if len(pixels) <= BATCH:
         outcome = interpret(network(pixels), calibration)
     else:
         parts = [network(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         outcome = interpret(np.concatenate(parts), calibration)
+    check_numbers(outcome.energy)
+    if calibration is None or outcome.in_distribution is None:
+        return outcome
     if len(pixels) == 1 and _shows_much(pixels[0], calibration.least_contrast):
         return outcome
     shows = contrasts(pixels) >= calibration.least_contrast
     return outcome._replace(in_distribution=outcome.in_distribution & shows)
+
+
+def check_numbers(found: NDArray[np.float64]) -> None:
+    """Raise RequestError 422 if a network's results are not all finite numbers."""
+    if not np.isfinite(found).all():
+        raise RequestError(
+            422,
+            "no_number",
+            "The network computes no number (NaN or infinity) for this image. Send another image, "
+            "or ask another model.",
+        )
 
 
 def _shows_much(image: NDArray[np.float32], least: float) -> bool:
@@ -65,8 +91,13 @@ def _shows_much(image: NDArray[np.float32], least: float) -> bool:
     return float(np.vdot(apart, apart)) / 2 > 1.21 * least * least * image.size
 
 
-def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
-    """Return calibrated probabilities and energy for `logits` (N, C)."""
+def interpret(logits: NDArray[np.float32], calibration: Calibration | None) -> Outcome:
+    """Return calibrated probabilities and energy for `logits` (N, C).
+
+    Without a calibration, the probabilities are the network's own.
+    """
+    if calibration is None:
+        return Outcome(*probabilities_and_energy(logits, 1.0, 1.0), None)
     probabilities, energy = probabilities_and_energy(
         logits, calibration.temperature, calibration.energy_temperature
     )
@@ -75,7 +106,8 @@ def interpret(logits: NDArray[np.float32], calibration: Calibration) -> Outcome:
 
 def record_outcome(model: Model, outcome: Outcome) -> None:
     """Add the outcome of `model` to the record of the current request."""
-    labels, rows = model.card.labels, outcome.probabilities.tolist()
+    labels, known = model.card.labels, outcome.in_distribution
+    rows = outcome.probabilities.tolist()
     confidences = [max(row) for row in rows]
     note_inference(
         Inference(
@@ -83,7 +115,7 @@ def record_outcome(model: Model, outcome: Outcome) -> None:
             model.card.version,
             [labels[row.index(most)] for row, most in zip(rows, confidences, strict=True)],
             confidences,
-            outcome.in_distribution.tolist().count(False),
+            0 if known is None else known.tolist().count(False),
         )
     )
 

@@ -22,7 +22,9 @@ class Seen(NamedTuple):
     marks: tuple[Reading, ...]  # digits that stand side by side, from left to right
 
 
-def recognise(network: Network, calibration: Calibration, pictures: list[Prepared]) -> list[Seen]:
+def recognise(
+    network: Network, calibration: Calibration | None, pictures: list[Prepared]
+) -> list[Seen]:
     """Return `pictures` as `network` saw them, each in the reading with the best energy score.
 
     The usual readings of all pictures are in one batch. If the usual reading of a picture is
@@ -31,7 +33,8 @@ def recognise(network: Network, calibration: Calibration, pictures: list[Prepare
     """
     asked = [_all(one) if one.doubtful else {AS_USUAL: one.first} for one in pictures]
     outcome = _ask(network, calibration, asked)
-    if len(pictures) == len(outcome.energy) == 1 and outcome.in_distribution[0]:  # most requests
+    alone = len(pictures) == len(outcome.energy) == 1
+    if alone and outcome.is_familiar(0) is not False:  # most requests
         (first,) = asked[0].values()
         return [Seen(first, outcome, first.marks)]
     seen, start = [], 0
@@ -39,16 +42,18 @@ def recognise(network: Network, calibration: Calibration, pictures: list[Prepare
         rows = slice(start, start + len(readings))
         start += len(readings)
         reading, found = _choose(readings, outcome.of(rows))
-        if not (one.doubtful or found.in_distribution[0]) and len(_all(one)) > 1:
+        if not one.doubtful and found.is_familiar(0) is False and len(_all(one)) > 1:
             others = join([found, _ask(network, calibration, [one.others])])
             instead = _choose(_all(one), others)
-            if instead[1].in_distribution[0]:
+            if instead[1].is_familiar(0):
                 reading, found = instead
         seen.append(Seen(reading, found, reading.marks or one.first.marks))
     return seen
 
 
-def _ask(network: Network, calibration: Calibration, asked: list[dict[str, Reading]]) -> Outcome:
+def _ask(
+    network: Network, calibration: Calibration | None, asked: list[dict[str, Reading]]
+) -> Outcome:
     pixels = [reading.pixels for readings in asked for reading in readings.values()]
     batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
     return infer(network, batch, calibration)

@@ -17,9 +17,10 @@ from app.telemetry import inference_counts
 from app.web import schemas
 from app.web.answers import Resource, answer
 
-# The names of the tensors of every model, and of the software that runs it.
+# The names of the tensors of a model, and of the software that runs it.
 INPUT = "images"
-OUTPUTS = ("probabilities", "in_distribution")
+PROBABILITIES = "probabilities"
+IN_DISTRIBUTION = "in_distribution"
 PLATFORM = "onnxruntime_onnx"
 
 
@@ -55,13 +56,24 @@ class Statistics(Served):
         return answer({"model_stats": rows})
 
 
+def outputs_of(model: Model) -> tuple[str, ...]:
+    """Return the names of the outputs. A BOOL cannot say "not known", so some models have one."""
+    return (PROBABILITIES, IN_DISTRIBUTION) if model.calibration else (PROBABILITIES,)
+
+
 def configuration(model: Model, settings: Settings) -> dict[str, Any]:
     """Return the configuration of `model`.
 
     `dims` are for one image; a request has up to `max_batch_size` images.
     """
     card, image = model.card, model.card.input
-    probabilities, in_distribution = OUTPUTS
+    # One value for each image. Its shape has no axis besides the batch.
+    familiar = {
+        "name": IN_DISTRIBUTION,
+        "data_type": "TYPE_BOOL",
+        "dims": [1],
+        "reshape": {"shape": []},
+    }
     return {
         "name": card.name,
         "platform": PLATFORM,
@@ -77,14 +89,8 @@ def configuration(model: Model, settings: Settings) -> dict[str, Any]:
             }
         ],
         "output": [
-            {"name": probabilities, "data_type": "TYPE_FP32", "dims": [len(card.labels)]},
-            # One value for each image. Its shape has no axis besides the batch.
-            {
-                "name": in_distribution,
-                "data_type": "TYPE_BOOL",
-                "dims": [1],
-                "reshape": {"shape": []},
-            },
+            {"name": PROBABILITIES, "data_type": "TYPE_FP32", "dims": [len(card.labels)]},
+            *([familiar] if model.calibration else []),
         ],
         "instance_group": [{"name": card.name, "kind": "KIND_CPU", "count": settings.workers}],
         "default_model_filename": model.runs,

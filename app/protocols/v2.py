@@ -12,7 +12,7 @@ from app.catalogue.catalogue import Catalogue, Model
 from app.predict.inference import Outcome, most_probable
 from app.protocols import v2_codec
 from app.protocols.naming import find_model, find_versions
-from app.protocols.profiling import INPUT, OUTPUTS, PLATFORM
+from app.protocols.profiling import IN_DISTRIBUTION, INPUT, PLATFORM, PROBABILITIES, outputs_of
 from app.protocols.tensors import ask, most_values, network_input
 from app.settings import Settings
 from app.version import VERSION
@@ -82,7 +82,7 @@ def inference(
     target = model.card.input
     image = (target.height, target.width, target.channels)
     most = most_values(target, settings.max_images)
-    question = v2_codec.decode(read_body(request), length, INPUT, image, OUTPUTS, most)
+    question = v2_codec.decode(read_body(request), length, INPUT, image, outputs_of(model), most)
     pixels = network_input(question.images, target, settings.max_images)
     return _answer_to(question, model, ask(model, pixels))
 
@@ -90,15 +90,15 @@ def inference(
 def _metadata(model: Model, versions: list[int]) -> dict[str, Any]:
     card = model.card
     image = [card.input.height, card.input.width, card.input.channels]
-    probabilities, in_distribution = OUTPUTS
+    familiar = {"name": IN_DISTRIBUTION, "datatype": "BOOL", "shape": [-1]}
     return {
         "name": card.name,
         "versions": [str(version) for version in sorted(versions)],
         "platform": PLATFORM,
         "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *image]}],
         "outputs": [
-            {"name": probabilities, "datatype": "FP32", "shape": [-1, len(card.labels)]},
-            {"name": in_distribution, "datatype": "BOOL", "shape": [-1]},
+            {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(card.labels)]},
+            *([familiar] if model.calibration else []),
         ],
     }
 
@@ -119,7 +119,7 @@ def _answer_to(question: v2_codec.Question, model: Model, outcome: Outcome) -> C
 
 
 def _output(model: Model, wanted: v2_codec.Wanted, outcome: Outcome) -> v2_codec.Output:
-    if wanted.name == "in_distribution":
+    if outcome.in_distribution is not None and wanted.name == IN_DISTRIBUTION:
         return v2_codec.Output(wanted.name, "BOOL", outcome.in_distribution, wanted.binary)
     if not wanted.classes:
         values = outcome.probabilities.astype(np.float32)

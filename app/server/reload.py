@@ -51,7 +51,7 @@ def mended(settings: Settings, catalogue: Catalogue, answered: set[str]) -> bool
     """Return whether a model that was left out can be served now."""
     for folder in catalogue.passing:
         with contextlib.suppress(RepositoryError):
-            if not try_each([load_model(folder, settings.runs_int8)], answered):
+            if not try_each([load_model(folder, settings)], answered):
                 return True
     return False
 

@@ -12,6 +12,13 @@ class File(fields.Raw):
     __schema_type__ = "file"
 
 
+class _BooleanOrNull(fields.Boolean):
+    """A value that may be null. Swagger 2.0 has no word for this, and its tools know this one."""
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "x-nullable": True}
+
+
 def _text(description: str, example: str, **more: Any) -> Any:
     return fields.String(description=description, example=example, required=True, **more)
 
@@ -99,9 +106,9 @@ _PREDICTION = {
         "Calibrated probability: of 100 answers with 0.9, about 90 are right.", 0.998
     ),
     "top": _list(fields.Nested(candidate), "The most probable classes, the best first."),
-    "in_distribution": fields.Boolean(
+    "in_distribution": _BooleanOrNull(
         description="False if the image is unlike all the training data. Its label then means "
-        "little.",
+        "little. null if the model is not calibrated: then this is not known.",
         example=True,
         required=True,
     ),
@@ -453,6 +460,28 @@ training = Model(
     },
 )
 
+imported = Model(
+    "Imported",
+    {
+        "file": _text("The name of the imported file or folder.", "model.onnx"),
+        "format": _text("The format of the file.", "ONNX opset 17"),
+        "producer": fields.String(
+            description="The program that wrote the file, as the file says.",
+            required=True,
+            example="pytorch 2.13.0",
+        ),
+        "bytes": _whole("The size of the file.", 14_000_000),
+        "sha256": _text("Of the file, or of the files of a folder.", "9f86d081884c7d65..."),
+        "command": _text("The command of the import.", "python -m models import birds/resnet ..."),
+        "layout": _text("The order of the axes of its input.", "NCHW", enum=["NHWC", "NCHW"]),
+        "datatype": _text("The type of its input.", "float32"),
+        "scale": _number("The network's input is (scale * pixel - mean) / std.", 0.00392),
+        "outputs": _text("The meaning of its outputs.", "logits", enum=["logits", "probabilities"]),
+        "milliseconds": _number("For one picture, where it was imported, on one thread.", 9.1),
+        "finished": _text("The time of the import: ISO 8601, UTC.", "2026-11-21T12:00:00Z"),
+    },
+)
+
 card = Model(
     "Card",
     {
@@ -467,8 +496,16 @@ card = Model(
         "input": _object(card_input, "The image that the network takes."),
         "parameters": _whole("The number of weights of the network.", 194654),
         "multiply_adds": _whole("The multiply-adds of the network for one image.", 4622120),
-        "calibration": _object(calibration, "Fitted on the validation split."),
-        "validation": _object(scores, "On the validation split, by which all choices were made."),
+        "calibration": fields.Nested(
+            calibration,
+            description="Fitted on the validation split. Without it, probabilities are the "
+            "network's own.",
+        ),
+        "validation": fields.Nested(
+            scores,
+            description="On the validation split, by which all choices were made; of an imported "
+            "model, on the pictures that it was calibrated on.",
+        ),
         "test": fields.Nested(
             scores, description="On the test set, which was read once, at the publication."
         ),
@@ -476,7 +513,10 @@ card = Model(
             baseline,
             description="The baseline: the same seed, data order and recipe, with another rule.",
         ),
-        "training": _object(training, "How the weights were trained."),
+        "training": fields.Nested(training, description="How the weights were trained."),
+        "imported": fields.Nested(
+            imported, description="Where the network comes from, if it was trained elsewhere."
+        ),
         "files": fields.Raw(
             description="SHA-256 of each file of the model.",
             required=True,
@@ -633,6 +673,7 @@ _MODELS = (
     distillation,
     corrupted,
     training,
+    imported,
     card,
     rule,
     description,
@@ -653,7 +694,8 @@ _ERRORS = {
     408: "The request took too long to arrive.",
     413: "Too many bytes, pixels or images, or too much work to decode them.",
     415: "Not an image, or an unknown content type.",
-    422: "The image shows nothing that can be classified, for example a blank page.",
+    422: "The image shows nothing that can be classified, for example a blank page, or the network "
+    "computes no number for it.",
     500: "A fault of the service.",
     503: "Too busy, or not ready. Try again after the seconds in Retry-After.",
 }

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.cards import ImageInput
+from models.cards import ImageInput, is_name
 from models.errors import MetaplasticError
 from models.files import write_whole
 from models.parsing import ParseError, parse
@@ -33,7 +32,6 @@ from models.parsing import ParseError, parse
 DESCRIPTOR, REPORT = "dataset.json", "report.txt"
 IMAGES, LABELS, SPLIT_OF, GROUPS = "images.npy", "labels.npy", "splits.npy", "groups.npy"
 SPLITS = ("train", "val", "test")
-_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")  # what the service can have in a URL
 _PART = 500  # images read at once where all are gone through
 
 
@@ -114,7 +112,7 @@ def data_folder() -> Path:
 
 def check_name(name: str) -> None:
     """Raise DataError unless `name` can be a folder's and stand in a URL."""
-    if not _NAME.fullmatch(name) or len(name) > 100:
+    if not is_name(name):
         raise DataError(
             f"a data set cannot be called {name!r}: expected lower-case letters and digits, joined "
             "by hyphens, as in red-shoes"
@@ -132,7 +130,7 @@ def find_stored(name: str) -> DataSet | None:
     Raises DataError where it cannot be read.
     """
     path = data_folder() / name / DESCRIPTOR
-    if not _NAME.fullmatch(name) or not path.exists():
+    if not is_name(name) or not path.exists():
         return None
     try:
         return parse(DataSet, json.loads(path.read_text(encoding="utf-8")), str(path))
@@ -209,7 +207,7 @@ def adding(name: str) -> Iterator[Path]:
 def remove(name: str) -> Path:
     """Remove the data set that was added as `name`, and return where it was. Raises DataError."""
     folder = data_folder() / name
-    if not _NAME.fullmatch(name) or not (folder / DESCRIPTOR).exists():
+    if not is_name(name) or not (folder / DESCRIPTOR).exists():
         known = ", ".join(stored_names()) or "none"
         raise DataError(f"no data set was added as {name!r}; there are: {known}")
     gone = folder.with_name(f".removing-{name}")

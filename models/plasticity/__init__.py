@@ -2,13 +2,21 @@
 
 A rule is a function. It takes the Learning of the baseline and the constants of the rule, and
 returns a Learning with another optimizer, another loss or other targets.
+
+These files are also the package `metaplastic`, for others: `pip install .` needs Keras and numpy
+alone. So they import each other relatively, and nothing else of this project.
 """
 
 from collections.abc import Callable
 
-from models.plasticity.brainprop import brainprop
-from models.plasticity.learning import Learning
-from models.plasticity.metaplastic import metaplastic
+from .brainprop import AnswerAccuracy as AnswerAccuracy
+from .brainprop import RewardPredictionError as RewardPredictionError
+from .brainprop import brainprop as brainprop
+from .brainprop import choice_noise as choice_noise
+from .learning import Learning as Learning
+from .metaplastic import Metaplastic as Metaplastic
+from .metaplastic import metaplastic as metaplastic
+from .synaptic_intelligence import SynapticIntelligence as SynapticIntelligence
 
 
 def backprop(baseline: Learning) -> Learning:

@@ -32,9 +32,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from models.plasticity.constants import number, whole_number
-from models.plasticity.learning import Learning, Rows
-from models.plasticity.metaplastic import metaplastic as around
+from .constants import number, whole_number
+from .learning import Learning, Rows
+from .metaplastic import metaplastic as around
 
 # (N, 2, classes): the reward of each choice, and the noise that is added to q before the choice.
 Trials = npt.NDArray[np.float32]

@@ -34,10 +34,10 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from models.plasticity.constants import number
-from models.plasticity.learning import Learning
-from models.plasticity.owners import convolution_kernels
-from models.plasticity.wrapper import Step, Wrapper, in_single, inside, values_of
+from .constants import number
+from .learning import Learning
+from .owners import convolution_kernels
+from .wrapper import Step, Wrapper, in_single, inside, values_of
 
 MetaplasticRule = Literal["pattern", "kernel", "consolidating"]
 LARGEST_SQUARED = 1e15  # its square times the largest strength still fits into a float32

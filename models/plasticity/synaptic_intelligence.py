@@ -20,8 +20,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.plasticity.constants import number
-from models.plasticity.wrapper import Step, Wrapper, in_single, inside, values_of
+from .constants import number
+from .wrapper import Step, Wrapper, in_single, inside, values_of
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")

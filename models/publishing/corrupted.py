@@ -8,7 +8,7 @@ from models.calibration import energy_scores
 from models.cards import Card, Corrupted
 from models.data.corruptions import NAMES, SEVERITY, corrupt
 from models.data.datasets import load, scaled
-from models.packaging.export import onnx_answers
+from models.packaging.running import onnx_answers
 from models.packaging.scoring import auroc
 
 IMAGES = 2_000  # for each corruption; 30,000 over all of them
@@ -19,19 +19,21 @@ def measure_corrupted(folder: Path, card: Card, severity: int = SEVERITY) -> Cor
 
     The images are the first ones of the test set. Before publication, they are those of the
     validation split, so that recipes can be compared. Raises DataError if the data is missing, and
-    CorruptionError for a severity outside 1..5.
+    CorruptionError for a severity outside 1..5, CardError for an imported model.
     """
+    share = card.need_training().recipe["validation"]
+    energy_temperature = card.need_calibration().energy_temperature
     arrays = load(card.dataset)
     chosen = arrays.x_test, arrays.y_test
     if card.test is None:
-        _, chosen = arrays.split(card.training.recipe["validation"])
+        _, chosen = arrays.split(share)
     images, labels = scaled(chosen[0][:IMAGES]), chosen[1][:IMAGES]
     by_corruption, energies, wrong = {}, [], []
     for name in NAMES:
         logits = onnx_answers(folder, corrupt(images, name, severity))
         right = logits.argmax(axis=1) == labels
         by_corruption[name] = round(float(right.mean()), 6)
-        energies.append(energy_scores(logits, card.calibration.energy_temperature))
+        energies.append(energy_scores(logits, energy_temperature))
         wrong.append(~right)
     errors = np.concatenate(wrong)
     told = auroc(-np.concatenate(energies), errors) if 0 < errors.sum() < len(errors) else None

@@ -7,7 +7,8 @@ from pathlib import Path
 from models.calibration import softmax
 from models.cards import Card, Scores
 from models.data.datasets import load
-from models.packaging.export import Agreement, agreement, keras_logits, onnx_logits
+from models.packaging.export import Agreement, agreement, keras_logits
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import expected_calibration_error, score
 from models.processor import multiplies_int8
 from models.publishing.int8 import Int8Scores, measure_int8
@@ -29,7 +30,7 @@ class Evaluation:
     @property
     def claimed(self) -> Scores:
         """Return the scores on the card for the same split."""
-        return self.card.test or self.card.validation
+        return self.card.test or self.card.need_validation()
 
     @property
     def float_holds(self) -> bool:
@@ -60,24 +61,26 @@ class Evaluation:
 def evaluate(folder: Path, card: Card) -> Evaluation:
     """Classify the test set with all model files. Before publication: the validation split.
 
-    Raises DataError if the data is missing.
+    Raises DataError if the data is missing, and CardError for an imported model.
     """
     started = time.monotonic()
+    share = card.need_training().recipe["validation"]
+    temperature = card.need_calibration().temperature
     arrays = load(card.dataset)
     images, labels = arrays.x_test, arrays.y_test
     if card.test is None:
-        _, (images, labels) = arrays.split(card.training.recipe["validation"])
+        _, (images, labels) = arrays.split(share)
     logits = keras_logits(folder, images)
     int8 = None
     if card.int8 is not None and multiplies_int8():
         int8 = measure_int8(folder, card.int8.calibration.temperature, (images, labels))
-    calibrated = softmax(logits, card.calibration.temperature)
+    calibrated = softmax(logits, temperature)
     return Evaluation(
         card=card,
         split="validation" if card.test is None else "test",
         scores=score(logits, labels),
         calibration_error=expected_calibration_error(calibrated, labels),
-        agreement=agreement(logits, onnx_logits(folder, images), card.calibration.temperature),
+        agreement=agreement(logits, onnx_logits(folder, images), temperature),
         seconds=time.monotonic() - started,
         int8=int8,
     )

@@ -17,7 +17,8 @@ from models.cards import (
     write_card,
 )
 from models.data.datasets import load
-from models.packaging.export import ExportError, agreement, export, keras_logits, onnx_logits
+from models.packaging.export import ExportError, agreement, export, keras_logits
+from models.packaging.running import onnx_logits
 from models.publishing.int8 import add_int8
 
 
@@ -53,7 +54,7 @@ def export_again(folder: Path, int8: bool = False) -> Exported:
         if card.test is not None:
             images = load(card.dataset).x_test
             answers = keras_logits(staging, images), onnx_logits(staging, images)
-            agreement(*answers, card.calibration.temperature).check()
+            agreement(*answers, card.need_calibration().temperature).check()
         if int8:
             card, found = add_int8(staging, card, load(card.dataset))
             (folder / INT8_MODEL).unlink(missing_ok=True)

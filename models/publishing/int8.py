@@ -7,8 +7,8 @@ from models.calibration import softmax
 from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
 from models.data.datasets import Arrays, Images, Labels, scaled
 from models.errors import MetaplasticError
-from models.packaging.export import onnx_logits
 from models.packaging.quantise import calibration_images, quantise
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score
 from models.processor import multiplies_int8
 
@@ -40,11 +40,11 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
     run it as it is served.
     """
     need_int8(folder)
-    share = card.training.recipe["validation"]
+    share = card.need_training().recipe["validation"]
     (training, _), validation = arrays.split(share)
     quantise(folder, scaled(calibration_images(training)))
     logits = onnx_logits(folder, validation[0], INT8_MODEL)
-    fitted = calibrate(logits, validation, card.calibration.outputs)
+    fitted = calibrate(logits, validation, card.need_calibration().outputs)
     reached = score(logits, validation[1]).accuracy
     if card.test is None:
         changed = _changed(logits, onnx_logits(folder, validation[0]))

@@ -16,13 +16,15 @@ from models.cards import (
 )
 from models.data.datasets import Arrays, load
 from models.errors import MetaplasticError
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
 from models.packaging.plots import draw_confusion
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import score
 from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
 from models.publishing.int8 import LARGE, add_int8
 from models.publishing.samples import write_samples
+from models.publishing.versions import next_version
 from models.training.recipes import recipe_from
 from models.training.runs import HISTORY
 
@@ -55,12 +57,12 @@ def publish(
     unchanged.
     """
     card = read_card(run)
+    card.need_training()
     arrays = load(card.dataset)
     compared = None if baseline is None else _baseline(card, baseline, arrays)
     taught = _distillation(card, without, arrays)
     endpoint = repository / card.dataset / card.architecture / card.rule
-    versions = [int(path.name) for path in endpoint.glob("*") if path.name.isdigit()]
-    version = 1 + max(versions, default=0)
+    version = next_version(endpoint)
     staging = repository / f".publishing-{card.name}-{version}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -94,15 +96,16 @@ def publish(
 
 def _scored(card: Card, folder: Path, arrays: Arrays) -> Card:
     """Return the card with test scores, after a check that both model files agree."""
-    if arrays.sha256() != card.training.data_sha256:
+    data = card.need_training().data_sha256
+    if arrays.sha256() != data:
         raise PublishError(
             f"{card.dataset} here (SHA-256 {arrays.sha256()[:12]}...) is not the data that the "
-            f"model was trained on ({card.training.data_sha256[:12]}...): its test images could "
+            f"model was trained on ({data[:12]}...): its test images could "
             "be among its training images"
         )
     logits = keras_logits(folder, arrays.x_test)
     answers = onnx_logits(folder, arrays.x_test)
-    agreement(logits, answers, card.calibration.temperature).check()
+    agreement(logits, answers, card.need_calibration().temperature).check()
     scores = score(logits, arrays.y_test)
     title = f"{card.name}: {scores.accuracy:.2%} of {scores.images} test images"
     draw_confusion(scores, card.labels, title, folder / "confusion.png")
@@ -158,8 +161,8 @@ def _scores_of(other: Card, folder: Path, arrays: Arrays) -> Baseline:
     scores = other.test or score(onnx_logits(folder, arrays.x_test), arrays.y_test)
     return Baseline(
         rule=other.rule,
-        seed=other.training.seed,
-        validation_accuracy=other.validation.accuracy,
+        seed=other.need_training().seed,
+        validation_accuracy=other.need_validation().accuracy,
         test_accuracy=scores.accuracy,
         test_interval=scores.interval,
     )
@@ -167,7 +170,7 @@ def _scores_of(other: Card, folder: Path, arrays: Arrays) -> Baseline:
 
 def _keep_teachers_cards(card: Card, runs: Path) -> None:
     """Copy the cards and histories of a model's teachers, which may leave the repository."""
-    for teacher in map(Path, recipe_from(card.training.recipe).teachers):
+    for teacher in map(Path, recipe_from(card.need_training().recipe).teachers):
         known = read_card(teacher)
         target = runs / f"{known.name}-teacher-v{known.version}"
         target.mkdir(parents=True, exist_ok=True)
@@ -177,22 +180,23 @@ def _keep_teachers_cards(card: Card, runs: Path) -> None:
 
 def _all_but_the_rule(card: Card) -> dict[str, object]:
     """Return what determines a training, except the rule and its constants."""
-    recipe = dataclasses.replace(recipe_from(card.training.recipe), constants={})
+    training = card.need_training()
+    recipe = dataclasses.replace(recipe_from(training.recipe), constants={})
     # Only the backend matters, not its version: backends draw different initial weights.
-    backend = card.training.backend.partition(",")[0]
+    backend = training.backend.partition(",")[0]
     return {
         "endpoint": card.endpoint,
         "backend": backend,
         "parameters": card.parameters,
         "multiply-adds": card.multiply_adds,
-        "data": card.training.data_sha256,
+        "data": training.data_sha256,
         **recipe.as_dict(),
     }
 
 
 def _all_but_the_teachers(card: Card) -> dict[str, object]:
     """Return what determines a training, except its teachers."""
-    recipe = recipe_from(card.training.recipe)
+    recipe = recipe_from(card.need_training().recipe)
     constants = {"rule": card.rule, "constants": dict(recipe.constants)}
     shared = {**_all_but_the_rule(card), **constants}
     return {name: value for name, value in shared.items() if not name.startswith("teacher")}

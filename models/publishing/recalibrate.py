@@ -5,7 +5,8 @@ from pathlib import Path
 
 from models.cards import INT8_MODEL, Card, read_card, write_card
 from models.data.datasets import load
-from models.packaging.export import keras_logits, onnx_logits
+from models.packaging.export import keras_logits
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate
 from models.publishing.int8 import need_int8
 
@@ -17,15 +18,15 @@ def calibrate_again(folder: Path) -> Card:
     Int8Error if the processor cannot run its 8-bit file.
     """
     card = read_card(folder)
-    arrays = load(card.dataset)
-    _, validation = arrays.split(card.training.recipe["validation"])
+    share, outputs = card.need_training().recipe["validation"], card.need_calibration().outputs
+    _, validation = load(card.dataset).split(share)
     logits = keras_logits(folder, validation[0])
-    fitted = calibrate(logits, validation, card.calibration.outputs)
+    fitted = calibrate(logits, validation, outputs)
     card = dataclasses.replace(card, calibration=fitted)
     if card.int8 is not None:
         need_int8(folder)
         logits = onnx_logits(folder, validation[0], INT8_MODEL)
-        fitted = calibrate(logits, validation, card.calibration.outputs)
+        fitted = calibrate(logits, validation, outputs)
         card = dataclasses.replace(card, int8=dataclasses.replace(card.int8, calibration=fitted))
     write_card(folder, card)
     return card

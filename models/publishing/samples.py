@@ -17,7 +17,7 @@ def write_samples(folder: Path, card: Card, arrays: Arrays) -> None:
 
     They are named after their classes, and the first ones of the split whatever the model answers.
     """
-    images, labels = arrays.split(card.training.recipe["validation"])[1]
+    images, labels = arrays.split(card.need_training().recipe["validation"])[1]
     there = np.unique(labels)
     chosen = there[np.unique(np.linspace(0, len(there) - 1, _MOST).round().astype(int))]
     (folder / SAMPLE_IMAGES).mkdir()

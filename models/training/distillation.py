@@ -91,7 +91,7 @@ def teachers_of(recipe: Recipe, dataset: str) -> tuple[Teacher, ...]:
             name=card.name,
             version=card.version,
             sha256=checksum(folder / KERAS_MODEL),
-            validation_accuracy=card.validation.accuracy,
+            validation_accuracy=card.need_validation().accuracy,
             test_accuracy=card.test.accuracy if card.test else None,
         )
         for folder, card in _cards(recipe.teachers, dataset)
@@ -109,7 +109,7 @@ def teacher(recipe: Recipe, dataset: str) -> Callable[[npt.NDArray[np.float32]],
     if not recipe.teachers:
         return None
     networks = [
-        (_network(folder, recipe.precision), card.calibration.temperature)
+        (_network(folder, recipe.precision), card.need_calibration().temperature)
         for folder, card in _cards(recipe.teachers, dataset)
     ]
 

@@ -10,9 +10,10 @@ from models.architectures.whitening import whiten
 from models.cards import KERAS_MODEL, Card, Distillation, Training, checksums, write_card
 from models.data.batches import TrainingBatches, ValidationBatches
 from models.data.datasets import Arrays, Images, Labels, dataset, load
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
 from models.packaging.half_precision import compact_keras, round_weights
 from models.packaging.plots import draw_confusion, draw_curves
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate, score
 from models.plasticity.learning import Learning
 from models.training.averaging import has_tail, measure_batch_norm, tail_mean

@@ -44,6 +44,7 @@ def plan(repository: Path, runs: Path) -> Iterator[Planned]:
                 trained = (card.dataset, card.architecture, card.rule)
                 if (
                     trained == name
+                    and card.training is not None
                     and recipe_from(card.training.recipe) == recipe
                     and card.parameters == _parameters(*name, recipe)
                 ):

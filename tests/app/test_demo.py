@@ -1,5 +1,6 @@
 """The demo's pages as they leave the service: complete, escaped, and bound to this host."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -130,3 +131,24 @@ def test_behind_a_proxy_every_link_has_its_prefix(client: FlaskClient) -> None:
         html = client.get(url, environ_overrides={"SCRIPT_NAME": "/vision"}).text
         links = re.findall(r'(?:src|href)="(/[^"]*)"', html)
         assert all(link.startswith("/vision/") for link in links), links
+
+
+def test_sample_pictures_of_a_model_itself_are_in_the_page(
+    tmp_path: Path, make_client: Callable[..., FlaskClient], seven: bytes
+) -> None:
+    folder = put_linear(
+        tmp_path / "own", dataset="own", architecture="tiny", style="photo", labels=["a", "b"]
+    )
+    (folder / "samples").mkdir()
+    (folder / "samples" / "a.png").write_bytes(seven)
+    page = make_client().get("/demo?dataset=own").text
+    (source,) = re.findall(r'<img [^>]*src="(data:image/png;base64,[^"]*)"', page)
+    assert base64.b64decode(source.partition(",")[2]) == seven
+
+
+def test_drawn_sample_pictures_are_files_that_are_there(client: FlaskClient) -> None:
+    sources = re.findall(r'src="(/static/samples/[^"]*)"', client.get("/demo").text)
+    assert len(sources) > 3
+    for source in sources:
+        with client.get(source) as answer:
+            assert answer.status_code == 200

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from app.errors import RequestError
+from app.predict import explain
 from app.predict.explain import MOST_EVALUATIONS, heat_map
+from models.cards import ImageInput
 from tests.app.asking import refused, send_many, upload
 from tests.app.made import put_linear
 
@@ -158,3 +161,23 @@ def _png(width: int, height: int) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((width, height), 80).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_a_slow_network_is_asked_about_coarse_patches_alone(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(explain, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        now[0] += 0.1 * len(images)
+        return np.stack([images.mean((1, 2, 3)), np.zeros(len(images))], 1).astype(np.float32)
+
+    pixels, photo = np.ones((224, 224, 3), np.float32), ImageInput(224, 224, 3, "photo", (0,), (1,))
+    asked = (slow, pixels, 1 / np.log(2), 0, photo, None)  # the evidence of the whole in bits
+    heat, coarse = heat_map(*asked, deadline=10)
+    assert coarse == 64
+    now[0] = 0.0
+    finer, both = heat_map(*asked, deadline=100)
+    assert both == MOST_EVALUATIONS - 1
+    assert heat.shape == finer.shape == (224, 224)
+    assert (heat > 0).all()
+    assert heat.mean() == pytest.approx(finer.mean(), rel=0.6)  # coarse patches hide more

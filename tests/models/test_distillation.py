@@ -9,7 +9,7 @@ import pytest
 from models.__main__ import main
 from models.calibration import softmax
 from models.cards import checksums, read_card, write_card
-from models.packaging.export import onnx_logits
+from models.packaging.running import onnx_logits
 from models.training.distillation import DistillationLoss, TeacherError, teacher
 from models.training.recipes import RecipeError, recipe_for
 

@@ -6,7 +6,8 @@ import onnx
 
 from models.architectures import build
 from models.architectures.flip_average import flip_average, network_of
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
+from models.packaging.running import onnx_logits
 
 
 def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_path):

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.architectures.blocks import convolution
 from models.architectures.googlenet import inception
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
 from models.packaging.fold import fold_batch_normalisation
+from models.packaging.running import onnx_logits
 
 RANDOM = np.random.default_rng(4)
 PICTURES = RANDOM.normal(size=(3, 2, 8, 8)).astype(np.float32)

@@ -7,8 +7,9 @@ import onnxruntime
 import pytest
 from keras import layers
 
-from models.packaging.export import ExportError, agreement, export, keras_logits, onnx_logits
+from models.packaging.export import ExportError, agreement, export, keras_logits
 from models.packaging.half_precision import compact_keras, kernels, round_weights
+from models.packaging.running import onnx_logits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), dtype=np.uint8)
 

@@ -9,7 +9,7 @@ from app.predict.inference import infer, interpret
 from models.__main__ import main
 from models.cards import find_models, read_card
 from models.data.datasets import load, scaled, split
-from models.packaging.export import onnx_answers, onnx_logits
+from models.packaging.running import onnx_answers, onnx_logits
 
 pytestmark = pytest.mark.slow
 

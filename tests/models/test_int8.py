@@ -11,8 +11,8 @@ import pytest
 from models.__main__ import main
 from models.cards import CARD, INT8_MODEL, checksums, read_card, write_card
 from models.data.datasets import load, split
-from models.packaging.export import onnx_logits
 from models.packaging.quantise import calibration_images
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate
 from models.processor import multiplies_int8
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models.architectures.blocks import locally_connected
-from models.packaging.export import agreement, export, keras_logits, onnx_logits
+from models.packaging.export import agreement, export, keras_logits
+from models.packaging.running import onnx_logits
 from models.training.fast_clone import fast_clone
 
 

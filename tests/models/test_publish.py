@@ -18,7 +18,8 @@ import pytest
 
 from models.__main__ import main
 from models.cards import checksums, find_models, read_card, write_card
-from models.packaging.export import agreement, keras_logits, onnx_logits
+from models.packaging.export import agreement, keras_logits
+from models.packaging.running import onnx_logits
 
 pytestmark = [pytest.mark.usefixtures("on_made_data"), pytest.mark.slow]
 

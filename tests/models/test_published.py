@@ -7,7 +7,8 @@ import pytest
 
 from models.cards import checksums, find_models
 from models.data.datasets import load
-from models.packaging.export import agreement, keras_logits, onnx_logits
+from models.packaging.export import agreement, keras_logits
+from models.packaging.running import onnx_logits
 from models.packaging.scoring import score
 
 REPOSITORY = Path(__file__).parents[2] / "weights"

@@ -16,7 +16,8 @@ import pytest
 
 from models.__main__ import main
 from models.cards import read_card
-from models.packaging.export import keras_logits, onnx_logits
+from models.packaging.export import keras_logits
+from models.packaging.running import onnx_logits
 from models.training.build import build_learning, build_network
 from models.training.epochs import kept_epoch, patience_is_over
 from models.training.recipes import recipe_for, recipe_from

@@ -9,7 +9,7 @@ const MOST_ROWS = 1000; // rows in the page; the CSV has all
 const COLUMNS = ["file", "label", "probability", "in_distribution", "model", "version", "error"];
 
 const remarks = ({ in_distribution: familiar, warnings = [] }) =>
-  [...(familiar ? [] : ["unlike the training data"]), ...warnings].join(", ");
+  [...(familiar === false ? ["unlike the training data"] : []), ...warnings].join(", ");
 
 export class Batch {
   /** `network()` returns the chosen network. */
@@ -60,7 +60,7 @@ export class Batch {
         signal,
       );
       const [seen] = answer.predictions;
-      row = [file.name, seen.label, seen.probability, String(seen.in_distribution), answer.model, answer.version, ""];
+      row = [file.name, seen.label, seen.probability, String(seen.in_distribution ?? ""), answer.model, answer.version, ""];
       this.#show(file, place, seen.label, sureness(seen.probability), remarks(seen));
     } catch (error) {
       if (error.name === "AbortError") return;

@@ -7,6 +7,7 @@ import { element, find, page, percent } from "./dom.js";
 /* Draw the charts from the history, or show curves.png if there is no history. */
 async function curves() {
   const place = find("curves");
+  if (!place) return show(); // an imported model has no training
   try {
     const { epochs } = await get(`${page.path}/history`, page.query);
     for (const box of place.querySelectorAll(".chart")) new Chart(box, epochs, page.best);
@@ -19,8 +20,10 @@ async function curves() {
         : element("p", {}, "No history was recorded."),
     );
   }
-  document.documentElement.dataset.ready = "true";
+  show();
 }
+
+const show = () => (document.documentElement.dataset.ready = "true");
 
 /* Make the confusion matrix a grid: one cell in the tab order, arrow keys between cells. */
 function matrix(table) {

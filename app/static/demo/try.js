@@ -105,13 +105,13 @@ function show(prediction) {
   say(find("problem"), "");
   setVerdict(label, `${sureness(prediction.probability)} sure`);
   bars.show(prediction.top);
-  find("unlike").hidden = prediction.in_distribution;
+  find("unlike").hidden = prediction.in_distribution !== false; // null: not known
   say(find("warnings"), warned(prediction));
   find("steps").replaceChildren(...prediction.preprocessing.map((step) => element("li", {}, step)));
   draw(find("seen"), prediction.prepared);
   clearTimeout(reading);
   reading = setTimeout(() => {
-    const doubts = [prediction.in_distribution ? "" : find("unlike").textContent.trim(), warned(prediction)];
+    const doubts = [find("unlike").hidden ? "" : find("unlike").textContent.trim(), warned(prediction)];
     const doubt = doubts.filter(Boolean).map((text) => ` ${text}`).join("");
     find("said").textContent = `${label}, ${sureness(prediction.probability)} sure.${doubt}`;
   }, QUIET);

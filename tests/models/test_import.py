@@ -1,0 +1,423 @@
+"""Networks that were trained elsewhere: what is imported, what is asked, and what is refused."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from models.__main__ import main
+from models.calibration import softmax
+from models.cards import CardError, read_card
+from models.packaging.foreign import ForeignError
+from models.packaging.running import onnx_answers
+from models.publishing.evaluate import evaluate
+from models.publishing.importing import Said, import_model, read_labels
+from tests.models.networks import COLOURS, FLOAT, UINT8, colours, labels, save
+
+RED = np.zeros((1, 16, 16, 3), np.float32)
+RED[..., 0] = 0.8
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    return labels(tmp_path / "labels.txt")
+
+
+@pytest.fixture
+def bring(tmp_path: Path, names: Path):
+    """Import a file, with what is said about it; return the folder of the version."""
+
+    def bring(model: Path, **said: Any) -> Path:
+        known = {"labels": names, "scale": 1 / 255, **said}
+        return import_model("test/net", model, Said(**known), tmp_path / "shelf", "a test").folder
+
+    return bring
+
+
+@pytest.fixture
+def refused(tmp_path: Path, bring):
+    """Import a file that cannot be, and return the message. The repository is as it was."""
+
+    def refused(model: Path, **said: Any) -> str:
+        with pytest.raises(ForeignError) as error:
+            bring(model, **said)
+        shelf = tmp_path / "shelf"
+        assert not shelf.exists() or not any(shelf.iterdir())
+        return str(error.value)
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param({"layout": "NCHW"}, id="channels first"),
+        pytest.param({"layout": "NHWC"}, id="channels last"),
+        pytest.param({"batch": 1}, id="one image at a time"),
+        pytest.param({"batch": 1, "shape": [1, 3]}, id="one image, fixed inside too"),
+        pytest.param(
+            {"batch": 4, "shape": [4, 3]},
+            id="four images, fixed inside too",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"ends": ("Softmax",)}, id="probabilities"),
+        pytest.param(
+            {"ends": ("Softmax", "Log")}, id="logarithms of probabilities", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"batch": 1, "shape": [1, 3], "ends": ("Softmax",)},
+            id="fixed, probabilities",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"kind": TensorProto.FLOAT16}, id="half precision", marks=pytest.mark.slow),
+        pytest.param({"kind": TensorProto.DOUBLE}, id="double precision", marks=pytest.mark.slow),
+        pytest.param({"opset": 9}, id="old operators", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_imported_answers_as_the_network_that_came(tmp_path, bring, made):
+    folder = bring(colours(tmp_path / "net.onnx", **made))
+    card = read_card(folder)
+    assert (card.name, card.version, card.rule) == ("test-net-imported", 1, "imported")
+    assert (card.input.height, card.input.width, card.input.channels) == (16, 16, 3)
+    pictures = np.concatenate([RED, RED[..., ::-1], RED])
+    probabilities = softmax(onnx_answers(folder, pictures))
+    expected = softmax(np.array([[3.2, 0, 0]]))[0]
+    np.testing.assert_allclose(probabilities[0], expected, atol=1e-4)
+    np.testing.assert_allclose(probabilities[1], expected[::-1], atol=1e-4)
+    ends = made.get("ends", ())
+    assert card.imported.outputs == ("probabilities" if ends == ("Softmax",) else "logits")
+
+
+def test_pixels_are_scaled_shifted_and_turned_as_was_said(tmp_path, bring):
+    model = colours(tmp_path / "net.onnx")
+    mean, std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.4)
+    folder = bring(model, mean=mean, std=std, bgr=True)
+    found = onnx_answers(folder, RED)
+    expected = 4 * (np.array([0, 0, 0.8]) - mean) / std  # blue first
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+    card = read_card(folder)
+    assert card.input.mean == (0.3, 0.4, 0.5)  # in RGB, of pixels in 0..1
+    assert card.input.std == (0.4, 0.2, 0.1)
+
+
+def test_a_scale_to_minus_one_and_one_has_its_middle_at_a_half(tmp_path, bring):
+    folder = bring(colours(tmp_path / "net.onnx"), scale=1 / 127.5, mean=(1.0,))
+    np.testing.assert_allclose(onnx_answers(folder, RED)[0], [2.4, -4, -4], atol=1e-5)
+    assert read_card(folder).input.mean == (0.5, 0.5, 0.5)
+
+
+def test_whole_numbers_reach_a_network_for_bytes_exactly(tmp_path, bring):
+    folder = bring(colours(tmp_path / "net.onnx", kind=UINT8, strength=1.0), scale=None)
+    every = np.arange(256, dtype=np.float32) / 255
+    pictures = np.broadcast_to(every[:, None, None, None], (256, 16, 16, 3))
+    found = onnx_answers(folder, np.ascontiguousarray(pictures, np.float32))
+    np.testing.assert_array_equal(found[:, 0], np.arange(256))
+
+
+def test_a_size_that_is_open_is_asked_for_and_taken(tmp_path, bring, refused):
+    model = colours(tmp_path / "net.onnx", size="side")
+    assert "give --size" in refused(model)
+    assert read_card(bring(model, size=(16, 24))).input.width == 24
+
+
+def test_a_second_import_is_a_second_version(tmp_path, bring):
+    model = colours(tmp_path / "net.onnx")
+    assert [bring(model).name, bring(model).name] == ["1", "2"]
+
+
+def test_weights_in_a_file_beside_it_are_read(tmp_path, bring):
+    whole = onnx.load(colours(tmp_path / "whole.onnx"))
+    onnx.save(
+        *(whole, tmp_path / "net.onnx"), save_as_external_data=True, location="w", size_threshold=0
+    )
+    folder = bring(tmp_path / "net.onnx")
+    np.testing.assert_allclose(onnx_answers(folder, RED)[0], [3.2, 0, 0], atol=1e-4)
+    assert [path.name for path in sorted(folder.iterdir())] == ["card.json", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    "place", ["../secret", "/etc/hostname", "link", "absent", "", "a\0b", "x" * 5000]
+)
+def test_weights_elsewhere_are_not_read(tmp_path, refused, place):
+    (tmp_path / "secret").write_bytes(b"\0" * 36)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "link").symlink_to(tmp_path / "secret")
+    model = onnx.load(colours(inner / "net.onnx"))
+    (weights,) = model.graph.initializer
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=place)
+    (inner / "net.onnx").write_bytes(model.SerializeToString())
+    assert "no file in its folder" in refused(inner / "net.onnx")
+
+
+def test_weights_hidden_in_an_operator_are_found_too(tmp_path, refused):
+    constant = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
+    constant.ClearField("raw_data")
+    constant.data_location = TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="/etc/hostname")
+    hidden = helper.make_node("Constant", [], ["w"], value=constant)
+    inner = helper.make_graph([hidden], "g", [], [])
+    model = onnx.load(colours(tmp_path / "net.onnx"))
+    model.graph.node.append(
+        helper.make_node("If", ["yes"], [], then_branch=inner, else_branch=inner)
+    )
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    assert "/etc/hostname" in refused(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    "where", [{"offset": "-1"}, {"length": "-1"}, {"length": "37"}, {"offset": "x"}]
+)
+def test_weights_beyond_their_file_are_refused(tmp_path, refused, where):
+    (tmp_path / "w").write_bytes(b"\0" * 36)
+    model = onnx.load(colours(tmp_path / "net.onnx"))
+    (weights,) = model.graph.initializer
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    for key, text in {"location": "w", **where}.items():
+        weights.external_data.add(key=key, value=text)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    assert "are not in w" in refused(tmp_path / "net.onnx")
+
+
+def test_many_weights_that_share_one_file_count_each_time(tmp_path, refused, monkeypatch):
+    monkeypatch.setattr("models.packaging.foreign.MOST_BYTES", 10_000)
+    (tmp_path / "w").write_bytes(b"\0" * 4000)
+    model = onnx.load(colours(tmp_path / "net.onnx"))
+    for number in range(3):
+        more = model.graph.initializer.add(name=f"m{number}", data_type=FLOAT, dims=[1000])
+        more.data_location = TensorProto.EXTERNAL
+        more.external_data.add(key="location", value="w")
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    assert "the most for a model" in refused(tmp_path / "net.onnx")
+
+
+def value(name: str, kind: int, shape: list[Any]) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+PIXELS = value("x", FLOAT, ["n", 3, 8, 8])
+CLASSES = value("y", FLOAT, ["n", 3])
+MEAN = helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)
+ROOT = [  # of -1 in every picture
+    helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0),
+    helper.make_node("Sub", ["m", "m"], ["zero"]),
+    helper.make_node("Log", ["zero"], ["y"]),
+]
+HUGE = [
+    helper.make_node(
+        *("ConstantOfShape", ["side"], ["huge"]),
+        value=numpy_helper.from_array(np.ones(1, np.float32)),
+    ),
+    helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+    helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0),
+    helper.make_node("Mul", ["m", "sum"], ["y"]),
+]
+SIDES = numpy_helper.from_array(np.array([100_000, 100_000], np.int64), "side")
+
+SECRET = [helper.make_node("Secret", ["x"], ["y"], domain="evil")]
+
+# Its operators, what differs from one input PIXELS and one output CLASSES, and what is said.
+BAD: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "two inputs": ([MEAN], {"inputs": [PIXELS, value("z", FLOAT, [1])]}, "one input, found 2"),
+    "two outputs": ([MEAN], {"outputs": [CLASSES, CLASSES]}, "one output, found 2"),
+    "flat pictures": ([MEAN], {"inputs": [value("x", FLOAT, ["n", 64])]}, "four axes"),
+    "text": ([MEAN], {"inputs": [value("x", TensorProto.STRING, [1, 3, 8, 8])]}, "type string"),
+    "whole answers": ([MEAN], {"outputs": [value("y", TensorProto.INT64, ["n"])]}, "type int64"),
+    "two channel axes": ([MEAN], {"inputs": [value("x", FLOAT, [1, 3, 8, 3])]}, "--layout"),
+    "no channel axis": ([MEAN], {"inputs": [value("x", FLOAT, [1, 4, 8, 8])]}, "--layout"),
+    "huge pictures": ([MEAN], {"inputs": [value("x", FLOAT, [1, 3, 2000, 8])]}, "at most 1024"),
+    "an unknown operator": (SECRET, {}, "ONNX Runtime cannot run it"),
+    "no numbers": (ROOT, {}, "NaN or infinity"),
+    "too much memory": (HUGE, {"stored": [SIDES]}, "ONNX Runtime cannot run it"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_network_that_cannot_be_served_is_refused_in_words(tmp_path, refused, what):
+    nodes, other, said = BAD[what]
+    parts = {"inputs": [PIXELS], "outputs": [CLASSES], "stored": [], **other}
+    assert said in refused(save(tmp_path / "net.onnx", nodes, **parts))
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path, refused):
+    (tmp_path / "net.onnx").write_text("I am no model, whatever my name says.")
+    assert "no ONNX model" in refused(tmp_path / "net.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    assert "no operators" in refused(tmp_path / "empty.onnx")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "expected an ONNX file" in refused(tmp_path / "pipe.onnx")
+    assert "does not exist" in refused(tmp_path / "absent.onnx")
+    named = colours(tmp_path / "named.onnx")
+    named.write_bytes(named.read_bytes().replace(b"means", b"m\xffans"))
+    assert "no text in UTF-8" in refused(named)
+
+
+def test_a_file_that_is_too_large_or_too_old_is_refused(tmp_path, refused, monkeypatch):
+    assert "opset 6" in refused(colours(tmp_path / "old.onnx", opset=6))
+    monkeypatch.setattr("models.packaging.foreign.MOST_BYTES", 100)
+    assert "the most for a model" in refused(colours(tmp_path / "net.onnx"))
+
+
+def test_a_network_that_takes_too_long_is_ended(tmp_path, refused, monkeypatch):
+    monkeypatch.setattr("models.packaging.trial.MOST_SECONDS", 0.01)
+    assert "it took more than 0.01 s" in refused(colours(tmp_path / "net.onnx"))
+
+
+def test_what_a_file_does_not_say_is_asked(tmp_path, refused):
+    model = colours(tmp_path / "net.onnx")
+    assert "--scale 1/255" in refused(model, scale=None)
+    assert "expected 1 or 3 values" in refused(model, mean=(0.5, 0.5))
+    assert "above 0" in refused(model, std=(0.0,))
+    assert "no other --size" in refused(model, size=(32, 32))
+    assert "have 1 channel" in refused(model, style="digit")
+    sigmoids = colours(tmp_path / "sigmoids.onnx", ends=("Sigmoid",))
+    assert "--outputs logits" in refused(sigmoids)
+    assert "no probabilities" in refused(sigmoids, outputs="probabilities")
+    whole = colours(tmp_path / "bytes.onnx", kind=UINT8)
+    assert "leave out --scale" in refused(whole)
+
+
+@pytest.mark.parametrize("name", ["net", "test/", "Test/net", "a/b/c", "../x", "test/compare"])
+def test_a_name_that_cannot_be_in_a_url_is_refused(tmp_path, names, name):
+    with pytest.raises(ForeignError, match="called"):
+        import_model(name, colours(tmp_path / "n.onnx"), Said(names), tmp_path / "shelf", "a test")
+
+
+def test_labels_are_counted_and_told_apart(tmp_path, refused):
+    model = colours(tmp_path / "net.onnx")
+    two = labels(tmp_path / "two.txt", ("red", "green"))
+    assert "gives 3 numbers for a picture, and" in refused(model, labels=two)
+    for lines, problem in (
+        (("red", "green", "red"), "line 3 repeats line 1"),
+        (("red", "", "blue"), "line 2: expected the name of a class"),
+        (("red",), "a line for each class, 2 to"),
+    ):
+        with pytest.raises(ForeignError, match=problem):
+            read_labels(labels(tmp_path / "labels.txt", lines))
+
+
+def paint(folder: Path, each: int) -> Path:
+    """Pictures of nearly one colour, in a folder for each; every tenth is in a wrong one."""
+    random = np.random.default_rng(0)
+    for place, name in enumerate(COLOURS):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            picture = random.integers(0, 60, (20, 30, 3), np.uint8)
+            picture[..., (place + (number % 10 == 0)) % 3] += 150
+            Image.fromarray(picture).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_labelled_pictures_give_accuracy_temperature_and_threshold(tmp_path, bring):
+    model = colours(tmp_path / "net.onnx", strength=30)
+    plain = read_card(bring(model))
+    assert plain.calibration is plain.validation is None
+    pictures = paint(tmp_path / "in", 20)
+    (pictures / "red" / "broken.png").write_text("no picture")
+    card = read_card(bring(model, calibrate=pictures))
+    assert card.validation.images == 60
+    assert card.validation.accuracy == 0.9
+    assert card.validation.interval[0] < 0.9 < card.validation.interval[1]
+    assert card.calibration.temperature > 1  # it was too sure
+    assert card.calibration.ece_after < card.calibration.ece_before
+    assert card.test is None
+
+
+def test_labelled_pictures_of_other_classes_or_too_few_are_refused(tmp_path, refused):
+    model, pictures = colours(tmp_path / "net.onnx"), paint(tmp_path / "in", 3)
+    assert "at least 20" in refused(model, calibrate=pictures)
+    (pictures / "red").rename(pictures / "purple")
+    assert "purple, which is no class" in refused(model, calibrate=pictures)
+
+
+def test_a_network_that_is_imported_twice_over_is_wrapped_twice(tmp_path, bring):
+    first = bring(colours(tmp_path / "net.onnx", ends=("Softmax",)))
+    again = bring(first / "model.onnx")
+    np.testing.assert_allclose(onnx_answers(again, RED), onnx_answers(first, RED), atol=1e-5)
+
+
+def test_the_commands_for_networks_that_were_trained_here_say_what_they_miss(tmp_path, bring):
+    folder = bring(colours(tmp_path / "net.onnx"))
+    with pytest.raises(CardError, match="is imported: it has no training"):
+        evaluate(folder, read_card(folder))
+
+
+def test_the_command_prints_what_it_found_and_hides_where_files_lie(tmp_path, names, capsys):
+    model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
+    command = ["import", "test/net", str(model), "--labels", str(names), "--repository", str(shelf)]
+    assert main(command) == 1
+    assert "give --scale" in capsys.readouterr().err
+    assert main([*command, "--scale", "1/255"]) == 0
+    said = capsys.readouterr().out
+    assert "16x16x3 pixels as float32 NCHW, 3 logits" in said
+    assert "in_distribution will be null" in said
+    assert (
+        str(tmp_path)
+        not in json.loads((shelf / "test/net/imported/1/card.json").read_text())["imported"][
+            "command"
+        ]
+    )
+    assert main(["list", "--repository", str(shelf), "--runs", str(tmp_path / "runs")]) == 0
+    assert "test-net-imported" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1/0", "x", "nan", "inf"])
+def test_a_scale_that_is_no_number_above_0_is_refused(names, capsys, value):
+    with pytest.raises(SystemExit):
+        main(["import", "a/b", "m.onnx", "--labels", str(names), f"--scale={value}"])
+    assert "expected a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", [".keras", ".h5", "SavedModel"])
+def test_a_keras_network_is_imported_from_each_of_its_formats(tmp_path, bring, format_):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    hidden = keras.layers.Conv2D(4, 3, activation="relu")(image)
+    outputs = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(hidden))
+    network = keras.Model(image, outputs)
+    path = tmp_path / f"net{format_}"
+    if format_ == "SavedModel":
+        network.export(path, verbose=False)
+    else:
+        network.save(path)
+    folder = bring(path)
+    pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(softmax(onnx_answers(folder, pictures)), expected, atol=1e-5)
+    card = read_card(folder)
+    assert card.imported.format == {".keras": "Keras", ".h5": "HDF5"}.get(format_, format_)
+    assert card.multiply_adds == 14 * 14 * 4 * 27 + 4 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_keras_file_with_code_in_it_is_not_run(tmp_path, refused, ending):
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    mean = keras.layers.Lambda(lambda x: x[:, 0, 0], output_shape=(3,))(image)
+    path = tmp_path / f"net{ending}"
+    keras.Model(image, mean).save(path)
+    said = refused(path)
+    assert "cannot be converted to ONNX" in said
+    assert "Lambda" in said or "lambda" in said
+
+
+@pytest.mark.slow
+def test_a_keras_file_that_is_broken_is_refused(tmp_path, refused):
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    assert "cannot be converted to ONNX" in refused(tmp_path / "net.keras")
