@@ -29,6 +29,7 @@ SURFACES = ("app.api", "app.protocols", "app.demo")
 SHARED_MODULES = {
     "models.calibration",
     "models.cards",
+    "models.cluster",
     "models.errors",
     "models.files",
     "models.parsing",

@@ -58,13 +58,18 @@ class Done(NamedTuple):
     skipped: int
 
 
-def work_on(order: Order, chunk: Chunk) -> Done:
-    """Write the part of a chunk.
+def work_on(order: Order, chunk: Chunk) -> Done | str:
+    """Write the part of a chunk, and return what is in it.
 
-    Raises StartError if the model cannot be run here, and OSError if the part cannot be written.
+    Or return why no chunk can be done here: the model cannot be run, the part cannot be written.
     """
-    rows = list(order.answer(order, chunk.pictures))
-    write_part(order.parts, chunk.number, rows)
+    try:
+        rows = list(order.answer(order, chunk.pictures))
+        write_part(order.parts, chunk.number, rows)
+    except StartError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or order.parts}: {error.strerror or error}"
     skipped = sum(bool(row.error) for row in rows)
     return Done(chunk.number, len(rows) - skipped, skipped)
 

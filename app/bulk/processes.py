@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from app.bulk.answers import Done, Order, work_on
+from app.bulk.answers import Order, work_on
 from app.bulk.job import Chunk
 from app.bulk.runner import Died, Ended
 from app.settings import StartError
 
 _ENDING = 5.0  # seconds that a process has to end
+_STARTS = 3  # times that the start of a process is tried
 
 
 @dataclass
@@ -75,12 +76,19 @@ class Processes:
             _end(self._workers.pop())
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._order), daemon=True)
-        process.start()
-        theirs.close()
-        self._workers.append(_Worker(process, ours))
-        return self._workers[-1]
+        """Start a process. Raises StartError."""
+        for _ in range(_STARTS):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(theirs, self._order), daemon=True)
+            try:
+                process.start()
+            except (ConnectionError, EOFError):  # the process that forks was killed: a new one does
+                continue
+            finally:
+                theirs.close()
+            self._workers.append(_Worker(process, ours))
+            return self._workers[-1]
+        raise StartError("The processes that classify cannot be started. Is memory short?")
 
 
 def _end(worker: _Worker) -> str:
@@ -102,14 +110,7 @@ def _serve(pipe: Connection, order: Order) -> None:
             chunk = pipe.recv()
         except EOFError:
             return
-        answer: Done | str
-        try:
-            answer = work_on(order, chunk)
-        except StartError as error:
-            answer = str(error)
-        except OSError as error:
-            answer = f"{error.filename or order.parts}: {error.strerror or error}"
-        pipe.send(answer)
+        pipe.send(work_on(order, chunk))
 
 
 def cores() -> int:

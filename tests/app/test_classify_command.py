@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.catalogue.load import SAMPLES
 from app.bulk.tables import COLUMNS
+from app.catalogue.load import SAMPLES
 from app.classify import main
 from models.terminal import printable
 
