@@ -46,6 +46,6 @@ def count(ray: Any, resource: str) -> int:
     return int(ray.cluster_resources().get(resource, 0))
 
 
-def nodes(ray: Any) -> int:
-    """Return how many nodes are alive."""
-    return sum(node["Alive"] for node in ray.nodes())
+def living_nodes(ray: Any) -> frozenset[str]:
+    """Return the identifiers of the nodes that are alive."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 import time
 from typing import Any
 
@@ -9,7 +10,8 @@ from app.bulk.answers import Done, Order, copy_of, work_on
 from app.bulk.job import Chunk
 from app.bulk.runner import Died, Ended, Lost
 from app.settings import StartError
-from models.cluster import SLOTS_PER_CPU, ClusterError, count, join, nodes
+from models.cluster import SLOTS_PER_CPU, ClusterError, count, join, living_nodes
+from models.terminal import say
 
 _LOOK = 5.0  # seconds between two looks at the nodes there are
 
@@ -28,6 +30,8 @@ class Cluster:
         self._task = self._ray.remote(num_cpus=1, max_retries=0)(work_on)
         self._flying: dict[Any, int] = {}
         self._looked = -_LOOK
+        self._nodes, self._cpus = frozenset[str](), 0
+        self._look()
 
     def _with_copy(self, order: Order) -> Order:
         """Return `order` with the model's bytes in the object store, for nodes that lack them."""
@@ -39,13 +43,14 @@ class Cluster:
         return dataclasses.replace(order, model=model)
 
     def slots(self) -> int:
-        self._look()
         return SLOTS_PER_CPU * self._cpus
 
     def submit(self, chunk: Chunk) -> None:
         self._flying[self._task.remote(self._order, chunk)] = chunk.number
 
     def ended(self, seconds: float) -> list[Ended]:
+        if lost := self._lost_with_a_node():
+            return lost
         flying = list(self._flying)
         if not flying:  # no node has a CPU for it
             time.sleep(seconds)
@@ -55,16 +60,36 @@ class Cluster:
         return [self._outcome(task, self._flying.pop(task)) for task in ready]
 
     def description(self) -> str:
-        return "1 node" if self._nodes == 1 else f"{self._nodes} nodes"
+        return "1 node" if len(self._nodes) == 1 else f"{len(self._nodes)} nodes"
 
     def close(self) -> None:
         self._ray.shutdown()
 
-    def _look(self) -> None:
-        """Count the nodes again, if that was not done just now."""
-        if time.monotonic() - self._looked >= _LOOK:
-            self._looked = time.monotonic()
-            self._cpus, self._nodes = count(self._ray, "CPU"), nodes(self._ray)
+    def _look(self) -> bool:
+        """Look which nodes there are, if that was not done just now. Return whether one is gone."""
+        if time.monotonic() - self._looked < _LOOK:
+            return False
+        before, self._nodes = self._nodes, living_nodes(self._ray)
+        self._looked, self._cpus = time.monotonic(), count(self._ray, "CPU")
+        if self._nodes != before:
+            now = time.strftime("%H:%M:%S")
+            say(f"{now} {self.description()} at work, {self._cpus} CPUs", sys.stderr)
+        return not before <= self._nodes
+
+    def _lost_with_a_node(self) -> list[Ended]:
+        """Return all chunks that are not finished if a node is gone since the last look.
+
+        Ray may wait for minutes for the answer of a node that vanished from the network, and does
+        not say which tasks it had. A chunk that is done twice is written twice to the same part.
+        """
+        if not self._look():
+            return []
+        lost = list(self._flying.items())
+        self._flying.clear()
+        for task, _ in lost:
+            self._ray.cancel(task)
+        say(f"a node is lost: {len(lost)} chunks are tried again", sys.stderr)
+        return [Lost(number) for _, number in lost]
 
     def _outcome(self, task: Any, number: int) -> Ended:
         """Return what became of a task that is over."""

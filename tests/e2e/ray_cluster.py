@@ -37,26 +37,34 @@ class Cluster:
             check=False,
         )
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
         """Start a Python program on this machine."""
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env=self.variables,
+            env={**self.variables, **variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def at_work(self) -> list[int]:
-        """Return the processes that carry out a task now. Ray names them so."""
+    def at_work(self, task: str) -> list[int]:
+        """Return the processes that carry out a task of this name now. Ray names them so."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                named = path.read_bytes().startswith(b"ray::work_on")
+                named = path.read_bytes().startswith(f"ray::{task}".encode())
                 if named and f"={self.address}".encode() in variables_of(path.parent):
                     found.append(int(path.parent.name))
         return found
+
+    def first_at_work(self, task: str) -> int:
+        """Wait until a process carries out a task of this name, and return it."""
+        ends = time.monotonic() + PATIENCE
+        while not (found := self.at_work(task)):
+            assert time.monotonic() < ends
+            time.sleep(0.01)  # between two looks, not in place of one
+        return found[0]
 
 
 def variables_of(process: Path) -> bytes:
@@ -76,6 +84,7 @@ def running_cluster(folder: Path, cpus: int = 2) -> Iterator[Cluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OF_TEST_CLUSTER": address,
     }
+    variables.pop("METAPLASTIC_DATA", None)  # its nodes have no data of their own
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block"]
     command += [f"--node-ip-address={HOST}", f"--port={port}", f"--num-cpus={cpus}"]
     command += [f"--ray-client-server-port={free_port()}", "--include-dashboard=false"]

@@ -4,9 +4,7 @@ import csv
 import os
 import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from app.catalogue.load import SAMPLES
 from tests.app.bulk_answers import DEADLY
 from tests.e2e.conftest import PATIENCE, ROOT
-from tests.e2e.ray_cluster import Cluster, running_cluster
+from tests.e2e.ray_cluster import Cluster
 
 # The job of a folder with made answers, as `python -m app.classify` carries it out.
 PROGRAM = """
@@ -35,13 +33,6 @@ work_through(job, runner, Progress(0), 60)
 merge(job, out, IDENTITY)
 runner.close()
 """
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    # Not below tmp_path: the names of Ray's sockets would be too long.
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder, running_cluster(Path(folder)) as one:
-        yield one
 
 
 @pytest.fixture
@@ -125,7 +116,7 @@ def test_a_killed_process_and_a_killed_command_lose_and_double_nothing(
     out = tmp_path / "results.csv"
     command = ["-c", PROGRAM, str(folder), str(out), "unhurried", cluster.address]
     command_process = cluster.start(*command)
-    os.kill(first_at_work(cluster), signal.SIGKILL)
+    os.kill(cluster.first_at_work("work_on"), signal.SIGKILL)
     wait_for_parts(out, 3)
     command_process.kill()
     command_process.communicate()
@@ -133,14 +124,6 @@ def test_a_killed_process_and_a_killed_command_lose_and_double_nothing(
     done = cluster.run(*command)
     assert done.returncode == 0, done.stderr
     assert table(out) == {path.name: path.name[-1] for path in folder.iterdir()}
-
-
-def first_at_work(cluster: Cluster) -> int:
-    ends = time.monotonic() + PATIENCE
-    while not (found := cluster.at_work()):
-        assert time.monotonic() < ends
-        time.sleep(0.01)  # between two looks, not in place of one
-    return found[0]
 
 
 def wait_for_parts(out: Path, count: int) -> None:
