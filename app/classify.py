@@ -17,6 +17,7 @@ import csv
 import itertools
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -47,7 +48,7 @@ _LISTED = 20  # errors that are printed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     escape_commands()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     out: Path = options.out
     try:
         settings = Settings.from_environment(os.environ)
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = find_source(options.source)
         identity = Identity(model.card.name, str(model.card.version))
         next(finished_rows(out, identity), None)  # before anything is written: is it a table of it?
-        with closing(Job(out, _about(source, model))) as job:
+        with closing(Job(out, _about(source, options.share, model))) as job:
             before, merged = _run(options, job, source, model, settings)
     except (StartError, RequestError) as error:
         say(error, sys.stderr)
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return SKIPPED if merged.skipped else DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="python -m app.classify",
         description="Classify many pictures.",
@@ -93,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--processes", type=_count, default=cores(), help="on this machine (default: its cores)"
+    )
+    parser.add_argument(
+        "--share",
+        type=_share,
+        default=(0, 1),
+        metavar="NUMBER/COUNT",
+        help="only a part of the pictures, from 0/COUNT to COUNT-1/COUNT, chosen by their names",
     )
     parser.add_argument(
         "--on",
@@ -118,6 +127,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise argparse.ArgumentTypeError(f"expected 0/4 to 3/4 or the like, found {text!r}")
+    return int(number), int(count)
+
+
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
     """Return the newest model of `name`. Raises StartError or RequestError."""
     endpoints = load_catalogue(settings).endpoints
@@ -126,9 +142,11 @@ def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
     return endpoints[name].find(rule)
 
 
-def _about(source: Source, model: Model) -> About:
+def _about(source: Source, share: tuple[int, int], model: Model) -> About:
+    number, count = share
+    part = f", share {number}/{count}" if count > 1 else ""
     return About(
-        source=f"{source.kind} {source.path}",
+        source=f"{source.kind} {source.path}{part}",
         model=model.card.name,
         version=str(model.card.version),
         file=model.runs,
@@ -156,8 +174,9 @@ def _run(
     listed = pictures_in(source)
     if source.kind == "folder":
         listed = (picture for picture in listed if is_theirs(picture.name))
+    number, count = options.share
     job.plan(
-        listed,
+        (one for one in listed if zlib.crc32(os.fsencode(one.name)) % count == number),
         (row[0] for row in finished_rows(out, identity)),
         lambda name: kind.name(name_in_tables(os.fsdecode(name))),
         options.chunk_size,

@@ -90,7 +90,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     say(f"training {run.dataset} {run.architecture} {run.rule} in {run.folder}")
     try:
-        card = train(run)
+        card = train(run, wanted.data_parallel)
     except KeyboardInterrupt:
         say(
             f"\ninterrupted; continue with: python -m models train --resume {run.folder}",

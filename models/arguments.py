@@ -71,6 +71,11 @@ def command_line() -> ArgumentParser:
         metavar="MODEL",
         help="train a published model again, by the recipe on its card",
     )
+    train.add_argument(
+        "--data-parallel",
+        action="store_true",
+        help="divide each batch among all GPUs of this machine; on JAX (KERAS_BACKEND=jax)",
+    )
     train.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
 
     train_all = commands.add_parser(

@@ -389,3 +389,19 @@ def test_many_processes_answer_as_one(
         answers.append(out.read_bytes())
     assert answers[0] == answers[1]
     assert len(answers[0].splitlines()) == 11
+
+
+def test_shares_are_all_pictures_together_and_none_twice(
+    tmp_path: Path, lenets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(lenets))
+    found: list[str] = []
+    for number in range(3):
+        out = tmp_path / f"{number}.csv"
+        command = [str(SAMPLES / "mnist"), "--model", "mnist/lenet", "--out", str(out)]
+        assert main([*command, "--share", f"{number}/3"]) == 0
+        found += table(out)
+        assert main([*command, "--share", f"{number}/4"]) == 2
+    assert sorted(found) == sorted(path.name for path in (SAMPLES / "mnist").iterdir())
+    with pytest.raises(SystemExit):
+        main([*command, "--share", "3/3"])
