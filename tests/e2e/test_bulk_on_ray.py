@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from app.catalogue.load import SAMPLES
 from tests.app.bulk_answers import DEADLY
 from tests.e2e.conftest import PATIENCE, ROOT
-from tests.e2e.ray_cluster import Cluster
+from tests.e2e.ray_cluster import Cluster, running_cluster
 
 # The job of a folder with made answers, as `python -m app.classify` carries it out.
 PROGRAM = """
@@ -131,6 +132,28 @@ def wait_for_parts(out: Path, count: int) -> None:
     while len(list(out.with_name(f"{out.name}.job").glob("part-*"))) < count:
         assert time.monotonic() < ends
         time.sleep(0.01)  # between two looks, not in place of one
+
+
+@pytest.mark.slow
+def test_when_the_head_dies_the_command_ends_and_the_same_command_goes_on(
+    cluster: Cluster, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.csv"
+    command = ["-c", PROGRAM, str(folder), str(out), "unhurried"]
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as place,
+        running_cluster(Path(place)) as other,
+    ):
+        soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # and not a minute
+        process = other.start(*command, other.address, **soon)
+        wait_for_parts(out, 3)
+        os.killpg(other.head, signal.SIGKILL)
+        _, errors = process.communicate(timeout=5 * PATIENCE)
+    assert process.returncode != 0, errors
+    assert not out.exists()
+    done = cluster.run(*command, cluster.address)
+    assert done.returncode == 0, done.stderr
+    assert table(out) == {path.name: path.name[-1] for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("token", ["f" * 64, ""])
