@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from app.bulk.tables import Identity, Row, finished_rows
 from app.bulk.work import work_through
 from app.catalogue.load import load_catalogue
 from app.settings import Settings
+from benchmarks.serving import family
 
 HOST = "127.0.0.2"  # Ray puts this machine's outer address in the place of 127.0.0.1
 STORE = 200_000_000  # bytes of Ray's object store
@@ -52,15 +54,38 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(image).save(folder / f"{number:06}.png")
 
 
-def children_seconds() -> float:
-    """Return the processor time of all processes below this one that have ended."""
-    while True:
-        try:
+class Meter(threading.Thread):
+    """Read the processor time of all processes below this one, ten times a second.
+
+    Asking the system at the end would not do: Ray's processes do not wait for their children.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._seconds: dict[int, float] = {}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        tick = os.sysconf("SC_CLK_TCK")
+        while not self._over.wait(0.1):
+            for process in family(os.getpid())[1:]:
+                with contextlib.suppress(OSError):
+                    text = Path(f"/proc/{process}/stat").read_text()
+                    user, system = map(int, text.rpartition(")")[2].split()[11:13])
+                    self._seconds[process] = (user + system) / tick
+
+    def stop(self) -> float:
+        """Return all processor time so far, in seconds."""
+        self._over.set()
+        self.join()
+        return sum(self._seconds.values())
+
+
+def end_what_is_left() -> None:
+    """Wait for the processes of a cluster that was ended; they are ours (see `compare`)."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
             os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 @contextlib.contextmanager
@@ -92,16 +117,16 @@ def ray_cluster(cpus: int) -> Iterator[str]:
 
 def measure(name: str, command: list[str], cpus: int = 0) -> None:
     """Run a command, on Ray if it has `cpus`, and print a row."""
-    before, began = children_seconds(), time.monotonic()
+    meter, began = Meter(), time.monotonic()
+    meter.start()
     with ray_cluster(cpus) if cpus else contextlib.nullcontext("") as address:
         started = time.monotonic()
         full = [*command, "--on", address] if address else command
         subprocess.run(full, check=True, stdout=subprocess.DEVNULL)
         wall = time.monotonic() - started
-    print(
-        f"| {name} | {wall:.1f} | {started - began:.1f} | {children_seconds() - before:.1f} |",
-        flush=True,
-    )
+    used = meter.stop()
+    end_what_is_left()
+    print(f"| {name} | {wall:.1f} | {started - began:.1f} | {used:.1f} |", flush=True)
 
 
 def compare(count: int, model: str, rounds: int) -> None:
