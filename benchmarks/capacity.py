@@ -230,23 +230,34 @@ def doubled(one: Measured, wanted: argparse.Namespace) -> Iterator[str]:
 
 
 def lost_node(one: Measured, wanted: argparse.Namespace) -> Iterator[str]:
-    """Yield what the loss of one of ten machines costs those that are left."""
-    workers, mean = 10 * wanted.workers, float(np.mean(one.services))
-    rate = wanted.utilisation * workers / mean
-    seconds = min(30.0, 200_000 / rate)
-    arrivals = poisson(rate, seconds)
-    services = np.array(one.services)
-    for left in (workers, workers - wanted.workers):
-        found = simulate(arrivals, services, left, room=ROOM)
+    """Yield what the loss of one of ten pods costs those that are left.
+
+    A balancer gives each request to a pod at random. Each pod has a queue of its own.
+    """
+    mean = float(np.mean(one.services))
+    rate = wanted.utilisation * 10 * wanted.workers / mean
+    arrivals = poisson(rate, 200_000 / rate)
+    for pods in (10, 9):
+        chosen = np.random.default_rng(0).integers(0, pods, len(arrivals))
+        each = [
+            simulate(
+                *(arrivals[chosen == pod], np.array(one.services), wanted.workers),
+                room=ROOM,
+                seed=pod,
+            )
+            for pod in range(pods)
+        ]
+        latencies = np.concatenate([found.latencies for found in each])
+        found = Answered(latencies, sum(found.refused for found in each))
         yield (
-            f"\n{left} workers at {rate * mean / left:.0%} (simulated): p50 "
+            f"\n{pods} pods at {wanted.utilisation * 10 / pods:.0%} (simulated): p50 "
             f"{found.percentile(50):.2f} ms, p99 {found.percentile(99):.2f} ms, "
             f"{found.refused_share:.2%} refused."
         )
     lost = wanted.detection * rate / 10
     yield (
         f"\nUntil the loss is noticed ({wanted.detection:g} s), a tenth of the requests goes to "
-        f"the lost machine: {lost:,.0f} at {rate:,.0f} a second (calculated)."
+        f"the lost pod: {lost:,.0f} at {rate:,.0f} a second (calculated)."
     )
 
 
@@ -263,10 +274,10 @@ def main() -> None:
         ("workers", 2, "workers a pod"),
         ("redis-rate", 30_000, "requests a second that one Redis counts"),
         ("balancer-rate", 10_000, "requests a second that a core of the balancer passes on"),
-        ("series", 300, "time series of a pod"),
+        ("series", 2_200, "time series of a pod, whose twenty models were all asked"),
         ("pod-start", 15, "seconds from the HPA's decision to a ready pod"),
         ("metrics-age", 30, "seconds that the HPA's figures lag behind"),
-        ("detection", 40, "seconds until a lost machine gets no more requests"),
+        ("detection", 40, "seconds until a lost pod gets no more requests"),
         ("price", 0.04, "of a processor hour online"),
         ("bulk-price", 0.015, "of a processor hour in bulk, which may be interrupted"),
         ("bulk-seconds", 0.0, "processor seconds for a picture in bulk (default: as online)"),
