@@ -405,3 +405,33 @@ def test_shares_are_all_pictures_together_and_none_twice(
     assert sorted(found) == sorted(path.name for path in (SAMPLES / "mnist").iterdir())
     with pytest.raises(SystemExit):
         main([*command, "--share", "3/3"])
+
+
+def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
+    tmp_path: Path, out: Path, lenets: Path
+) -> None:
+    folder = tmp_path / "sevens"
+    folder.mkdir()
+    for number in range(600):
+        (folder / f"{number:04}.png").write_bytes(SEVEN.read_bytes())
+    command = [sys.executable, "-m", "app.classify", str(folder), "--model", "mnist/lenet"]
+    command += ["--out", str(out), "--chunk-size", "10", "--processes", "2"]
+    variables = {**os.environ, "METAPLASTIC_WEIGHTS": str(lenets)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    ends = time.monotonic() + 60
+    while not list(folder_of(out).glob("part-*")):
+        assert time.monotonic() < ends
+        time.sleep(0.005)  # between two looks, not in place of one
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert told == "\nStopped. Run the same command to continue.\n"
+    assert 0 < len(part_numbers(folder_of(out))) < 60
+    again = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert set(table(out).values()) == {"7"}
+    assert len(table(out)) == 600
