@@ -16,6 +16,7 @@ import argparse
 import csv
 import itertools
 import os
+import sqlite3
 import sys
 import zlib
 from collections.abc import Sequence
@@ -62,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(error, sys.stderr)
         return UNUSABLE
     except OSError as error:
-        say(f"{error.filename}: {error.strerror}", sys.stderr)
+        say(f"{error.filename or out}: {error.strerror or error}", sys.stderr)
+        return UNUSABLE
+    except sqlite3.Error as error:
+        say(f"{folder_of(out)} cannot be written: {error}", sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("\nStopped. Run the same command to continue.", file=sys.stderr)

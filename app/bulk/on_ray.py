@@ -11,7 +11,6 @@ from app.bulk.job import Chunk
 from app.bulk.runner import Died, Ended, Lost
 from app.settings import StartError
 from models.cluster import SLOTS_PER_CPU, ClusterError, count, join, living_nodes
-from models.terminal import say
 
 _LOOK = 5.0  # seconds between two looks at the nodes there are
 
@@ -72,8 +71,7 @@ class Cluster:
         before, self._nodes = self._nodes, living_nodes(self._ray)
         self._looked, self._cpus = time.monotonic(), count(self._ray, "CPU")
         if self._nodes != before:
-            now = time.strftime("%H:%M:%S")
-            say(f"{now} {self.description()} at work, {self._cpus} CPUs", sys.stderr)
+            _tell(f"{self.description()} at work, {self._cpus} CPUs")
         return not before <= self._nodes
 
     def _lost_with_a_node(self) -> list[Ended]:
@@ -88,7 +86,7 @@ class Cluster:
         self._flying.clear()
         for task, _ in lost:
             self._ray.cancel(task)
-        say(f"a node is lost: {len(lost)} chunks are tried again", sys.stderr)
+        _tell(f"a node is lost: {len(lost)} chunks are tried again")
         return [Lost(number) for _, number in lost]
 
     def _outcome(self, task: Any, number: int) -> Ended:
@@ -108,6 +106,12 @@ class Cluster:
             raise StartError(answer)
         done: Done = answer
         return done
+
+
+def _tell(what: str) -> None:
+    """Print a line of the job's log on stderr, in the place of a progress bar."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def _fetch(stored: list[Any]) -> dict[str, bytes]:

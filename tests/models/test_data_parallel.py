@@ -23,7 +23,7 @@ def train(data, runs, devices, *options, backend="jax"):
         "METAPLASTIC_DATA": str(data),
     }
     command = [sys.executable, "-m", "models", "train", "mnist", "lenet", "--runs", str(runs)]
-    settings = ["--epochs", "2", "--batch-size", "64", "--set", 'precision="float32"']
+    settings = ["--epochs", "2", "--batch-size", "64", "--set", "network.kernels=[4, 6]"]
     return subprocess.run(
         [*command, *settings, *options],
         cwd=ROOT,
