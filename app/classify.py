@@ -1,121 +1,141 @@
-"""Classify the pictures of a folder from the command line, without a server.
+"""Classify many pictures from the command line, without a server.
 
-    python -m app.classify FOLDER --model cifar10/googlenet --out results.csv
+    python -m app.classify SOURCE --model cifar10/googlenet --out results.csv
 
-writes a row for each picture in FOLDER and its subfolders. If it is stopped, the same command
-continues where it was. Files that cannot be read are listed and skipped, and the next run tries
-them again.
+writes a row for each picture of SOURCE: a folder with its subfolders, a file with a list of paths,
+a tar or zip archive, a Parquet file with a column of bytes, or a URL such as s3://bucket/folder. If
+it is stopped, the same command continues where it was. Pictures that cannot be read are listed in
+results.errors.csv, and the next run tries them again. With --on, the processes of a Ray cluster do
+the work.
 
-Exit status: 0 if all files are classified, 1 if some were skipped, 2 if the command could not start
-(the message says why), 130 if it was interrupted.
+Exit status: 0 if all pictures are classified, 1 if some were skipped, 2 if the command could not
+start or go on (the message says why), 130 if it was interrupted.
 """
 
 import argparse
 import csv
-import io
+import itertools
 import os
+import sqlite3
 import sys
-import time
-import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
 
+from app.bulk.answers import ModelFile, Order, classify
+from app.bulk.job import About, Job, folder_of
+from app.bulk.merge import Merged, errors_path, merge
+from app.bulk.parts import part_numbers
+from app.bulk.processes import Processes, cores
+from app.bulk.progress import Progress
+from app.bulk.runner import Runner
+from app.bulk.sources import Source, find_source, pictures_in
+from app.bulk.tables import Identity, finished_rows, format_of, name_in_tables
+from app.bulk.work import work_through
 from app.catalogue.catalogue import Model
 from app.catalogue.load import load_catalogue
-from app.catalogue.network import BATCH
 from app.errors import RequestError
-from app.images.readings import Prepared
-from app.images.upload import Upload
-from app.predict.classify import prepare_each, usable
-from app.predict.recognition import recognise
-from app.settings import MEBIBYTE, Settings, StartError
+from app.settings import Settings, StartError
 from app.telemetry.logs import escape_commands
-from models.terminal import ArgumentParser, one_line, printable, say
+from models.terminal import ArgumentParser, one_line, say
 
-COLUMNS = ("file", "label", "probability", "in_distribution", "model", "version")
-# Spreadsheets run a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@")
-_MARKED = ("\t", "\r", "\n", "'")
 DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
-_BAR = 24  # width of the progress bar in characters
+CHUNK = 256  # pictures: about a second of work
+PATIENCE = 600.0  # seconds
+_LISTED = 20  # errors that are printed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     escape_commands()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
+    out: Path = options.out
     try:
         settings = Settings.from_environment(os.environ)
         model = _find_model(settings, options.model, options.rule)
-        if not options.folder.is_dir():
-            raise StartError(f"{options.folder} is not a folder.")
-        finished = _finish_rows(options.out, model)
-        names = [
-            name
-            for name in _names(options.folder, options.out)
-            if plain(_printable(name)) not in finished
-        ]
-        with options.out.open("a", encoding="utf-8", newline="") as file:
-            if file.tell() == 0:
-                table(file).writerow(COLUMNS)
-            skipped = _classify_all(options.folder, names, model, settings, file)
+        source = find_source(options.source)
+        identity = Identity(model.card.name, str(model.card.version))
+        next(finished_rows(out, identity), None)  # before anything is written: is it a table of it?
+        with closing(Job(out, _about(source, options.share, model))) as job:
+            before, merged = _run(options, job, source, model, settings)
     except (StartError, RequestError) as error:
         say(error, sys.stderr)
         return UNUSABLE
     except OSError as error:
-        say(f"{error.filename}: {error.strerror}", sys.stderr)
+        say(f"{error.filename or out}: {error.strerror or error}", sys.stderr)
+        return UNUSABLE
+    except sqlite3.Error as error:
+        say(f"{folder_of(out)} cannot be written: {error}", sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("\nStopped. Run the same command to continue.", file=sys.stderr)
         return INTERRUPTED
-    before = f" ({len(finished)} were done before)" if finished else ""
-    say(f"{len(names) - skipped} classified{before}, {skipped} skipped: {options.out}")
-    return SKIPPED if skipped else DONE
+    _list_errors(out, merged.skipped)
+    told = f" ({before} were done before)" if before else ""
+    say(f"{merged.classified} classified{told}, {merged.skipped} skipped: {out}")
+    return SKIPPED if merged.skipped else DONE
 
 
-def plain(text: str) -> str:
-    """Return `text` with an apostrophe before it if a spreadsheet might run it as a formula.
-
-    That is the case if its first visible character begins a formula, also as a full-width
-    character; if it begins with a line end or a tab, which a spreadsheet may drop; and if it begins
-    with an apostrophe, so that the first apostrophe is always one that was added.
-    """
-    visible = next(
-        (character for character in text if not character.isspace() and character.isprintable()), ""
-    )
-    formula = unicodedata.normalize("NFKC", visible) in _FORMULA
-    return f"'{text}" if formula or text.startswith(_MARKED) else text
-
-
-def table(file: IO[str]) -> Any:
-    """Return a CSV writer that quotes every cell.
-
-    Some spreadsheets also split unquoted cells at `;` or tabs.
-    """
-    return csv.writer(file, quoting=csv.QUOTE_ALL)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file that was read and is prepared for the network."""
-
-    name: str
-    prepared: Prepared
-
-
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(
         prog="python -m app.classify",
-        description="Classify the pictures of a folder.",
+        description="Classify many pictures.",
         epilog="The models are those of METAPLASTIC_WEIGHTS, by default of the folder weights/.",
     )
-    parser.add_argument("folder", type=Path, help="the folder of pictures, with its subfolders")
+    parser.add_argument(
+        "source",
+        help="a folder of pictures, with its subfolders; a file with a list of paths; a .tar, .zip "
+        "or .parquet file; or a URL that fsspec knows, such as s3://bucket/folder",
+    )
     parser.add_argument("--model", required=True, help="<dataset>/<architecture>: mnist/lenet")
     parser.add_argument("--rule", help="the learning rule (default: the endpoint's default rule)")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV file to write or continue")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="the table to write or continue: .parquet, or else CSV",
+    )
+    parser.add_argument(
+        "--processes", type=_count, default=cores(), help="on this machine (default: its cores)"
+    )
+    parser.add_argument(
+        "--share",
+        type=_share,
+        default=(0, 1),
+        metavar="NUMBER/COUNT",
+        help="only a part of the pictures, from 0/COUNT to COUNT-1/COUNT, chosen by their names",
+    )
+    parser.add_argument(
+        "--on",
+        metavar="auto|HOST:PORT",
+        help="work on a Ray cluster: that of this machine, or the one whose head is at HOST:PORT",
+    )
+    parser.add_argument(
+        "--chunk-size", type=_count, default=CHUNK, help=f"pictures a task (default: {CHUNK})"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help=f"stop if no task is finished for so long (default: {PATIENCE:g})",
+    )
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise argparse.ArgumentTypeError(f"expected 0/4 to 3/4 or the like, found {text!r}")
+    return int(number), int(count)
 
 
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
@@ -123,142 +143,86 @@ def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
     endpoints = load_catalogue(settings).endpoints
     if name not in endpoints:
         raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")
-    model = endpoints[name].find(rule)
-    _ = model.network  # opened here, so that a problem is reported before any file is read
-    return model
+    return endpoints[name].find(rule)
 
 
-def _names(folder: Path, out: Path) -> list[str]:
-    """Return the files in `folder` and below as relative paths, except hidden files and `out`."""
-    found = []
-    for place, below, files in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and path.is_file() and path.absolute() != out.absolute():
-                found.append(str(path.relative_to(folder)))
-    return found
+def _about(source: Source, share: tuple[int, int], model: Model) -> About:
+    number, count = share
+    part = f", share {number}/{count}" if count > 1 else ""
+    return About(
+        source=f"{source.kind} {source.path}{part}",
+        model=model.card.name,
+        version=str(model.card.version),
+        file=model.runs,
+        sha256=model.content.sha256,
+    )
 
 
-def _finish_rows(out: Path, model: Model) -> set[str]:
-    """Return the names of the files that `out` has answers for. Remove an incomplete last row.
+def _run(
+    options: argparse.Namespace, job: Job, source: Source, model: Model, settings: Settings
+) -> tuple[int, Merged]:
+    """Do the work of a job. Return how many rows the table had before, and what was added.
 
-    Raises StartError if `out` is not a table of answers of `model`.
+    Raises StartError and OSError.
     """
-    if not out.exists() or out.stat().st_size == 0:
-        return set()
-    with out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text = file.read()  # line ends are not converted, since names may contain them
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    if tuple(rows[0]) != COLUMNS:
-        raise StartError(f"{out} was not written by this command. Name another file with --out.")
-    # A row is complete if it has all columns and, being the last, a line end.
-    whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]
-    if not text.endswith("\n") and len(rows[-1]) == len(COLUMNS):
-        whole.pop()
-    wanted = (model.card.name, str(model.card.version))
-    for row in whole:
-        if (row[4], row[5]) != wanted:
-            raise StartError(
-                f"{out} has answers of {row[4]} version {row[5]}, not of {wanted[0]} version "
-                f"{wanted[1]}. Name another file with --out, or remove it."
-            )
-    if len(whole) != len(rows) - 1:
-        partial = out.with_name(f".{out.name}.partial")
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            table(file).writerows([COLUMNS, *whole])
-        partial.replace(out)
-    # Tables of older versions contain control characters unescaped.
-    return {printable(row[0]) for row in whole}
+    out: Path = options.out
+    identity = Identity(model.card.name, str(model.card.version))
+    kind = format_of(out)
+    ours = {str(path.absolute()) for path in (out, errors_path(out))}
+    within = str(folder_of(out).absolute()) + os.sep
 
+    def is_theirs(name: str) -> bool:
+        path = str(Path(source.path, name))
+        return path not in ours and not path.startswith(within)
 
-def _classify_all(
-    folder: Path, names: list[str], model: Model, settings: Settings, file: IO[str]
-) -> int:
-    """Append a row for each of `names` to `file`, and return how many files were skipped."""
-    writer, progress, skipped = table(file), Progress(len(names)), 0
-    for start in range(0, len(names), BATCH):
-        pictures = []
-        for name in names[start : start + BATCH]:
+    listed = pictures_in(source)
+    if source.kind == "folder":
+        listed = (picture for picture in listed if is_theirs(picture.name))
+    number, count = options.share
+    job.plan(
+        (one for one in listed if zlib.crc32(os.fsencode(one.name)) % count == number),
+        (row[0] for row in finished_rows(out, identity)),
+        lambda name: kind.name(name_in_tables(os.fsdecode(name))),
+        options.chunk_size,
+    )
+    finished = part_numbers(job.folder)
+    total, left = job.pictures(), job.pictures(finished)
+    order = Order(
+        source=source,
+        parts=job.folder.absolute(),
+        model=ModelFile(model.folder.absolute(), model.runs, model.content.sha256),
+        settings=settings,
+        answer=classify,
+    )
+    if left:
+        chunks = len(job.numbers()) - len(finished)
+        progress = Progress(total, total - left)
+        with closing(_runner(options, order, chunks)) as runner:
             try:
-                pictures.append(_read(folder, name, model, settings))
-            except RequestError as error:
-                skipped += 1
+                work_through(job, runner, progress, options.patience)
+            finally:
                 progress.clear()
-                say(f"skipped {one_line(_printable(name))}: {error.message}", sys.stderr)
-        writer.writerows(_rows(pictures, model))
-        file.flush()  # after each batch, so that an interruption loses little
-        progress.show(min(start + BATCH, len(names)))
-    progress.clear()
-    return skipped
+    return job.answered, merge(job, out, identity)
 
 
-def _read(folder: Path, name: str, model: Model, settings: Settings) -> Picture:
-    """Return the file `name` of `folder`, prepared. Raises RequestError if it cannot be used."""
-    path = folder / name
-    try:
-        if path.stat().st_size > settings.max_request_bytes:
-            limit = settings.max_request_bytes // MEBIBYTE
-            raise RequestError(413, "too_large", f"The file is larger than {limit} MiB.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise RequestError(400, "unreadable", f"{error.strerror}.") from error
-    (picture,) = prepare_each([Upload(data, None)], model.card.input, settings, raw=False)
-    return Picture(name, usable(picture))
+def _runner(options: argparse.Namespace, order: Order, chunks: int) -> Runner:
+    if options.on:
+        from app.bulk.on_ray import Cluster
+
+        return Cluster(options.on, order)
+    return Processes(order, min(options.processes, chunks))
 
 
-def _rows(pictures: list[Picture], model: Model) -> Iterator[tuple[str, ...]]:
-    if not pictures:
+def _list_errors(out: Path, skipped: int) -> None:
+    """Print the first errors of the last run."""
+    if not skipped:
         return
-    prepared = [each.prepared for each in pictures]
-    found = recognise(model.network, model.calibration, prepared)
-    for picture, seen in zip(pictures, found, strict=True):
-        probabilities = seen.outcome.probabilities[0]
-        best = int(probabilities.argmax())
-        yield (
-            plain(_printable(picture.name)),
-            plain(printable(model.card.labels[best])),
-            f"{probabilities[best]:.6f}",
-            "" if (known := seen.outcome.is_familiar(0)) is None else str(known).lower(),
-            model.card.name,
-            str(model.card.version),
-        )
-
-
-def _printable(name: str) -> str:
-    """Return `name` as text without control characters, different for each name.
-
-    Bytes that are not text and control characters become escapes, and a backslash becomes two.
-    """
-    doubled = os.fsencode(name).replace(b"\\", b"\\\\")
-    return printable(doubled.decode("utf-8", "backslashreplace"))
-
-
-class Progress:
-    """A progress bar on a terminal; other streams get nothing."""
-
-    def __init__(self, total: int, stream: IO[str] = sys.stderr) -> None:
-        self.total = total
-        self.stream = stream
-        self.started = time.monotonic()
-        self.shown = False
-
-    def show(self, done: int) -> None:
-        if not self.stream.isatty():
-            return
-        rate = done / max(1e-6, time.monotonic() - self.started)
-        left = round((self.total - done) / rate)
-        bar = "#" * (_BAR * done // self.total)
-        line = (
-            f"[{bar:<{_BAR}}] {done}/{self.total}  {rate:.0f}/s  {left // 60}:{left % 60:02} left"
-        )
-        print(f"\r\x1b[K{line}", end="", file=self.stream, flush=True)
-        self.shown = True
-
-    def clear(self) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=self.stream, flush=True)
-            self.shown = False
+    with errors_path(out).open(encoding="utf-8", newline="") as file:
+        for row in itertools.islice(csv.DictReader(file), _LISTED):
+            name = row["file"].removeprefix("'")
+            say(f"skipped {one_line(name)}: {one_line(row['error'])}", sys.stderr)
+    if skipped > _LISTED:
+        say(f"and {skipped - _LISTED} more, in {errors_path(out)}", sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 # Set before TensorFlow is imported, so that its notices do not bury our output. Errors are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -88,7 +90,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     say(f"training {run.dataset} {run.architecture} {run.rule} in {run.folder}")
     try:
-        card = train(run)
+        card = train(run, wanted.data_parallel)
     except KeyboardInterrupt:
         say(
             f"\ninterrupted; continue with: python -m models train --resume {run.folder}",
@@ -114,8 +116,9 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     ]
     if not planned:
         raise MetaplasticError("models/training/recipes.toml has no model of this rule and preset")
+    cards = _trained_on_cluster(planned, wanted) if wanted.on else {}
     for number, model in enumerate(planned, start=1):
-        card = model.card
+        card = model.card or cards.get(model.name)
         if card is None:
             say(f"{number} of {len(planned)}: {model.name}")
             try:
@@ -138,6 +141,24 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     return 0
 
 
+def _trained_on_cluster(planned: Iterable[Any], wanted: argparse.Namespace) -> dict[str, Card]:
+    """Train the planned models that are missing on a cluster, and return their cards by name."""
+    from models.training.on_ray import Trainings
+    from models.training.train_all import open_planned, train_folder
+
+    missing = [model for model in planned if model.card is None]
+    cards = {}
+    with closing(Trainings(wanted.on, {model.dataset for model in missing})) as trainings:
+        while missing or trainings.flying:
+            while missing and len(trainings.flying) < trainings.slots():
+                model = missing.pop(0)
+                run = open_planned(model, wanted.runs.absolute())
+                trainings.start(model.name, train_folder, run.folder)
+            name, cards[name] = trainings.first_ended()
+            say(f"{len(cards)} trained: {name}")
+    return cards
+
+
 def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from studies.commands import STUDIES, run_comparison, run_study
     from studies.plan import Limits
@@ -147,10 +168,14 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
             parser.error(f"compare needs a data set and an architecture, or {' or '.join(STUDIES)}")
     elif wanted.architecture is not None:
         parser.error(f"compare {wanted.what} takes no architecture")
+    if wanted.on and wanted.architecture is not None:
+        parser.error("compare DATASET ARCHITECTURE is done on this machine: no --on")
     limits = Limits(wanted.seeds, wanted.epochs, wanted.images, tuple(wanted.part))
     try:
         if wanted.architecture is None:
-            header, *rows = run_study(wanted.what, limits, wanted.results, wanted.studies)
+            header, *rows = run_study(
+                wanted.what, limits, wanted.results, wanted.studies, wanted.on
+            )
         else:
             header, *rows = run_comparison(
                 wanted.what, wanted.architecture, limits, wanted.comparisons

@@ -34,6 +34,13 @@ def command_line() -> ArgumentParser:
         "--runs", type=Path, default=RUNS, help="folder of the trainings (default: runs)"
     )
 
+    cluster = ArgumentParser(add_help=False)
+    cluster.add_argument(
+        "--on",
+        metavar="auto|HOST:PORT",
+        help="train on a Ray cluster: that of this machine, or the one whose head is at HOST:PORT",
+    )
+
     train = commands.add_parser("train", parents=[runs], help="train a network")
     train.add_argument("dataset", nargs="?")
     train.add_argument("architecture", nargs="?")
@@ -67,11 +74,16 @@ def command_line() -> ArgumentParser:
         metavar="MODEL",
         help="train a published model again, by the recipe on its card",
     )
+    train.add_argument(
+        "--data-parallel",
+        action="store_true",
+        help="divide each batch among all GPUs of this machine; on JAX (KERAS_BACKEND=jax)",
+    )
     train.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
 
     train_all = commands.add_parser(
         "train-all",
-        parents=[repository, runs],
+        parents=[repository, runs, cluster],
         help="train every model of models/training/recipes.toml that does not exist yet",
     )
     train_all.add_argument("--rule", help="only models of this learning rule")
@@ -79,6 +91,7 @@ def command_line() -> ArgumentParser:
 
     compare = commands.add_parser(
         "compare",
+        parents=[cluster],
         help="carry out a study, or compare the metaplastic rules on one network",
         description="`compare metaplasticity` and `compare vgg` carry out the trials of that study "
         "that are missing in docs/results. `compare DATASET ARCHITECTURE` compares the metaplastic "

@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Iterable
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from models.errors import MetaplasticError
+from models.training.on_ray import Trainings
 from studies import brainprop_page, metaplasticity_page, training_page, vgg_page
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING
 from studies.plan import Group, Limits, plan
@@ -26,16 +28,19 @@ _MARK = f"<!-- {_IN_README}: python -m models report {_IN_README} -->"
 Rows = list[tuple[str, ...]]
 
 
-def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
+def run_study(
+    study: str, limits: Limits, results: Path, folder: Path, on: str | None = None
+) -> Rows:
     """Train the trials of a study that have no row in `results`, and return its closing table.
 
-    `folder` holds the unfinished trials. The header of the table comes first. Raises
-    MetaplasticError for a part that the study does not have.
+    `folder` holds the unfinished trials, and `on` is the address of a Ray cluster to train on. The
+    header of the table comes first. Raises MetaplasticError for a part that the study does not
+    have, and ClusterError.
     """
     # Imported here because they import Keras, which a report does not need.
     from studies.forgetting import learn_in_turn
     from studies.training import learn, learn_with_ingredients
-    from studies.work import work_through
+    from studies.work import work_through, work_through_on
 
     carry_out = {
         "metaplasticity": learn,
@@ -44,10 +49,15 @@ def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
     }
     _check_parts(limits.parts, STUDIES[study].values())
     wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}
-    for name, groups in wanted.items():
-        work_through(
-            functools.partial(plan, groups), carry_out[name], Tables(results, name), folder / name
-        )
+    used = {group.dataset for groups in wanted.values() for group in groups}
+    with closing(Trainings(on, used)) if on else nullcontext() as trainings:
+        for name, groups in wanted.items():
+            what = (functools.partial(plan, groups), carry_out[name])
+            where = (Tables(results, name), folder / name)
+            if trainings:
+                work_through_on(trainings, *what, *where)
+            else:
+                work_through(*what, *where)
     return closing_table(wanted, results)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from models.training.on_ray import Trainings
 from studies.plan import Done
 from studies.results import Tables, Trial, TrialResult, read_done, record
 
@@ -24,15 +25,36 @@ def work_through(plan: Plan, carry_out: CarryOut, tables: Tables, folder: Path) 
     next process continues from what an interrupted one left in `folder`.
     """
     while pending := pending_trials(plan, tables):
-        with _claimed(pending, folder) as trial:
-            if trial in read_done(tables):  # another process finished it in the meantime
-                continue
-            print(f"{len(pending)} or more to do: {trial.name}", file=sys.stderr, flush=True)
-            place = folder / trial.name
-            place.mkdir(parents=True, exist_ok=True)
-            result = carry_out(trial, place)
-            record(tables, trial, result, folder / "results.lock")
-            shutil.rmtree(place)
+        work_on(pending, carry_out, tables, folder)
+
+
+def work_through_on(
+    trainings: Trainings, plan: Plan, carry_out: CarryOut, tables: Tables, folder: Path
+) -> None:
+    """Do the same as tasks of a cluster, one for each trial. `tables` and `folder` are shared.
+
+    Processes on other machines with the same arguments still share the work.
+    """
+    tables = Tables(tables.folder.absolute(), tables.study)
+    while pending := pending_trials(plan, tables):
+        new = [trial for trial in pending if trial not in trainings.flying]
+        for trial in new[: max(0, trainings.slots() - len(trainings.flying))]:
+            trainings.start(trial, work_on, [trial], carry_out, tables, folder.absolute())
+        trial, _ = trainings.first_ended()
+        print(f"{len(pending) - 1} or more to do after {trial.name}", file=sys.stderr, flush=True)
+
+
+def work_on(pending: Sequence[Trial], carry_out: CarryOut, tables: Tables, folder: Path) -> None:
+    """Carry out the first of `pending` that no other process works on, and write its row."""
+    with _claimed(pending, folder) as trial:
+        if trial in read_done(tables):  # another process finished it in the meantime
+            return
+        print(f"{len(pending)} or more to do: {trial.name}", file=sys.stderr, flush=True)
+        place = folder / trial.name
+        place.mkdir(parents=True, exist_ok=True)
+        result = carry_out(trial, place)
+        record(tables, trial, result, folder / "results.lock")
+        shutil.rmtree(place)
 
 
 def pending_trials(plan: Plan, tables: Tables) -> list[Trial]:

@@ -1,17 +1,20 @@
 """compose.yaml and the files of deploy/: right by their schemas, and by what the service is."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from app import create_app
+from app.classify import parser
 from app.settings import VARIABLES, Settings
 from app.version import VERSION
 
@@ -32,6 +35,9 @@ KNOWN = {variable.name for variable in VARIABLES}
         ("Dockerfile", 'image.version="{}"'),
         ("compose.yaml", "image: metaplastic:{}\n"),
         ("deploy/kubernetes/metaplastic.yaml", "image: metaplastic:{}\n"),
+        ("deploy/kubernetes/bulk-job.yaml", "image: metaplastic:{}\n"),
+        ("deploy/kubernetes/bulk-rayjob.yaml", "image: metaplastic-ray:{}\n"),
+        ("deploy/kubernetes/ray.Dockerfile", "FROM metaplastic:{}\n"),
     ],
 )
 def test_every_file_is_of_the_services_version(file: str, line: str) -> None:
@@ -149,3 +155,124 @@ def test_prometheus_own_tool_finds_no_fault_with_its_configuration() -> None:
     assert result.returncode == 0, result.stderr
     targets = re.findall(r"targets: \[\"(\w+):(\d+)", Path(command[-1]).read_text())
     assert targets == [("metaplastic", str(Settings().port))]
+
+
+BULK = {
+    f"{name} {resource['kind']}": resource
+    for name in ("bulk-job", "bulk-rayjob")
+    for resource in yaml.safe_load_all((ROOT / f"deploy/kubernetes/{name}.yaml").read_text())
+}
+# The fields of KubeRay's RayJob that the file uses. KubeRay's own definition is a megabyte large;
+# `kubectl apply --dry-run=server` holds the file against it.
+POD_TEMPLATE = {"type": "object", "required": ["spec"]}
+RAY_JOB = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "ray.io/v1"},
+        "kind": {"const": "RayJob"},
+        "metadata": {"type": "object"},
+        "spec": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "entrypoint": {"type": "string"},
+                "submissionMode": {
+                    "enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]
+                },
+                "shutdownAfterJobFinishes": {"type": "boolean"},
+                "ttlSecondsAfterFinished": {"type": "integer"},
+                "activeDeadlineSeconds": {"type": "integer"},
+                "backoffLimit": {"type": "integer"},
+                "rayClusterSpec": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["headGroupSpec"],
+                    "properties": {
+                        "rayVersion": {"type": "string"},
+                        "authOptions": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "properties": {"mode": {"enum": ["disabled", "token"]}},
+                        },
+                        "headGroupSpec": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "required": ["template"],
+                            "properties": {
+                                "rayStartParams": {"additionalProperties": {"type": "string"}},
+                                "template": POD_TEMPLATE,
+                            },
+                        },
+                        "workerGroupSpecs": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "required": [
+                                    *("groupName", "maxReplicas", "minReplicas", "template")
+                                ],
+                                "properties": {
+                                    "groupName": {"type": "string"},
+                                    "replicas": {"type": "integer"},
+                                    "minReplicas": {"type": "integer"},
+                                    "maxReplicas": {"type": "integer"},
+                                    "rayStartParams": {"additionalProperties": {"type": "string"}},
+                                    "template": POD_TEMPLATE,
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BULK if "RayJob" not in name])
+def test_each_resource_of_bulk_work_is_valid_by_kubernetes_schemas(name: str) -> None:
+    kubernetes_validate.validate(BULK[name], KUBERNETES, strict=True)
+
+
+def ray_pods() -> list[dict[str, Any]]:
+    cluster = BULK["bulk-rayjob RayJob"]["spec"]["rayClusterSpec"]
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+def test_the_job_on_kuberay_is_valid_and_so_are_its_pods() -> None:
+    jsonschema.validate(BULK["bulk-rayjob RayJob"], RAY_JOB)
+    for group in ray_pods():
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}}
+        kubernetes_validate.validate(
+            {**pod, "spec": group["template"]["spec"]}, KUBERNETES, strict=True
+        )
+
+
+def test_the_job_on_kuberay_has_a_token_its_limits_and_the_ray_that_is_pinned() -> None:
+    spec = BULK["bulk-rayjob RayJob"]["spec"]
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert spec["activeDeadlineSeconds"] > 0
+    assert spec["backoffLimit"] > 0
+    version = spec["rayClusterSpec"]["rayVersion"]
+    assert f"ray=={version}\n" in (ROOT / "requirements-cluster.txt").read_text()
+    selector = BULK["bulk-rayjob NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
+    for group in ray_pods():
+        assert selector.items() <= group["template"]["metadata"]["labels"].items()
+        (volume,) = [v for v in group["template"]["spec"]["volumes"] if v["name"] == "memory"]
+        shared = int(volume["emptyDir"]["sizeLimit"].removesuffix("Mi")) * 1024 * 1024
+        assert shared > int(group["rayStartParams"]["object-store-memory"])
+
+
+def test_bulk_jobs_run_commands_that_there_are() -> None:
+    (container,) = BULK["bulk-job Job"]["spec"]["template"]["spec"]["containers"]
+    plain = [part.replace("$(JOB_COMPLETION_INDEX)", "3") for part in container["command"]]
+    entry = BULK["bulk-rayjob RayJob"]["spec"]["entrypoint"]
+    on_ray = shlex.split(entry.removeprefix("cd /app && ").partition(" || ")[0])
+    for command in plain, on_ray:
+        assert command[:3] == ["python", "-m", "app.classify"]
+        options = parser().parse_args(command[3:])
+        assert (ROOT / "weights" / options.model).is_dir()
+    assert parser().parse_args(plain[3:]).share == (3, BULK["bulk-job Job"]["spec"]["completions"])
+    assert parser().parse_args(on_ray[3:]).on == "auto"

@@ -14,7 +14,7 @@ PACKAGES = ("app", "models", "studies")
 
 # From the outermost layer to the innermost. A folder may import its own layer and inner ones.
 LAYERS = (
-    {"app.server", "app.commands"},
+    {"app.server", "app.commands", "app.bulk"},
     {"app"},
     {"app.api", "app.protocols", "app.demo"},
     {"app.web", "app.predict"},
@@ -29,6 +29,7 @@ SURFACES = ("app.api", "app.protocols", "app.demo")
 SHARED_MODULES = {
     "models.calibration",
     "models.cards",
+    "models.cluster",
     "models.errors",
     "models.files",
     "models.parsing",

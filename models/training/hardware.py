@@ -17,12 +17,14 @@ def backend_name() -> str:
 
 
 def hardware() -> str:
-    """Return the processor, the number of its cores and, if one is used, the GPU."""
+    """Return the processor, its cores, the GPU if one is used, and the devices if several are."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-    return ", ".join([processor, *_accelerators()])
+    distribution = keras.distribution.distribution()
+    devices = [f"{distribution.device_mesh.devices.size} devices"] if distribution else []
+    return ", ".join([processor, *_accelerators(), *devices])
 
 
 def _accelerators() -> list[str]:

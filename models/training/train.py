@@ -18,6 +18,7 @@ from models.packaging.scoring import calibrate, score
 from models.plasticity.learning import Learning
 from models.training.averaging import has_tail, measure_batch_norm, tail_mean
 from models.training.build import build_learning, build_network, image_input
+from models.training.data_parallel import all_devices, divisible
 from models.training.distillation import teacher, teachers_of
 from models.training.epochs import (
     EpochKeeper,
@@ -46,10 +47,11 @@ from models.training.runs import (
 )
 
 
-def train(run: Run) -> Card:
+def train(run: Run, data_parallel: bool = False) -> Card:
     """Train `run` from its last finished epoch, write the files of the model and return its card.
 
-    The model gets the weights of `kept_epoch`. The test set is not read; `publish` reads it.
+    `data_parallel` divides each batch among all devices of JAX. The model gets the weights of
+    `kept_epoch`. The test set is not read; `publish` reads it.
 
     Raises DataError if the data is missing, RunError if another process trains the run or the
     training diverges, TeacherError for a teacher that cannot be used, and ExportError.
@@ -57,7 +59,11 @@ def train(run: Run) -> Card:
     arrays = load(run.dataset)
     training, validation = arrays.split(run.recipe.validation)
     with claimed(run.folder):
-        fit(run, training, validation)
+        if data_parallel:
+            with all_devices(run.recipe.batch_size) as count:
+                fit(run, divisible(training, count), divisible(validation, count))
+        else:
+            fit(run, training, validation)
         return _complete(run, arrays, validation, read_history(run.folder))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.cards import Card, find_models
+from models.cards import CARD, Card, find_models, read_card
 from models.training.recipes import Recipe, recipe_for, recipe_from, recipe_names, trained_rules
 from models.training.runs import Run, find_runs, open_run, start_run
 
@@ -67,24 +67,41 @@ def _parameters(dataset: str, architecture: str, rule: str, recipe: Recipe) -> i
     return int(build_network(run).count_params())
 
 
+def open_planned(planned: Planned, runs: Path) -> Run:
+    """Return the unfinished run of a planned model, or a new one below `runs`.
+
+    Raises TeacherError if a teacher of the recipe is missing, before a run folder is made.
+    """
+    from models.training.distillation import teachers_of
+
+    teachers_of(planned.recipe, planned.dataset)
+    if planned.folder is not None:
+        return open_run(planned.folder)
+    command = (
+        f"python -m models train {planned.dataset} {planned.architecture} --rule {planned.rule}"
+    )
+    if planned.recipe.preset:
+        command += f" --preset {planned.recipe.preset}"
+    return start_run(
+        *(runs, planned.dataset, planned.architecture, planned.rule, planned.recipe, command)
+    )
+
+
 def train_planned(planned: Planned, runs: Path) -> Card:
     """Train a planned model from the start, or continue its unfinished run, and return its card.
 
-    Raises TeacherError if a teacher of the recipe is missing, before the training starts.
+    Raises TeacherError as `open_planned` does.
     """
-    from models.training.distillation import teachers_of
     from models.training.train import train
 
-    teachers_of(planned.recipe, planned.dataset)  # raises before a run folder is made
-    if planned.folder is not None:
-        run = open_run(planned.folder)
-    else:
-        command = (
-            f"python -m models train {planned.dataset} {planned.architecture} --rule {planned.rule}"
-        )
-        if planned.recipe.preset:
-            command += f" --preset {planned.recipe.preset}"
-        run = start_run(
-            *(runs, planned.dataset, planned.architecture, planned.rule, planned.recipe, command)
-        )
-    return train(run)
+    return train(open_planned(planned, runs))
+
+
+def train_folder(folder: Path) -> Card:
+    """Train the run in `folder` from its last finished epoch, and return its card.
+
+    A run that is finished stays as it is: a task whose answer was lost is started again.
+    """
+    from models.training.train import train
+
+    return read_card(folder) if (folder / CARD).exists() else train(open_run(folder))

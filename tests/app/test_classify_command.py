@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.bulk.tables import COLUMNS
 from app.catalogue.load import SAMPLES
-from app.classify import COLUMNS, main
+from app.classify import main
 from models.terminal import printable
 
 ROOT = Path(__file__).parents[2]

@@ -149,3 +149,13 @@ def fail_to_start() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two processors, whose nodes have no data sets."""
+    from tests.e2e.ray_cluster import running_cluster  # it imports this file
+
+    # Not below tmp_path: the names of Ray's sockets would be too long.
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, running_cluster(Path(folder)) as one:
+        yield one

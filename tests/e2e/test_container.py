@@ -106,6 +106,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
         "__init__",
         "calibration",
         "cards",
+        "cluster",
         "errors",
         "files",
         "parsing",
@@ -116,6 +117,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
     assert elsewhere == [
         "constraints.txt",
         *(f"models/{name}.py" for name in shared),
+        "requirements-cluster.txt",
         "requirements-serve.txt",
         "wsgi.py",
     ]

@@ -1,0 +1,62 @@
+"""The parts of a table: one file for each chunk, written as a whole or not at all."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from app.bulk.tables import Row, csv_writer
+
+_PREFIX, _PARTIAL = "part-", ".partial"
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Return the path of the part of the chunk `number`."""
+    return folder / f"{_PREFIX}{number:08}"
+
+
+def write_part(folder: Path, number: int, rows: Iterable[Row]) -> None:
+    """Write the rows of a chunk. A reader sees no part or a whole one. Raises OSError.
+
+    Two processes may write the same part at the same time: the last one stays.
+    """
+    path = part_path(folder, number)
+    partial = folder / f".{path.name}.{os.uname().nodename}.{os.getpid()}{_PARTIAL}"
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        csv_writer(file).writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(folder)
+
+
+def read_part(folder: Path, number: int) -> Iterator[Row]:
+    """Yield the rows of a part."""
+    with part_path(folder, number).open(encoding="utf-8", newline="") as file:
+        yield from (Row(*cells) for cells in csv.reader(file))
+
+
+def part_numbers(folder: Path) -> set[int]:
+    """Return the numbers of the chunks that have a part."""
+    return {
+        int(path.name.removeprefix(_PREFIX))
+        for path in folder.iterdir()
+        if path.name.startswith(_PREFIX)
+    }
+
+
+def remove_parts(folder: Path, numbers: Iterable[int] | None = None) -> None:
+    """Remove the parts of these chunks, and what was left of unfinished ones."""
+    for number in part_numbers(folder) if numbers is None else numbers:
+        part_path(folder, number).unlink(missing_ok=True)
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """See that a renamed file has its new name on the disk too."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

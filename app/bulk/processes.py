@@ -1,0 +1,120 @@
+"""A bulk job's processes on this machine."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from app.bulk.answers import Order, work_on
+from app.bulk.job import Chunk
+from app.bulk.runner import Died, Ended
+from app.settings import StartError
+
+_ENDING = 5.0  # seconds that a process has to end
+_STARTS = 3  # times that the start of a process is tried
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    chunk: int | None = None
+
+
+class Processes:
+    """Processes that each load the model once. A dead one is replaced by a new one.
+
+    They are forked from a process that has no thread and no network, so that they start fast and a
+    fork loses nothing.
+    """
+
+    def __init__(self, order: Order, count: int) -> None:
+        self._order = order
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([work_on.__module__])
+        self._count = count
+        self._workers: list[_Worker] = []
+
+    def slots(self) -> int:
+        return self._count
+
+    def submit(self, chunk: Chunk) -> None:
+        worker = next((one for one in self._workers if one.chunk is None), None) or self._start()
+        worker.chunk = chunk.number
+        with contextlib.suppress(OSError):  # it is dead: `ended` finds that out
+            worker.pipe.send(chunk)
+
+    def ended(self, seconds: float) -> list[Ended]:
+        found: list[Ended] = []
+        busy = {worker.pipe: worker for worker in self._workers if worker.chunk is not None}
+        for pipe in wait(list(busy), seconds):
+            assert isinstance(pipe, Connection)
+            worker = busy[pipe]
+            number, worker.chunk = worker.chunk, None
+            assert number is not None
+            try:
+                answer = pipe.recv()
+            except (EOFError, OSError):
+                self._workers.remove(worker)
+                found.append(Died(number, f"process ended: {_end(worker)}"))
+                continue
+            if isinstance(answer, str):
+                raise StartError(answer)
+            found.append(answer)
+        return found
+
+    def description(self) -> str:
+        return "1 process" if self._count == 1 else f"{self._count} processes"
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        while self._workers:
+            _end(self._workers.pop())
+
+    def _start(self) -> _Worker:
+        """Start a process. Raises StartError."""
+        for _ in range(_STARTS):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(theirs, self._order), daemon=True)
+            try:
+                process.start()
+            except (ConnectionError, EOFError):  # the process that forks was killed: a new one does
+                continue
+            finally:
+                theirs.close()
+            self._workers.append(_Worker(process, ours))
+            return self._workers[-1]
+        raise StartError("The processes that classify cannot be started. Is memory short?")
+
+
+def _end(worker: _Worker) -> str:
+    """End a process, and return how it ended."""
+    worker.pipe.close()
+    worker.process.join(_ENDING)
+    if worker.process.exitcode is None:
+        worker.process.kill()
+        worker.process.join()
+    code = worker.process.exitcode
+    return signal.Signals(-code).name if code < 0 else f"status {code}"
+
+
+def _serve(pipe: Connection, order: Order) -> None:
+    """Work on the chunks that come through `pipe`, until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command stops, and ends this process
+    while True:
+        try:
+            chunk = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(work_on(order, chunk))
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

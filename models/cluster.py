@@ -1,0 +1,51 @@
+"""A Ray cluster that exists already, joined with a token and without reports to anybody."""
+
+import logging
+import os
+from typing import Any
+
+from models.errors import MetaplasticError
+
+SLOTS_PER_CPU = 4  # tasks that are handed over at once, so that no node waits for the next one
+
+# Set before Ray is imported. Otherwise it sends usage data to its makers, and asks for no token.
+_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+class ClusterError(MetaplasticError):
+    """A cluster that cannot be joined, or is gone."""
+
+
+def join(address: str) -> Any:
+    """Join the cluster at `address` and return the module `ray`.
+
+    `address` is HOST:PORT of the cluster's head, or `auto` for the cluster that this machine
+    belongs to. This machine must be one of its nodes (`ray start`), and know its token. No cluster
+    is started. Raises ClusterError.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise ClusterError("--on needs Ray: pip install -r requirements-cluster.txt") from error
+    problems = (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except problems as error:
+        raise ClusterError(
+            f"--on {address}: the cluster cannot be joined ({error}). Start its head here with "
+            "`ray start --head`, or join it with `ray start --address=HOST:PORT`; RAY_AUTH_TOKEN "
+            "or RAY_AUTH_TOKEN_PATH must give the token that it was started with. See docs/bulk.md."
+        ) from error
+    return ray
+
+
+def count(ray: Any, resource: str) -> int:
+    """Return how many of a resource, such as CPU or GPU, the nodes have that are alive now."""
+    return int(ray.cluster_resources().get(resource, 0))
+
+
+def living_nodes(ray: Any) -> frozenset[str]:
+    """Return the identifiers of the nodes that are alive."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
