@@ -210,16 +210,16 @@ class _Now:
         )
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",
-            "1 for each model and version that is served. default: the newest of its rule.",
+            "1 for each model and version that is served. default: it answers for its rule.",
             labels=[*_MODEL, "default"],
         )
         for endpoint in self.catalogue.endpoints.values():
             for versions in endpoint.models.values():
-                newest = max(versions)
+                champion = next(iter(versions))
                 for version, model in versions.items():
                     if model.known_problem:
                         continue
-                    default = str(version == newest).lower()
+                    default = str(version == champion).lower()
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
 

@@ -494,7 +494,9 @@ rule = Model(
     "Rule",
     {
         "rule": _text("A value of `?rule=`; the first one is the default.", "metaplastic"),
-        "versions": _list(fields.Integer, "Values of `?version=`, the newest first.", [1]),
+        "versions": _list(
+            fields.Integer, "Values of `?version=`: the default, then the newest first.", [1]
+        ),
     },
 )
 
