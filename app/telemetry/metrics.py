@@ -91,6 +91,17 @@ UNFAMILIAR = Counter(
     _MODEL,
     registry=REGISTRY,
 )
+VOTES = Counter(
+    "metaplastic_votes",
+    "Votes about answers: up or down, by the label of the answer. A changed vote counts again.",
+    (*_MODEL, "label", "vote"),
+    registry=REGISTRY,
+)
+LOST = Counter(
+    "metaplastic_feedback_lost",
+    "Predictions that could not be kept for a vote, since the store of votes is too slow.",
+    registry=REGISTRY,
+)
 
 
 _NOT_TOGETHER = RequestError(
@@ -123,6 +134,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
             confidence.observe(probability)
         if inference.unfamiliar:
             unfamiliar.inc(inference.unfamiliar)
+    for voted, of_version, label, kind in record.votes:
+        VOTES.labels(voted, str(of_version), label, kind).inc()
+    if record.lost:
+        LOST.inc(record.lost)
 
 
 def count_refusal(reason: str) -> None:
