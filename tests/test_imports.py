@@ -18,6 +18,7 @@ LAYERS = (
     {"app"},
     {"app.api", "app.protocols", "app.demo"},
     {"app.web", "app.predict"},
+    {"app.feedback"},
     {"app.images"},
     {"app.telemetry"},
     {"app.catalogue"},
@@ -27,6 +28,7 @@ LAYERS = (
 COMMANDS = {"app.classify", "app.new_key"}
 SURFACES = ("app.api", "app.protocols", "app.demo")
 SHARED_MODULES = {
+    "models.aliases",
     "models.calibration",
     "models.cards",
     "models.cluster",
@@ -36,6 +38,7 @@ SHARED_MODULES = {
     "models.pictures",
     "models.processor",
     "models.terminal",
+    "models.votes",
 }
 
 

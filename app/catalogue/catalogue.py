@@ -1,7 +1,7 @@
 """The served models: their endpoints, and each model's session."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from app.settings import StartError
 from models.cards import INT8_MODEL, Calibration, Card
 
 ALL_RULES = "all"  # no rule's name: ?rule=all asks every rule
+
+# Inode, time of the last change (ns) and size of a file; None if there is none.
+FileState = tuple[int, int, int] | None
 
 
 class RepositoryError(StartError):
@@ -101,14 +104,16 @@ class Model:
 class Endpoint:
     """One architecture of a data set: the models of /api/<dataset>/<architecture>.
 
-    `models` has the versions of each rule, the newest first; the default rule is the first.
-    `samples` are the endpoint's own images: name -> PNG bytes.
+    `models` has the versions of each rule: the champion, then the others, the newest first. The
+    default rule is the first. `samples` are the endpoint's own images: name -> PNG bytes.
+    `challengers` are the candidates for the champion's place, by rule.
     """
 
     dataset: str
     architecture: str
     models: Mapping[str, Mapping[int, Model]]
     samples: Mapping[str, bytes]
+    challengers: Mapping[str, Model] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -137,7 +142,7 @@ class Endpoint:
             yield from versions.values()
 
     def find(self, rule: str | None = None, version: int | None = None) -> Model:
-        """Return the model of `rule` and `version`, by default the newest of the default rule.
+        """Return the model of `rule` and `version`, by default the champion of the default rule.
 
         Raises RequestError 404, which lists the existing ones.
         """
@@ -170,6 +175,9 @@ class Catalogue:
     left_out: Mapping[str, str]  # folder below the root -> the problem of its model
     passing: tuple[Path, ...] = ()  # those of these folders whose problem may disappear
     default_left_out: str = ""
+    # Files of aliases below the root, as they were when they were read, and their problems.
+    alias_files: Mapping[Path, FileState] = field(default_factory=dict)
+    alias_problems: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Model]:
         for endpoint in self.endpoints.values():
@@ -177,7 +185,7 @@ class Catalogue:
 
     @cached_property
     def versions(self) -> Mapping[str, Mapping[int, Model]]:
-        """Return the versions of each model by its name, the newest first."""
+        """Return the versions of each model by its name, the champion first."""
         return {
             next(iter(versions.values())).card.name: versions
             for endpoint in self.endpoints.values()
@@ -223,7 +231,7 @@ class Catalogue:
 def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
     """Return one model of each of a data set's `endpoints`: the default one, or that of `rule`.
 
-    Endpoints without the rule are left out. The rule `all` gives the newest model of every rule.
+    Endpoints without the rule are left out. The rule `all` gives the champion of every rule.
     Raises RequestError 404, which lists the existing rules, if no endpoint has the rule.
     """
     if rule is None:

@@ -124,7 +124,7 @@ def _best(endpoints: list[Endpoint]) -> Endpoint:
 
 
 def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
-    """Return the newest model of each rule of each architecture."""
+    """Return the default model of each rule of each architecture."""
     return [
         {
             "card": endpoint.find(rule).card,
@@ -175,6 +175,7 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
         "chosen": cards.index(chosen),
         "colours": COLOURS,
         "maxBytes": settings.max_request_bytes,
+        "votes": bool(settings.feedback),  # whether there are thumbs
     }
 
 

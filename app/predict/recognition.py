@@ -1,9 +1,11 @@
 """Recognition: a network's outcome for each picture, and the choice among a picture's readings."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from app.catalogue.catalogue import Model
 from app.catalogue.network import Network
 from app.images.readings import Prepared
 from app.images.styles import Reading
@@ -14,12 +16,25 @@ from models.cards import Calibration
 AS_USUAL = "as usual"
 
 
+class AskedBoth(NamedTuple):
+    """What the champion and the challenger said about one picture, where both were asked."""
+
+    model: Model  # whose answer counts
+    answers: tuple[int, int]  # indices of the labels: the champion's, and the challenger's
+
+
 class Seen(NamedTuple):
     """One picture as a network saw it, with the outcome."""
 
     reading: Reading
     outcome: Outcome  # of this picture alone
     marks: tuple[Reading, ...]  # digits that stand side by side, from left to right
+    both: AskedBoth | None = None
+
+    @property
+    def label(self) -> int:
+        """Return the index of the most probable label."""
+        return int(self.outcome.probabilities[0].argmax())
 
 
 def recognise(
@@ -77,3 +92,22 @@ def _choose(readings: dict[str, Reading], outcome: Outcome) -> tuple[Reading, Ou
     name, reading = list(readings.items())[best]
     told = f"read in {len(readings)} ways, the most familiar one kept: {name}"
     return reading.after([told]), outcome.of(slice(best, best + 1))
+
+
+def recognise_with_both(
+    champion: Model, challenger: Model, draws: Callable[[], bool], pictures: list[Prepared]
+) -> list[Seen]:
+    """Return `pictures` as the champion saw them, or as the challenger did.
+
+    The challenger answers only if the two disagree and `draws` says so.
+    """
+    seen: list[Seen] = []
+    by_champion = recognise(champion.network, champion.calibration, pictures)
+    by_challenger = recognise(challenger.network, challenger.calibration, pictures)
+    for first, second in zip(by_champion, by_challenger, strict=True):
+        answers = first.label, second.label
+        model, one = champion, first
+        if answers[0] != answers[1] and draws():
+            model, one = challenger, second
+        seen.append(one._replace(both=AskedBoth(model, answers)))
+    return seen

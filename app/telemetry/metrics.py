@@ -91,6 +91,19 @@ UNFAMILIAR = Counter(
     _MODEL,
     registry=REGISTRY,
 )
+VOTES = Counter(
+    "metaplastic_votes",
+    "Votes about answers: up or down, by the label of the answer. A changed vote counts again.",
+    (*_MODEL, "label", "vote"),
+    registry=REGISTRY,
+)
+LOST = Counter(
+    "metaplastic_feedback_lost",
+    "Predictions that could not be kept for a vote.",
+    # Without a label the value would be made in the master, which does not count.
+    ("reason",),
+    registry=REGISTRY,
+)
 
 
 _NOT_TOGETHER = RequestError(
@@ -124,6 +137,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
             confidence.observe(probability)
         if inference.unfamiliar:
             unfamiliar.inc(inference.unfamiliar)
+    if record.votes or record.lost:
+        LOST.labels("no_room").inc(record.lost)
+    for voted, of_version, label, kind in record.votes:
+        VOTES.labels(voted, str(of_version), label, kind).inc()
 
 
 def count_refusal(reason: str) -> None:
@@ -212,22 +229,53 @@ class _Now:
         )
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",
-            "1 for each model and version that is served. default: the newest of its rule.",
+            "1 for each model and version that is served. default: it answers for its rule.",
             labels=[*_MODEL, "default"],
         )
         for endpoint in self.catalogue.endpoints.values():
             for versions in endpoint.models.values():
-                newest = max(versions)
+                champion = next(iter(versions))
                 for version, model in versions.items():
                     if model.known_problem:
                         continue
-                    default = str(version == newest).lower()
+                    default = str(version == champion).lower()
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
+        yield _aliases(self.catalogue)
+        yield _gates(self.extensions.get("feedback"))
 
     def describe(self) -> list[Any]:
         """Return nothing: otherwise prometheus-client would collect to find the names."""
         return []
+
+
+def _aliases(catalogue: Catalogue) -> Metric:
+    """Return the versions that have the names champion and challenger."""
+    named = GaugeMetricFamily(
+        "metaplastic_alias",
+        "The version of the champion, which answers, and of the challenger.",
+        labels=["model", "alias"],
+    )
+    for endpoint in catalogue.endpoints.values():
+        for rule in endpoint.models:
+            champion, challenger = endpoint.find(rule), endpoint.challengers.get(rule)
+            for alias, model in ("champion", champion), ("challenger", challenger):
+                if model:
+                    named.add_metric([model.card.name, alias], model.card.version)
+    return named
+
+
+def _gates(feedback: Any) -> Metric:
+    """Return the verdicts about the last challenger of each model."""
+    gates = GaugeMetricFamily(
+        "metaplastic_challenger_gate",
+        "The verdict of each gate about the last challenger of a model.",
+        labels=[*_MODEL, "gate", "verdict"],
+    )
+    verdicts = feedback.verdicts() if feedback else []
+    for model, version, gate, verdict in verdicts:
+        gates.add_metric([model, version, gate, verdict], 1)
+    return gates
 
 
 def keep_counts_of(pid: int) -> None:
