@@ -27,6 +27,7 @@ LAYERS = (
 COMMANDS = {"app.classify", "app.new_key"}
 SURFACES = ("app.api", "app.protocols", "app.demo")
 SHARED_MODULES = {
+    "models.aliases",
     "models.calibration",
     "models.cards",
     "models.errors",
@@ -35,6 +36,7 @@ SHARED_MODULES = {
     "models.pictures",
     "models.processor",
     "models.terminal",
+    "models.votes",
 }
 
 
