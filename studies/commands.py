@@ -7,6 +7,7 @@ from pathlib import Path
 from models.errors import MetaplasticError
 from studies import brainprop_page, metaplasticity_page, training_page, vgg_page
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING
+from studies.learning_groups import VOTES
 from studies.plan import Group, Limits, plan
 from studies.results import Tables, read_done
 from studies.summary import lines, mean_and_deviation, points, rule_name
@@ -15,6 +16,7 @@ from studies.summary import lines, mean_and_deviation, points, rule_name
 STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "metaplasticity": {"forgetting": FORGETTING, "metaplasticity": LEARNING},
     "vgg": {"vgg": INGREDIENTS},
+    "learning": {"learning": VOTES},
 }
 _STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
@@ -34,6 +36,7 @@ def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
     """
     # Imported here because they import Keras, which a report does not need.
     from studies.forgetting import learn_in_turn
+    from studies.learning import learn_from_votes
     from studies.training import learn, learn_with_ingredients
     from studies.work import work_through
 
@@ -41,6 +44,7 @@ def run_study(study: str, limits: Limits, results: Path, folder: Path) -> Rows:
         "metaplasticity": learn,
         "forgetting": learn_in_turn,
         "vgg": learn_with_ingredients,
+        "learning": learn_from_votes,
     }
     _check_parts(limits.parts, STUDIES[study].values())
     wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}

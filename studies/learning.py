@@ -1,9 +1,9 @@
 """Measure what a published network learns from votes on shifted pictures, and what it forgets.
 
-Simulated users send pictures of a data set that are shifted (shifts.py). The network answers, and the
-users say whether each answer is right, or which class is. The network learns from these votes as a
-challenger does (models/learning/). Pictures with votes come from the validation split, which the
-published network has not learned from.
+Simulated users send pictures of a data set that are shifted (shifts.py). The network answers, and
+the users say whether each answer is right, or which class is. The network learns from these votes
+as a challenger does (models/learning/). Pictures with votes come from the validation split, which
+the published network has not learned from.
 
 Under a condition of two shifts, the network first learns one and then, from where it is, the other.
 """
@@ -11,9 +11,8 @@ Under a condition of two shifts, the network first learns one and then, from whe
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from models.learning.lessons import vote_targets
 from models.learning.vote_arrays import NONE, UNKNOWN, Votes
 from models.packaging.scoring import Logits
 from models.training.hardware import backend_name, hardware
+from studies.learning_groups import FEW, THEN, TUNING
 from studies.plan import BASELINE
 from studies.results import Trial, TrialResult
 from studies.shifts import SHIFTS, TUNING_SHIFTS, Pixels
@@ -38,8 +38,6 @@ PUBLISHED = {
     ("fashion-mnist", "lenet"): Path("weights/fashion-mnist/lenet/metaplastic/1"),
     ("cifar10", "vgg"): Path("weights/cifar10/vgg/metaplastic/1"),
 }
-TUNING = "tuning"  # the condition of the tries: both TUNING_SHIFTS, one for each half of the votes
-THEN = ", then "  # between the two shifts of a condition
 MOST_VOTES = 2000  # the pictures beyond these are never voted on
 
 
@@ -65,7 +63,6 @@ LEARNERS: Mapping[str, Learner] = {
     "home, consolidating": Learner(home=True, rule="consolidating"),
     "home, labels": Learner(home=True, labels=True),
 }
-HOME_WEIGHT = Settings().home  # where the strength of a trial is that of another rule
 
 
 def learn_from_votes(trial: Trial, folder: Path) -> TrialResult:
@@ -84,35 +81,37 @@ def learn_from_votes(trial: Trial, folder: Path) -> TrialResult:
     else:
         tests = pictures[rest], classes[rest]
     stages = _stages(trial.condition)
-    before = _accuracies(model, stages, tests)
-    published = _answers(model, tests[0])
+    published = [_answers(model, shown) == tests[1] for shown in _shown(stages, tests[0])]
     started = time.process_time()
     for stage in stages:
         given = _shifted(stage, pictures[voted[: trial.images]])
         votes = _votes(model, given, classes[voted[: trial.images]], trial)
-        _learn(model, card, votes, home[:], trial)
+        needs_home = LEARNERS[trial.rule].home or trial.rule == "synaptic intelligence"
+        _learn(model, card, votes, home[:] if needs_home else None, trial)
     seconds = time.process_time() - started
-    after = _accuracies(model, stages, tests)
-    right = (_answers(model, tests[0]) == tests[1]), (published == tests[1])
-    figures: dict[str, Any] = {
-        "validation": (after[0] + after[-1]) / 2 if trial.purpose != "report" else float("nan"),
+    learned = [_answers(model, shown) == tests[1] for shown in _shown(stages, tests[0])]
+    before, after = ([float(right.mean()) for right in each] for each in (published, learned))
+    figures: dict[str, Any] = {} if trial.purpose == "report" else {"validation": _balance(after)}
+    figures |= {
         "test": after[-2],  # on the last shift
         "before": before[-2],
         "test_home": after[-1],
         "before_home": before[-1],
-        "lost": int((right[1] & ~right[0]).sum()),  # home images that only the published one knows
-        "gained": int((right[0] & ~right[1]).sum()),
+        "lost": int((published[-1] & ~learned[-1]).sum()),  # home images, from right to wrong
+        "gained": int((learned[-1] & ~published[-1]).sum()),
         "seconds": seconds,
         "backend": backend_name(),
         "hardware": hardware(),
     }
     if len(stages) > 1:
         figures |= {"test_first": after[0], "before_first": before[0]}
-    print(f"  {before[-2]:.4f} -> {after[-2]:.4f}, home {after[-1]:.4f}", file=sys.stderr, flush=True)
+    print(
+        f"  {before[-2]:.4f} -> {after[-2]:.4f}, home {after[-1]:.4f}", file=sys.stderr, flush=True
+    )
     return TrialResult(figures, [])
 
 
-def _learn(model: keras.Model, card: Card, votes: Votes, home: Pixels, trial: Trial) -> None:
+def _learn(model: keras.Model, card: Card, votes: Votes, home: Pixels | None, trial: Trial) -> None:
     learner = LEARNERS[trial.rule]
     settings = Settings(passes=trial.epochs, rate=trial.learning_rate, seed=trial.seed)
     if learner.rule != "none":
@@ -152,7 +151,7 @@ def _votes(model: keras.Model, pictures: Pixels, classes: Labels, trial: Trial) 
 
 
 def _stages(condition: str) -> tuple[str, ...]:
-    return tuple(condition.split(THEN))
+    return tuple(condition.removeprefix(FEW).split(THEN))
 
 
 def _shifted(stage: str, pictures: Pixels) -> Pixels:
@@ -163,19 +162,23 @@ def _shifted(stage: str, pictures: Pixels) -> Pixels:
     return np.concatenate([one(pictures[:half]), other(pictures[half:])])
 
 
-def _accuracies(
-    model: keras.Model, stages: tuple[str, ...], tests: tuple[Pixels, Labels]
-) -> list[float]:
-    """Return the accuracy (0..1) on the test images under each shift, and then without one."""
-    images, labels = tests
-    shown = [*(_shifted(stage, images) for stage in stages), images]
-    return [float((_answers(model, each) == labels).mean()) for each in shown]
+def _shown(stages: tuple[str, ...], images: Pixels) -> Iterator[Pixels]:
+    """Yield the images under each shift, and then as they are."""
+    for stage in stages:
+        yield _shifted(stage, images)
+    yield images
+
+
+def _balance(accuracies: list[float]) -> float:
+    """Return the mean of the accuracies on shifted images and at home: it chooses constants."""
+    return (accuracies[-2] + accuracies[-1]) / 2
 
 
 def _answers(model: keras.Model, images: Pixels) -> Labels:
     parts = (images[start : start + 500] for start in range(0, len(images), 500))
     outputs: Logits = np.concatenate([model.predict_on_batch(scaled(part)) for part in parts])
-    return outputs.argmax(axis=1)
+    answers: Labels = outputs.argmax(axis=1)
+    return answers
 
 
 def _published(trial: Trial) -> tuple[keras.Model, Card]:

@@ -4,8 +4,8 @@
     stream   it answers later votes, which it did not learn from, better than the champion
     canary   it answered pictures on which both disagree, and its answers got more thumbs up
 
-Home and one of the other two must pass. "passed" and "failed" are findings at a one-sided level of
-5 %. "undecided" means that the votes cannot tell. No finding may rest on one key alone: it must also
+Home and one of the other two must pass. "passed" and "failed" are findings at a one-sided level
+of 5 %. "undecided" means that the votes cannot tell. No finding may rest on one key alone: it must also
 hold without the votes of any single key, except those of admins.
 
 Thumbs on the champion's own answers can show that a challenger is worse, never that it is better.

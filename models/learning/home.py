@@ -1,13 +1,14 @@
 """Images from home: what a model was trained on, so that it does not forget.
 
-They come from the data set, where METAPLASTIC_DATA has it, or else from `home.npz` beside the model:
+They come from the data set, where METAPLASTIC_DATA has it, or from `home.npz` beside the model:
 
     images              uint8 (1,000, height, width, channels) of the training split
     validation_images   the validation split, by which a challenger is calibrated and judged
     validation_labels
 
 `write_home` makes that file for a learner without the data set. It holds pictures of the data set,
-so it is made only where their licence allows to pass them on, and it is never part of this repository.
+so it is made only where their licence allows to pass them on. It never becomes part of this
+repository.
 """
 
 import os

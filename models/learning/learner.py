@@ -7,8 +7,8 @@ trained on:
 
 The losses are those of lessons.py. Without home images, a rule protects the weights instead:
 
-    consolidating           large weights resist a step that would shrink them (plasticity/metaplastic.py)
-    synaptic intelligence   weights that mattered at home pay for moving (plasticity/synaptic_intelligence.py)
+    consolidating           large weights resist a step that would shrink them (metaplastic.py)
+    synaptic intelligence   weights that mattered at home pay for moving (synaptic_intelligence.py)
     l2                      all weights pay for moving
 
 The averages of batch normalisation stay fixed, dropout is off, and images are not augmented. The
@@ -36,21 +36,22 @@ from models.training.fast_clone import fast_clone
 
 Protection = Literal["none", "consolidating", "synaptic intelligence", "l2"]
 Part = Literal["all", "first", "last"]
+_IMPORTANCE = 10_000  # home images on which Synaptic Intelligence measures importance
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a network learns from votes. studies/learning_groups.py says how they were chosen."""
 
-    passes: int = 8  # over the votes
-    rate: float = 3e-4  # of Adam, at the start; a cosine leads to 0
+    passes: int = 16  # over the votes
+    rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
     home: float = 3.0  # weight of the home term; 0: without
     home_batch: int = 256  # home images in a step
     rule: Protection = "none"
     strength: float = 0.0  # of the rule
     part: Part = "all"  # the layers that learn
-    farthest: float = 0.3  # length of the move, as a share of the length of the weights
+    farthest: float = 0.25  # length of the move, as a share of the length of the weights
     seed: int = 0
 
 
@@ -162,7 +163,9 @@ def _importances(
     targets[np.arange(len(own)), 0, own] = 1
     targets[:, 1] = home.targets[:, 1]  # of reward estimates, all are known
     alone = dataclasses.replace(settings, passes=1)
-    for batch in _batches(Lessons(home.images, targets, home.weights), None, alone):
+    some = np.random.default_rng(settings.seed).permutation(len(own))[:_IMPORTANCE]
+    lessons = Lessons(home.images[some], targets[some], home.weights[some])
+    for batch in _batches(lessons, None, alone):
         still.train_on_batch(*batch)
     measured.end_task()
     return measured.importances
@@ -171,7 +174,10 @@ def _importances(
 def _batches(
     votes: Lessons, home: Lessons | None, settings: Settings
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield (images, targets, weights) of each step: votes in a new order in each pass, and home."""
+    """Yield (images, targets, weights) of each step: votes and images from home.
+
+    Votes have a new order in each pass.
+    """
     random = np.random.default_rng(settings.seed)
     beside = _in_turn(len(home.images), settings.home_batch, random) if home is not None else None
     for _ in range(settings.passes):

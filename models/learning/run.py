@@ -59,9 +59,7 @@ def find_model(folder: Path) -> Model:
     return Model(folder, *published_version(folder))
 
 
-def learn_once(
-    model: Model, votes: Votes, settings: Settings, *, canary: bool = False
-) -> Outcome:
+def learn_once(model: Model, votes: Votes, settings: Settings, *, canary: bool = False) -> Outcome:
     """Let a model learn from `votes`, its newest ones, and return what was done.
 
     First the champion is rolled back if live votes say that the former one was better. Then a
@@ -126,9 +124,7 @@ def _new_challenger(model: Model, votes: Votes, settings: Settings) -> Outcome:
     earlier, later = split_by_time(votes)
     chosen = reservoir(earlier, len(model.card.labels))
     _remove_forgotten(model.folder)
-    made = make_challenger(
-        model.folder, chosen, vote_weights(chosen, votes), home, settings
-    )
+    made = make_challenger(model.folder, chosen, vote_weights(chosen, votes), home, settings)
     challenger = int(made.name)
     champion = read_aliases(model.folder).champion
     assert champion is not None  # `_keep_champion` has set it
