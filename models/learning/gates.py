@@ -5,8 +5,8 @@
     canary   it answered pictures on which both disagree, and its answers got more thumbs up
 
 Home and one of the other two must pass. "passed" and "failed" are findings at a one-sided level
-of 5 %. "undecided" means that the votes cannot tell. No finding may rest on one key alone: it must also
-hold without the votes of any single key, except those of admins.
+of 5 %. "undecided" means that the votes cannot tell. No finding may rest on one key alone: it must
+also hold without the votes of any single key, except those of admins.
 
 Thumbs on the champion's own answers can show that a challenger is worse, never that it is better.
 Where the champion was right, another answer is wrong. Where it was wrong, another answer may be

@@ -62,19 +62,32 @@ def find_model(folder: Path) -> Model:
 def learn_once(model: Model, votes: Votes, settings: Settings, *, canary: bool = False) -> Outcome:
     """Let a model learn from `votes`, its newest ones, and return what was done.
 
-    First the champion is rolled back if live votes say that the former one was better. Then a
-    challenger that waits is judged by the votes since. With `canary` it goes on waiting while it is
-    undecided. Otherwise a new challenger learns and is judged. Raises LearnError if another learner
-    works on this model, or for fewer than LEAST_VOTES votes.
+    What can be decided without learning comes first, as in `judge`. Otherwise a new challenger
+    learns and is judged. Raises LearnError if another learner works on this model, or for fewer
+    than LEAST_VOTES votes.
     """
     with _alone(model.folder):
-        _keep_champion(model.folder)
-        done = _judge_champion(model, votes) or _judge_challenger(model, votes, canary)
-        if done is not None:
+        if (done := _judged(model, votes, canary)) is not None:
             return done
         if len(votes) < LEAST_VOTES:
             raise LearnError(f"{len(votes)} votes: expected {LEAST_VOTES} or more to learn from")
         return _new_challenger(model, votes, settings)
+
+
+def judge(model: Model, votes: Votes, *, canary: bool = False) -> Outcome | None:
+    """Decide about champion and challenger by their votes, and return what was done, if anything.
+
+    The champion is rolled back if live votes say that the former one was better. A challenger that
+    waits is promoted or refused if the votes can tell. With `canary` it goes on waiting while they
+    cannot. Raises LearnError if another learner works on this model.
+    """
+    with _alone(model.folder):
+        return _judged(model, votes, canary)
+
+
+def _judged(model: Model, votes: Votes, canary: bool) -> Outcome | None:
+    _keep_champion(model.folder)
+    return _judge_champion(model, votes) or _judge_challenger(model, votes, canary)
 
 
 def _judge_champion(model: Model, votes: Votes) -> Outcome | None:
@@ -102,7 +115,7 @@ def _judge_challenger(model: Model, votes: Votes, canary: bool) -> Outcome | Non
         set_aliases(model.folder, challenger=None)
         return None
     outcome = _decide(model, challenger, [canary_gate(votes, challenger)])
-    # Without a canary nobody can wait for more thumbs: a new challenger knows more votes.
+    # Without a canary there are no more thumbs to wait for: a new challenger knows more votes.
     return outcome if outcome.said != WAITING or canary else None
 
 
