@@ -79,8 +79,9 @@ def command_line() -> ArgumentParser:
         help="carry out a study, or compare the metaplastic rules on one network",
         description="`compare metaplasticity`, `compare vgg` and `compare learning` carry out the "
         "trials of that study that are missing in docs/results. `compare DATASET ARCHITECTURE` "
-        "compares the metaplastic rules with the baseline on the validation split, by default with 5 seeds, 4 epochs and "
-        "up to 6000 images. Several processes with the same arguments share the work.",
+        "compares the metaplastic rules with the baseline on the validation split, by default with "
+        "5 seeds, 4 epochs and up to 6000 images. Several processes with the same arguments share "
+        "the work.",
     )
     compare.add_argument("what", metavar="STUDY or DATASET")
     compare.add_argument("architecture", nargs="?")

@@ -8,16 +8,16 @@ TUNING = "tuning"  # the condition of the tries, with shifts of its own
 THEN = ", then "  # between the two shifts of a condition
 FEW = "500 votes, "  # before the shift, under a condition with fewer votes
 
-# 16 passes over 2,000 votes, and as many steps over fewer.
-_MANY, _FEW = Budget(2000, epochs=16, fixed=True), Budget(500, epochs=64, fixed=True)
-_RATES = (3e-4, 1e-3, 3e-3)
+# 8 passes over 2,000 votes, and as many steps over fewer.
+_MANY, _FEW = Budget(2000, epochs=8, fixed=True), Budget(500, epochs=32, fixed=True)
+_RATES = (1e-3, 3e-3)
 # The strength is that of the rule named first, or else the weight of the home term.
 _STRENGTHS = {
     "first layers": (0.0,),
     "last layer": (0.0,),
-    "consolidating": (10.0, 30.0, 100.0),
-    "synaptic intelligence": (1e2, 1e4, 1e6),
-    "l2": (0.003, 0.03, 0.3),
+    "consolidating": (30.0, 100.0),
+    "synaptic intelligence": (1e3, 1e5),
+    "l2": (0.03, 0.3),
     "labels": (0.0,),
     "home": (3.0, 10.0),
     "home, consolidating": (30.0,),

@@ -43,16 +43,31 @@ _IMPORTANCE = 10_000  # home images on which Synaptic Intelligence measures impo
 class Settings:
     """How a network learns from votes. studies/learning_groups.py says how they were chosen."""
 
-    passes: int = 16  # over the votes
+    passes: int = 8  # over the votes
     rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
     home: float = 3.0  # weight of the home term; 0: without
-    home_batch: int = 256  # home images in a step
+    home_batch: int = 128  # home images in a step
     rule: Protection = "none"
     strength: float = 0.0  # of the rule
     part: Part = "all"  # the layers that learn
     farthest: float = 0.25  # length of the move, as a share of the length of the weights
     seed: int = 0
+
+
+class Still(keras.Model):
+    """A network that learns as it answers: with fixed averages and without dropout.
+
+    `training=False` is said at each call, because training overrules it in a functional model.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__()
+        self.network = network
+
+    def call(self, images: Any) -> Any:
+        """Return the outputs of the network, as in a test."""
+        return self.network(images, training=False)
 
 
 @dataclass(frozen=True)
@@ -81,9 +96,8 @@ def learn(
     network = network_of(published) or published
     clone = fast_clone(network, "float32")
     start = clone.get_weights()
-    image = keras.Input(network.input_shape[1:])
-    # `training=False` is a constant of this model: fixed averages, and no dropout.
-    still = keras.Model(image, clone(image, training=False))
+    still = Still(clone)
+    still.build((None, *network.input_shape[1:]))
     let_learn(clone, settings.part)
     taught = None if home is None else _home_lessons(network, home, outputs)
     steps = settings.passes * -(-len(votes.images) // settings.batch)
