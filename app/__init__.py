@@ -48,6 +48,21 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     register_access(app, settings)
     read_compressed_bodies(app)
     app.register_blueprint(blueprint(catalogue, settings))
-    register_api(app, catalogue, settings, [profiling.namespace(catalogue, settings)])
+    more = [profiling.namespace(catalogue, settings)]
+    register_api(app, catalogue, settings, _feedback(app, settings), more)
     register_protocols(app, catalogue, settings)
     return app
+
+
+def _feedback(app: Flask, settings: Settings) -> Any:
+    """Return what keeps predictions for votes, or None if no votes are asked for.
+
+    Raises StartError.
+    """
+    if not settings.feedback:
+        return None
+    # Only here: SQLAlchemy takes memory and time.
+    from app.feedback.feedback import Feedback
+
+    feedback = app.extensions["feedback"] = Feedback(settings)
+    return feedback

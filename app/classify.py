@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
-    """Return the newest model of `name`. Raises StartError or RequestError."""
+    """Return the default model of `name`. Raises StartError or RequestError."""
     endpoints = load_catalogue(settings).endpoints
     if name not in endpoints:
         raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")

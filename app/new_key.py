@@ -18,7 +18,9 @@ def main() -> None:
     """Run the command."""
     parser = ArgumentParser(prog="python -m app.new_key", description="Make an API key.")
     parser.add_argument("name", help="the owner of the key, for logs and rate limits")
-    parser.add_argument("--admin", action="store_true", help="let the key load and unload models")
+    parser.add_argument(
+        "--admin", action="store_true", help="let the key load and unload models, and manage votes"
+    )
     parser.add_argument("--file", type=Path, help="the file of keys to append the key's line to")
     given = parser.parse_args()
     key = secrets.token_urlsafe(32)  # 32 bytes, 256 random bits

@@ -76,6 +76,12 @@ def _matching(pattern: str, description: str) -> Callable[[str], str]:
     return parse
 
 
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0|1|0?\.[0-9]{1,6}|[01]\.0{1,6}", text):
+        raise ValueError("a number from 0 to 1, such as 0.1")
+    return float(text)
+
+
 def _host(text: str) -> str:
     # A URL has brackets around an IPv6 address, and people copy them with the address.
     address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -226,6 +232,31 @@ class Settings:
         "whether the worker answers classifications directly, without Flask and its parser",
         shown="`on`",
     )
+    feedback: str = _setting(
+        "",
+        _matching(
+            r"sqlite:///\S+|postgresql\+psycopg://\S+",
+            "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+        ),
+        "URL",
+        "the store of votes, such as `sqlite:///feedback.db`, or `postgresql+psycopg://...` for "
+        "several machines; it turns on `prediction_id` and POST /api/feedback (docs/feedback.md)",
+        shown="none: no votes",
+    )
+    feedback_wait: int = _setting(
+        3600,
+        _whole(1, 30 * 86400),
+        "seconds",
+        "the time in which a vote may come; a prediction without one is then deleted",
+    )
+    canary: float = _setting(
+        0.0,
+        _share,
+        "share",
+        "of the pictures on which champion and challenger disagree, the share that the challenger "
+        "answers, from 0 to 1; above 0, both networks see every picture",
+        shown="`0`",
+    )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "level", "the lowest level logged"
     )
@@ -253,6 +284,10 @@ class Settings:
                 values[entry.name] = entry.metadata["parse"](given[name])
             except ValueError as error:
                 problems.append(f"{name}: expected {error}, found {given[name]!r}")
+        if values.get("canary") and "feedback" not in values:
+            problems.append(
+                "METAPLASTIC_CANARY: it needs votes, which METAPLASTIC_FEEDBACK turns on"
+            )
         if problems:
             raise SettingsError("\n".join(problems))
         if takes_cloud_port(given):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from models.errors import MetaplasticError
 
@@ -29,7 +29,6 @@ _BUSY = 5.0  # seconds that SQLite waits for another writer
 _CONNECT, _STATEMENT = 3, 5  # seconds that PostgreSQL has for a connection, and for a statement
 _LOCK = 0x6D657461  # PostgreSQL's advisory lock while the tables are made
 _SECRET_BYTES = 32
-_PREDICTIONS_AT_ONCE = 200  # in one DELETE
 
 Store = sql.Engine
 
@@ -37,19 +36,19 @@ _tables = sql.MetaData()
 _about = sql.Table(
     "about",
     _tables,
-    sql.Column("name", sql.String(32), primary_key=True),
-    sql.Column("value", sql.String(200), nullable=False),
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("value", sql.Text, nullable=False),
 )
 _predictions = sql.Table(
     "predictions",
     _tables,
-    sql.Column("id", sql.String(64), primary_key=True),
-    sql.Column("dataset", sql.String(100), nullable=False),
-    sql.Column("architecture", sql.String(100), nullable=False),
-    sql.Column("rule", sql.String(100), nullable=False),
+    sql.Column("id", sql.Text, primary_key=True),
+    sql.Column("dataset", sql.Text, nullable=False),
+    sql.Column("architecture", sql.Text, nullable=False),
+    sql.Column("rule", sql.Text, nullable=False),
     sql.Column("version", sql.Integer, nullable=False),
     sql.Column("answer", sql.Integer, nullable=False),
-    sql.Column("asker", sql.String(100), nullable=False),
+    sql.Column("asker", sql.Text, nullable=False),
     sql.Column("made", sql.Double, nullable=False),
     sql.Column("expires", sql.Double, nullable=False),
     sql.Column("height", sql.Integer, nullable=False),
@@ -62,10 +61,10 @@ _predictions = sql.Table(
     sql.Column("challenger_answer", sql.Integer),
     sql.Column("canary", sql.Boolean, nullable=False),
     sql.Column("voted", sql.Double),
-    sql.Column("day", sql.String(10)),
+    sql.Column("day", sql.Text),
     sql.Column("reward", sql.Integer),
     sql.Column("label", sql.Integer),
-    sql.Column("voter", sql.String(100)),
+    sql.Column("voter", sql.Text),
     sql.Column("by_admin", sql.Boolean),
 )
 _unvoted = _predictions.c.voted.is_(None)
@@ -86,10 +85,10 @@ _events = sql.Table(
     "events",
     _tables,
     sql.Column("number", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("dataset", sql.String(100), nullable=False),
-    sql.Column("architecture", sql.String(100), nullable=False),
-    sql.Column("rule", sql.String(100), nullable=False),
-    sql.Column("kind", sql.String(32), nullable=False),
+    sql.Column("dataset", sql.Text, nullable=False),
+    sql.Column("architecture", sql.Text, nullable=False),
+    sql.Column("rule", sql.Text, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
     sql.Column("at", sql.Double, nullable=False),
     sql.Column("content", sql.Text, nullable=False),
 )
@@ -106,7 +105,7 @@ class VotesError(MetaplasticError):
     """A store of votes that cannot be used. The message names the store and the problem."""
 
 
-class UnknownPredictionError(VotesError):
+class UnknownPredictionError(MetaplasticError):
     """A vote about a prediction that is not in the store."""
 
 
@@ -207,18 +206,6 @@ def name_of(store: Store) -> str:
     return store.url.render_as_string(hide_password=True)
 
 
-def check_url(url: str) -> None:
-    """Raise ValueError, which says what was expected, unless `url` can name a store."""
-    expected = "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-    try:
-        parsed = sql.make_url(url)
-    except (ArgumentError, ValueError):
-        raise ValueError(expected) from None
-    in_memory = parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:")
-    if parsed.drivername not in KINDS or in_memory or not parsed.database:
-        raise ValueError(expected)
-
-
 def secret_of(store: Store) -> bytes:
     """Return the secret that signs the ids of predictions. It never changes. Raises VotesError."""
     with reading(store) as connection:
@@ -258,31 +245,38 @@ class NewVote:
     by_admin: bool = False
 
 
-def record_votes(store: Store, votes: Sequence[NewVote]) -> list[bool]:
+@dataclass(frozen=True)
+class Recorded:
+    """What became of a new vote."""
+
+    changed: bool  # False if the same vote was there already
+    answer: int  # index of the label that the vote is about
+
+
+def record_votes(store: Store, votes: Sequence[NewVote]) -> list[Recorded]:
     """Store all `votes` in one step; each replaces an earlier vote about the same prediction.
 
-    They are on the disk when this returns. An equal vote changes nothing. Return for each whether
-    it changed something. Raises UnknownPredictionError, with the first id that is not in the store,
-    and VotesError; then no vote is stored.
+    They are on the disk when this returns. An equal vote changes nothing. Raises
+    UnknownPredictionError, with the first id that is not in the store, and VotesError; then no vote
+    is stored.
     """
     now = time.time()
     with writing(store) as connection:
         return [_record(connection, vote, now) for vote in votes]
 
 
-def _record(connection: sql.Connection, vote: NewVote, now: float) -> bool:
+def _record(connection: sql.Connection, vote: NewVote, now: float) -> Recorded:
     table = _predictions.c
     found = connection.execute(
-        sql.select(table.voted, table.reward, table.label, table.voter, table.by_admin).where(
-            table.id == vote.prediction_id
-        )
+        sql.select(
+            *(table.answer, table.voted, table.reward, table.label, table.voter, table.by_admin)
+        ).where(table.id == vote.prediction_id)
     ).one_or_none()
     if found is None:
         raise UnknownPredictionError(vote.prediction_id)
-    if found.voted is not None and tuple(found[1:]) == (
-        *(vote.reward, vote.label, vote.voter, vote.by_admin),
-    ):
-        return False
+    given = vote.reward, vote.label, vote.voter, vote.by_admin
+    if found.voted is not None and tuple(found[2:]) == given:
+        return Recorded(False, found.answer)
     connection.execute(
         _predictions.update()
         .where(table.id == vote.prediction_id)
@@ -295,7 +289,7 @@ def _record(connection: sql.Connection, vote: NewVote, now: float) -> bool:
             by_admin=vote.by_admin,
         )
     )
-    return True
+    return Recorded(True, found.answer)
 
 
 def votes(
@@ -499,10 +493,18 @@ def events(
     wanted = wanted.order_by(table.number.desc()).limit(most)
     with reading(store) as connection:
         rows = connection.execute(wanted).all()
-    return [
-        Event(*(row.dataset, row.architecture, row.rule, row.kind, row.at), json.loads(row.content))
-        for row in rows
-    ]
+    return [_event(row) for row in rows]
+
+
+def last_challengers(store: Store) -> list[Event]:
+    """Return the last challenger of every model that has had one. Raises VotesError."""
+    table = _events.c
+    by = table.dataset, table.architecture, table.rule
+    last = sql.select(sql.func.max(table.number)).where(table.kind == CHALLENGER).group_by(*by)
+    wanted = sql.select(_events).where(table.number.in_(last)).order_by(*by)
+    with reading(store) as connection:
+        rows = connection.execute(wanted).all()
+    return [_event(row) for row in rows]
 
 
 def take_requests(store: Store, dataset: str, architecture: str) -> int:
@@ -554,25 +556,35 @@ def _failing(store: Store) -> Iterator[None]:
 
 def _engine(url: str) -> Store:
     try:
-        check_url(url)
-    except ValueError as error:
-        raise VotesError(f"A store of votes: expected {error}") from None
+        parsed = sql.make_url(url)
+    except (ArgumentError, ValueError):
+        raise _bad_url() from None
+    in_memory = parsed.drivername == "sqlite" and parsed.database == ":memory:"
+    if parsed.drivername not in KINDS or in_memory or not parsed.database:
+        raise _bad_url()
+    if parsed.drivername == "sqlite":
+        store = sql.create_engine(parsed, connect_args={"timeout": _BUSY})
+        sql.event.listen(store, "connect", _prepare_sqlite)
+        sql.event.listen(store, "begin", _begin_sqlite)
+        return store
+    limits = f"-c statement_timeout={1000 * _STATEMENT}"
     try:
-        if url.startswith("sqlite:"):
-            store = sql.create_engine(url, connect_args={"timeout": _BUSY})
-            sql.event.listen(store, "connect", _prepare_sqlite)
-            sql.event.listen(store, "begin", _begin_sqlite)
-            return store
-        limits = f"-c statement_timeout={1000 * _STATEMENT}"
         return sql.create_engine(
-            url,
+            parsed,
             pool_pre_ping=True,  # a database that was restarted has lost its connections
             connect_args={"connect_timeout": _CONNECT, "options": limits},
         )
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
         raise VotesError(
-            f"{url.partition(':')[0]}: {error}. pip install 'psycopg[binary]'"
+            f"A store of votes in PostgreSQL needs psycopg: pip install 'psycopg[binary]' ({error})"
         ) from None
+
+
+def _bad_url() -> VotesError:
+    return VotesError(
+        "A store of votes: expected sqlite:///FILE or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+    )
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -641,3 +653,8 @@ def _vote(row: Any) -> Vote:
     return Vote(
         prediction, row["voted"], row["reward"], row["label"], row["voter"], row["by_admin"]
     )
+
+
+def _event(row: Any) -> Event:
+    names = row.dataset, row.architecture, row.rule
+    return Event(*names, row.kind, row.at, json.loads(row.content))

@@ -18,6 +18,7 @@ LAYERS = (
     {"app"},
     {"app.api", "app.protocols", "app.demo"},
     {"app.web", "app.predict"},
+    {"app.feedback"},
     {"app.images"},
     {"app.telemetry"},
     {"app.catalogue"},

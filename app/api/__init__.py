@@ -1,10 +1,12 @@
 """The documented API of the service: /api, /predict, /health and Swagger UI."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextvars import Context
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask_restx
 from flask import Flask
@@ -16,6 +18,9 @@ from app.catalogue.catalogue import Catalogue
 from app.settings import Settings
 from app.version import VERSION
 from app.web import error_handlers, schemas
+
+if TYPE_CHECKING:
+    from app.feedback.feedback import Feedback
 
 DESCRIPTION = """\
 Image classifiers trained with brain-inspired learning rules.
@@ -83,11 +88,16 @@ class Api(flask_restx.Api):
 
 
 def register_api(
-    app: Flask, catalogue: Catalogue, settings: Settings, more: Sequence[Any] = ()
+    app: Flask,
+    catalogue: Catalogue,
+    settings: Settings,
+    feedback: Feedback | None = None,
+    more: Sequence[Any] = (),
 ) -> None:
     """Add the routes of /api, /predict and /health to `app`, and Swagger's documentation.
 
-    `more` are namespaces of other protocols that Swagger shows as well.
+    With `feedback`, there are routes for votes too. `more` are namespaces of other protocols that
+    Swagger shows as well.
     """
     app.config.update(
         RESTX_MASK_SWAGGER=False,  # no parameter X-Fields in every operation
@@ -107,10 +117,16 @@ def register_api(
     )
     api.catalogue, api.settings = catalogue, settings
     schemas.register(api)
+    if feedback:
+        # Only here: the store of votes need not be loaded where no votes are asked for.
+        from app.web import vote_schemas
+
+        vote_schemas.register(api)
     # Swagger shows the groups in this order.
     for namespace in (
-        predict.namespace(catalogue, settings),
-        *datasets.namespaces(catalogue, settings),
+        predict.namespace(catalogue, settings, feedback),
+        *datasets.namespaces(catalogue, settings, feedback),
+        *_votes(catalogue, feedback),
         models_api.namespace(catalogue),
         health.namespace(catalogue),
         *more,
@@ -120,3 +136,12 @@ def register_api(
     with app.test_request_context():
         # Built before the workers are forked, which share its memory.
         access.describe(api.specification, settings)
+
+
+def _votes(catalogue: Catalogue, feedback: Feedback | None) -> list[Any]:
+    if feedback is None:
+        return []
+    # Only here: the store of votes need not be loaded where no votes are asked for.
+    from app.api import feedback as feedback_api
+
+    return [feedback_api.namespace(catalogue, feedback)]

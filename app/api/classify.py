@@ -1,15 +1,18 @@
 """/api/<dataset>/<architecture>: classification of images, and the model's card."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, request, send_file
 
-from app.catalogue.catalogue import Endpoint
+from app.catalogue.catalogue import Endpoint, Model
 from app.errors import RequestError
 from app.predict.classify import classify
 from app.settings import Settings
 from app.web import schemas
+from app.web.addresses import asker_of
 from app.web.answers import Content, Resource, answer, content_of, respond
 from app.web.body import AnyRequest
 from app.web.options import (
@@ -23,21 +26,29 @@ from app.web.options import (
 )
 from app.web.uploads import read_uploads
 
+if TYPE_CHECKING:  # it brings SQLAlchemy along, which is needed only if votes are asked for
+    from app.feedback.feedback import Feedback, Keeper
+
 
 class Classifier(Resource):
     """A resource that classifies images."""
 
-    def __init__(self, api: Any, endpoint: Endpoint, settings: Settings) -> None:
+    def __init__(
+        self, api: Any, endpoint: Endpoint, settings: Settings, feedback: Feedback | None
+    ) -> None:
         super().__init__(api)
         self.endpoint = endpoint
         self.settings = settings
+        self.feedback = feedback
 
     def post(self) -> Response:
         """Classify images, or the sample that the form names."""
-        return respond(classification(request, self.endpoint, self.settings))
+        return respond(classification(request, self.endpoint, self.settings, self.feedback))
 
 
-def classification(request: AnyRequest, endpoint: Endpoint, settings: Settings) -> Content:
+def classification(
+    request: AnyRequest, endpoint: Endpoint, settings: Settings, feedback: Feedback | None
+) -> Content:
     """Return the answer of `endpoint` to `request`. Raises RequestError."""
     query = request.args
     refuse_unknown(query, CLASSIFICATION)
@@ -54,8 +65,23 @@ def classification(request: AnyRequest, endpoint: Endpoint, settings: Settings) 
             prepared=options.prepared,
             partial=options.partial,
             several=options.several,
+            keeper=_keeper(request, endpoint, model, feedback) if feedback else None,
         )
     )
+
+
+def _keeper(request: AnyRequest, endpoint: Endpoint, model: Model, feedback: Feedback) -> Keeper:
+    """Return what keeps the predictions of `request` for votes.
+
+    It has the challenger if the request leaves the version open, and if that one can be run.
+    """
+    challenger = None
+    if feedback.canary and "version" not in request.args:
+        challenger = endpoint.challengers.get(model.card.rule)
+        same = challenger and challenger.card.input == model.card.input
+        if not same or (challenger and challenger.problem):
+            challenger = None
+    return feedback.keeper(asker_of(request, feedback.secret), model, challenger)
 
 
 class Architecture(Classifier):
@@ -120,7 +146,9 @@ class Confusion(Picture):
         return self.send()
 
 
-def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
+def add_routes(
+    namespace: Any, endpoint: Endpoint, settings: Settings, feedback: Feedback | None
+) -> None:
     """Add the documented routes of one architecture to the namespace of its data set."""
     name, url = endpoint.identifier, f"/{endpoint.architecture}"
     choice, answered = describe_choice(endpoint), ("The model and its card.", schemas.description)
@@ -133,7 +161,11 @@ def add_routes(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
         Architecture,
         url,
         endpoint=name,
-        resource_class_kwargs={"endpoint": endpoint, "settings": settings},
+        resource_class_kwargs={
+            "endpoint": endpoint,
+            "settings": settings,
+            "feedback": feedback,
+        },
         route_doc={"post": classification_doc(endpoint, f"classify_{name}"), "get": get_doc},
     )
     for picture in (Curves, Confusion):

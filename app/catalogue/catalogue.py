@@ -1,7 +1,7 @@
 """The served models: their endpoints, and each model's session."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from models.cards import INT8_MODEL, Calibration, Card
 # Reserved names: /api/<dataset>/compare asks every architecture, and ?rule=all asks every rule.
 COMPARE = "compare"
 ALL_RULES = "all"
+
+# Inode, time of the last change (ns) and size of a file; None if there is none.
+FileState = tuple[int, int, int] | None
 
 
 class RepositoryError(StartError):
@@ -102,14 +105,16 @@ class Model:
 class Endpoint:
     """One architecture of a data set: the models of /api/<dataset>/<architecture>.
 
-    `models` has the versions of each rule, the newest first; the default rule is the first.
-    `samples` are the endpoint's own images: name -> PNG bytes.
+    `models` has the versions of each rule: the champion, then the others, the newest first. The
+    default rule is the first. `samples` are the endpoint's own images: name -> PNG bytes.
+    `challengers` are the candidates for the champion's place, by rule.
     """
 
     dataset: str
     architecture: str
     models: Mapping[str, Mapping[int, Model]]
     samples: Mapping[str, bytes]
+    challengers: Mapping[str, Model] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -138,7 +143,7 @@ class Endpoint:
             yield from versions.values()
 
     def find(self, rule: str | None = None, version: int | None = None) -> Model:
-        """Return the model of `rule` and `version`, by default the newest of the default rule.
+        """Return the model of `rule` and `version`, by default the champion of the default rule.
 
         Raises RequestError 404, which lists the existing ones.
         """
@@ -171,6 +176,9 @@ class Catalogue:
     left_out: Mapping[str, str]  # folder below the root -> the problem of its model
     passing: tuple[Path, ...] = ()  # those of these folders whose problem may disappear
     default_left_out: str = ""
+    # Files of aliases below the root, as they were when they were read, and their problems.
+    alias_files: Mapping[Path, FileState] = field(default_factory=dict)
+    alias_problems: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Model]:
         for endpoint in self.endpoints.values():
@@ -215,7 +223,7 @@ class Catalogue:
 def find_each(endpoints: Sequence[Endpoint], rule: str | None = None) -> list[Model]:
     """Return one model of each of a data set's `endpoints`: the default one, or that of `rule`.
 
-    Endpoints without the rule are left out. The rule `all` gives the newest model of every rule.
+    Endpoints without the rule are left out. The rule `all` gives the champion of every rule.
     Raises RequestError 404, which lists the existing rules, if no endpoint has the rule.
     """
     if rule is None:

@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from app.catalogue.catalogue import ALL_RULES, COMPARE, Catalogue, Endpoint, Model, RepositoryError
+from app.catalogue.catalogue import (
+    ALL_RULES,
+    COMPARE,
+    Catalogue,
+    Endpoint,
+    FileState,
+    Model,
+    RepositoryError,
+)
 from app.catalogue.session import ModelBytes
 from app.settings import Settings
+from models.aliases import ALIASES, AliasError, Aliases, read_aliases
 from models.cards import (
     INT8_MODEL,
     ONNX_MODEL,
@@ -74,8 +83,9 @@ def load_catalogue(
     if not models:
         problems = left_out.values() or [f"METAPLASTIC_WEIGHTS: no model of {root} would be left."]
         raise RepositoryError("\n".join(problems))
+    named = NamedVersions(models.values())
     groups = _by_endpoint(list(models.values()))
-    endpoints = {name: _endpoint(group) for name, group in groups.items()}
+    endpoints = {name: _endpoint(group, named) for name, group in groups.items()}
     default = endpoints.get(settings.model)
     return Catalogue(
         root,
@@ -84,6 +94,8 @@ def load_catalogue(
         left_out,
         tuple(folder for folder, error in errors.items() if error.passing),
         "" if default else _problem_of(settings.model, errors),
+        named.files,
+        tuple(named.problems),
     )
 
 
@@ -172,23 +184,82 @@ def _by_endpoint(models: list[Model]) -> dict[str, list[Model]]:
     return dict(sorted(groups.items()))
 
 
-def _endpoint(models: list[Model]) -> Endpoint:
+class NamedVersions:
+    """The aliases beside the versions of `models`, read once."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        folders = {
+            model.folder.parent for model in models if model.folder.name == str(model.card.version)
+        }
+        # The state first: a file that changes in between is read again.
+        self.files = alias_states(folders)
+        self.problems: list[str] = []
+        self._aliases: dict[Path, Aliases] = {}
+        for folder in sorted(folders):
+            try:
+                self._aliases[folder] = read_aliases(folder)
+            except AliasError as error:
+                self.problems.append(f"{error}. The newest version answers.")
+
+    def of(self, versions: Mapping[int, Model]) -> tuple[int, int | None]:
+        """Return the champion and the challenger among `versions`, the newest of which is first.
+
+        If the champion is not served, it is the newest version that is not the challenger.
+        """
+        newest, model = next(iter(versions.items()))
+        aliases = self._aliases.get(model.folder.parent, Aliases())
+        champion, challenger = aliases.champion, aliases.challenger
+        if champion is None or champion not in versions:
+            others = [version for version in versions if version != challenger]
+            instead = others[0] if others else newest
+            if champion is not None:
+                self.problems.append(
+                    f"{model.folder.parent / ALIASES}: the champion, version {champion}, is not "
+                    f"served. Version {instead} answers."
+                )
+            champion = instead
+        answers: int = champion
+        if challenger not in versions or challenger == answers:
+            challenger = None
+        return answers, challenger
+
+
+def alias_states(folders: Iterable[Path]) -> dict[Path, FileState]:
+    """Return the state of the file of aliases in each of `folders`."""
+    return {folder: _state(folder / ALIASES) for folder in folders}
+
+
+def _state(path: Path) -> FileState:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _endpoint(models: list[Model], named: NamedVersions) -> Endpoint:
     """Return the endpoint of `models`, which share a data set and an architecture."""
     by_rule: dict[str, dict[int, Model]] = {}
     for model in sorted(models, key=lambda model: -model.card.version):
         by_rule.setdefault(model.card.rule, {})[model.card.version] = model
+    challengers = {}
+    for rule, versions in by_rule.items():
+        champion, challenger = named.of(versions)
+        by_rule[rule] = {champion: versions[champion], **versions}
+        if challenger is not None:
+            challengers[rule] = versions[challenger]
     ordered = dict(sorted(by_rule.items(), key=lambda item: _preference(*item)))
     dataset, architecture = models[0].card.dataset, models[0].card.architecture
-    return Endpoint(dataset, architecture, ordered, _samples(dataset, models))
+    return Endpoint(dataset, architecture, ordered, _samples(dataset, models), challengers)
 
 
 def _preference(rule: str, versions: Mapping[int, Model]) -> tuple[bool, int, str]:
     """Return a sort key: the default rule first, the others as in RULES.
 
-    The default rule is the one whose newest card says so.
+    The default rule is the one whose champion's card says so.
     """
-    newest = next(iter(versions.values()))
-    return not newest.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule
+    champion = next(iter(versions.values()))
+    return not champion.card.default, RULES.index(rule) if rule in RULES else len(RULES), rule
 
 
 def _samples(dataset: str, models: Iterable[Model]) -> dict[str, bytes]:

@@ -122,7 +122,7 @@ def _best(endpoints: list[Endpoint]) -> Endpoint:
 
 
 def _networks(endpoints: list[Endpoint]) -> list[dict[str, Any]]:
-    """Return the newest model of each rule of each architecture."""
+    """Return the default model of each rule of each architecture."""
     return [
         {
             "card": endpoint.find(rule).card,

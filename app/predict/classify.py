@@ -1,9 +1,11 @@
 """One classification, from uploaded bytes to the answer: decode, prepare, infer, answer."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -15,10 +17,13 @@ from app.images.decode import prepare
 from app.images.png import png_text
 from app.images.readings import Prepared
 from app.images.upload import Upload, locate
-from app.predict.inference import infer, join, most_probable, record_outcome
-from app.predict.recognition import Seen, recognise
+from app.predict.inference import Outcome, infer, join, most_probable, record_outcome
+from app.predict.recognition import Seen, SeenByBoth, recognise, recognise_with_both
 from app.settings import Settings
 from models.cards import ImageInput
+
+if TYPE_CHECKING:  # it brings SQLAlchemy along, which is needed only if votes are asked for
+    from app.feedback.feedback import Keeper
 
 
 class Candidate(TypedDict):
@@ -48,6 +53,8 @@ class Prediction(TypedDict):
     digits: NotRequired[Digits]
     filename: NotRequired[str]
     prepared: NotRequired[str]  # PNG in base64: the image that the network received
+    version: NotRequired[int]  # of the challenger, if it answered about this image
+    prediction_id: NotRequired[str]  # for a vote: see app/feedback/tokens.py
 
 
 class Failure(TypedDict):
@@ -76,28 +83,36 @@ def classify(
     prepared: bool = False,
     partial: bool = False,
     several: bool = False,
+    keeper: Keeper | None = None,
 ) -> Classification:
     """Return the prediction of `model` for each of `uploads`, with the `top` most probable classes.
 
     `raw` skips the preparation that fits an image to the training data. `prepared` adds the image
     that the network received, and `several` the digits that stand side by side. Raises RequestError
     for the first image that cannot be used, with its index in the details. With `partial`, the
-    error is in that image's place instead.
+    error is in that image's place instead. A `keeper` keeps the predictions for votes; if it has a
+    challenger, that one may answer about some of the images.
     """
-    recognise_them = recognise_usable if partial else recognise_each
-    found = recognise_them(model, uploads, settings, raw=raw)
-    if outcomes := [one.outcome for one in found if isinstance(one, Seen)]:
-        record_outcome(model, join(outcomes))
+    pictures = prepare_each(uploads, model.card.input, settings, raw=raw)
+    if not partial:
+        pictures = map(usable, pictures)
+    found = list(_in_batches(model, pictures, keeper))
+    _record(model, [one for one in found if isinstance(one, Seen)])
     predictions: list[Prediction | Failure] = []
-    for upload, seen in zip(uploads, found, strict=True):
+    for index, (upload, seen) in enumerate(zip(uploads, found, strict=True)):
         if isinstance(seen, RequestError):
             predictions.append(_failure(seen, upload))
             continue
-        prediction = prediction_of(model, seen, upload, top)
+        answering = seen.model if isinstance(seen, SeenByBoth) else model
+        prediction = prediction_of(answering, seen, upload, top)
         if prepared:
             prediction["prepared"] = png_text(seen.reading.pixels)
         if several:
-            prediction["digits"] = _read_digits(model, seen)
+            prediction["digits"] = _read_digits(answering, seen)
+        if answering is not model:
+            prediction["version"] = answering.card.version
+        if keeper:
+            _keep(keeper, index, answering, seen, prediction)
         predictions.append(prediction)
     card = model.card
     return {
@@ -127,8 +142,26 @@ def recognise_usable(
     return list(_in_batches(model, pictures))
 
 
+def _record(model: Model, found: list[Seen]) -> None:
+    """Record the outcomes for the metrics, those of `model` and those of its challenger."""
+    outcomes: dict[Model, list[Outcome]] = {}
+    for one in found:
+        answering = one.model if isinstance(one, SeenByBoth) else model
+        outcomes.setdefault(answering, []).append(one.outcome)
+    for answering, some in outcomes.items():
+        record_outcome(answering, join(some))
+
+
+def _keep(keeper: Keeper, index: int, model: Model, seen: Seen, prediction: Prediction) -> None:
+    """Keep the prediction for a vote, and give it an id if there is room."""
+    answers = seen.answers if isinstance(seen, SeenByBoth) else None
+    kept = keeper.keep(index, model, seen.reading.pixels, prediction["top"][0]["index"], answers)
+    if kept:
+        prediction["prediction_id"] = kept
+
+
 def _in_batches(
-    model: Model, pictures: Iterator[Prepared | RequestError]
+    model: Model, pictures: Iterator[Prepared | RequestError], keeper: Keeper | None = None
 ) -> Iterator[Seen | RequestError]:
     """Yield each of `pictures` as `model` sees it. Errors keep their place.
 
@@ -137,7 +170,11 @@ def _in_batches(
     """
     while some := list(islice(pictures, BATCH)):
         good = [one for one in some if isinstance(one, Prepared)]
-        seen = iter(recognise(model.network, model.calibration, good) if good else [])
+        if keeper and keeper.challenger and good:
+            both = recognise_with_both(model, keeper.challenger, keeper.draws_challenger, good)
+            seen = iter(both)
+        else:
+            seen = iter(recognise(model.network, model.calibration, good) if good else [])
         for one in some:
             yield next(seen) if isinstance(one, Prepared) else one
 

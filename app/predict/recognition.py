@@ -1,9 +1,11 @@
 """Recognition: a network's outcome for each picture, and the choice among a picture's readings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from app.catalogue.catalogue import Model
 from app.catalogue.network import Network
 from app.images.readings import Prepared
 from app.images.styles import Reading
@@ -21,6 +23,19 @@ class Seen:
     reading: Reading
     outcome: Outcome  # of this picture alone
     marks: tuple[Reading, ...]  # digits that stand side by side, from left to right
+
+    @property
+    def label(self) -> int:
+        """Return the index of the most probable label."""
+        return int(self.outcome.probabilities[0].argmax())
+
+
+@dataclass(frozen=True)
+class SeenByBoth(Seen):
+    """One picture as the champion or the challenger saw it, where both were asked."""
+
+    model: Model  # whose answer this is
+    answers: tuple[int, int]  # indices of the labels: the champion's, and the challenger's
 
 
 def recognise(network: Network, calibration: Calibration, pictures: list[Prepared]) -> list[Seen]:
@@ -73,3 +88,22 @@ def _choose(readings: dict[str, Reading], outcome: Outcome) -> tuple[Reading, Ou
     name, reading = list(readings.items())[best]
     told = f"read in {len(readings)} ways, the most familiar one kept: {name}"
     return reading.after([told]), outcome.of(slice(best, best + 1))
+
+
+def recognise_with_both(
+    champion: Model, challenger: Model, draws: Callable[[], bool], pictures: list[Prepared]
+) -> list[Seen]:
+    """Return `pictures` as the champion saw them, or as the challenger did.
+
+    The challenger answers only if the two disagree and `draws` says so.
+    """
+    seen: list[Seen] = []
+    by_champion = recognise(champion.network, champion.calibration, pictures)
+    by_challenger = recognise(challenger.network, challenger.calibration, pictures)
+    for first, second in zip(by_champion, by_challenger, strict=True):
+        answers = first.label, second.label
+        model, one = champion, first
+        if answers[0] != answers[1] and draws():
+            model, one = challenger, second
+        seen.append(SeenByBoth(one.reading, one.outcome, one.marks, model, answers))
+    return seen

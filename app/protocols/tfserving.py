@@ -15,7 +15,7 @@ from app.errors import RequestError, check_number
 from app.images.upload import Upload
 from app.predict.classify import recognise_each
 from app.predict.inference import Outcome, join, record_outcome
-from app.protocols.naming import find_model, find_versions
+from app.protocols.naming import find_challenger, find_model, find_versions
 from app.protocols.tensors import ask, from_json, most_values, network_input
 from app.settings import Settings
 from app.web.answers import answer
@@ -25,7 +25,8 @@ EXPECTED = '{"instances": [...]} or {"inputs": ...}'
 DEFAULT, BYTES, FILES = "serving_default", "uint8", "image_bytes"
 INPUTS = {DEFAULT: "images", BYTES: "images", FILES: "image_bytes"}  # signature -> input
 OUTPUT = "probabilities"
-STABLE = "stable"  # the label of the version that answers by default
+# The usual labels of versions: the champion, which answers by default, and the challenger.
+STABLE, CANARY = "stable", "canary"
 
 
 def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -34,8 +35,12 @@ def routes(catalogue: Catalogue, settings: Settings) -> Blueprint:
 
     def find(name: str, version: str | None, label: str | None) -> Model:
         if label not in (None, STABLE):
-            message = f"{name} has no version label {label[:40]!r}; it has: {STABLE}."
-            raise RequestError(404, "unknown_label", message)
+            challenger = find_challenger(catalogue, name)
+            if label != CANARY or challenger is None:
+                known = f"{STABLE}, {CANARY}" if challenger else STABLE
+                message = f"{name} has no version label {str(label)[:40]!r}; it has: {known}."
+                raise RequestError(404, "unknown_label", message)
+            version = str(challenger.card.version)
         return find_model(catalogue, name, version)
 
     @space.get("/<name>")

@@ -46,7 +46,7 @@ class GracefulArbiter(Arbiter):
         self.reload_wanted = True
 
     def manage_workers(self) -> None:
-        if self.app.mended():
+        if self.app.mended() or self.app.aliases_changed():
             self.reload_wanted = True
         # Each reload starts a full set of workers beside those that still answer.
         crowded = len(self.WORKERS) > 2 * self.num_workers

@@ -68,7 +68,8 @@ class Direct:
         self.keys = app.extensions.get("keys")
         # Flask-Limiter counts inside Flask, so with a rate limit nothing is answered directly.
         off = not settings.direct or settings.rate_limit
-        self.views = {} if off else dict(_views(app.extensions["catalogue"], settings))
+        feedback = app.extensions.get("feedback")
+        self.views = {} if off else dict(_views(app.extensions["catalogue"], settings, feedback))
         self.believe_proxies = believer(settings)
         self._date = 0, ""  # the current second, and its text in HTTP
 
@@ -142,11 +143,14 @@ class Direct:
         ).encode("latin-1")
 
 
-def _views(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tuple[str, View]]]:
+def _views(
+    catalogue: Catalogue, settings: Settings, feedback: Any
+) -> Iterator[tuple[str, tuple[str, View]]]:
     """Yield each path that is answered directly, with the name of its route and its function."""
-    yield "/predict", ("/predict", partial(prediction, catalogue=catalogue, settings=settings))
+    given = {"settings": settings, "feedback": feedback}
+    yield "/predict", ("/predict", partial(prediction, catalogue=catalogue, **given))
     for endpoint in catalogue.endpoints.values():
-        classify = partial(classification, endpoint=endpoint, settings=settings)
+        classify = partial(classification, endpoint=endpoint, **given)
         yield endpoint.path, (endpoint.path, classify)
     for model in catalogue:
         name, version = model.card.name, str(model.card.version)

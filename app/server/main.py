@@ -8,6 +8,8 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gunicorn.util
@@ -18,7 +20,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from app import create_app
-from app.catalogue.catalogue import Catalogue, RepositoryError
+from app.catalogue.catalogue import Catalogue, FileState, RepositoryError
+from app.catalogue.load import alias_states
 from app.errors import RequestError, http_bytes
 from app.images import sandbox
 from app.runtime import Progress, memory_folder, runtime_folder
@@ -80,6 +83,8 @@ class Server(BaseApplication):
         self.must_answer = False  # whether new workers end if the default model cannot run
         self.pause = 0.0  # seconds between two checks of the models that were left out
         self.next_look = 0.0  # time of the next check, on the monotonic clock
+        self.aliases_of: Catalogue | None = None  # the catalogue that `aliases` is about
+        self.aliases: Mapping[Path, FileState] = {}  # the files of aliases, as seen last
         super().__init__()
 
     def load_config(self) -> None:
@@ -117,6 +122,17 @@ class Server(BaseApplication):
         say(_announcement(self.settings, self.catalogue))
         for problem in self.catalogue.left_out.values():
             _log.error("model left out: %s", problem)
+        for problem in self.catalogue.alias_problems:
+            _log.error("%s", problem)
+
+    def aliases_changed(self) -> bool:
+        """Return whether a model's aliases have changed since the last call or the last reload."""
+        if self.aliases_of is not self.catalogue:
+            self.aliases_of, self.aliases = self.catalogue, self.catalogue.alias_files
+        now = alias_states(self.aliases)
+        changed = now != self.aliases
+        self.aliases = now  # so that a reload that fails is not tried for ever
+        return changed
 
     def mended(self) -> bool:
         """Return whether a model that was left out can be served now.

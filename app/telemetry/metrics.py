@@ -91,6 +91,17 @@ UNFAMILIAR = Counter(
     _MODEL,
     registry=REGISTRY,
 )
+VOTES = Counter(
+    "metaplastic_votes",
+    "Votes about answers: up or down, by the label of the answer. A changed vote counts again.",
+    (*_MODEL, "label", "vote"),
+    registry=REGISTRY,
+)
+LOST = Counter(
+    "metaplastic_feedback_lost",
+    "Predictions that could not be kept for a vote, since the store of votes is too slow.",
+    registry=REGISTRY,
+)
 
 
 _NOT_TOGETHER = RequestError(
@@ -123,6 +134,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
             confidence.observe(probability)
         if inference.unfamiliar:
             unfamiliar.inc(inference.unfamiliar)
+    for voted, of_version, label, kind in record.votes:
+        VOTES.labels(voted, str(of_version), label, kind).inc()
+    if record.lost:
+        LOST.inc(record.lost)
 
 
 def count_refusal(reason: str) -> None:
@@ -210,16 +225,16 @@ class _Now:
         )
         loaded = GaugeMetricFamily(
             "metaplastic_model_loaded",
-            "1 for each model and version that is served. default: the newest of its rule.",
+            "1 for each model and version that is served. default: it answers for its rule.",
             labels=[*_MODEL, "default"],
         )
         for endpoint in self.catalogue.endpoints.values():
             for versions in endpoint.models.values():
-                newest = max(versions)
+                champion = next(iter(versions))
                 for version, model in versions.items():
                     if model.known_problem:
                         continue
-                    default = str(version == newest).lower()
+                    default = str(version == champion).lower()
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
 

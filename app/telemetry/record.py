@@ -39,6 +39,8 @@ class Record:
     inferences: list[Inference] = field(default_factory=list)
     code: str = ""  # the code of the error that the request ended with
     caller: str = ""  # the name of the caller's key
+    votes: tuple[tuple[str, int, str, str], ...] = ()  # model, version, label, and up or down
+    lost: int = 0  # predictions that could not be kept for a vote
 
 
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
@@ -100,3 +102,15 @@ def note_error(code: str) -> None:
     """Record the code of the error that the request ends with."""
     if record := _current.get():
         record.code = code
+
+
+def note_vote(model: str, version: int, label: str, kind: str) -> None:
+    """Record a vote about an answer of a model: the label of the answer, and `up` or `down`."""
+    if record := _current.get():
+        record.votes += ((model, version, label, kind),)
+
+
+def note_lost() -> None:
+    """Record that a prediction could not be kept for a vote."""
+    if record := _current.get():
+        record.lost += 1

@@ -1,4 +1,4 @@
-"""API keys: which callers may use the service, and which may load models.
+"""API keys: which callers may use the service, and which may load models and manage votes.
 
 The file of keys has one line for each key, `name role sha256`, made by app/new_key.py. A key has
 256 random bits, so a plain SHA-256 cannot be reversed.
@@ -116,6 +116,12 @@ def require_admin() -> None:
     if key.role != ADMIN:
         message = f"This needs an admin's key; the key {key.name} has the role {key.role}."
         raise RequestError(403, "admin_key_needed", message)
+
+
+def is_admin(request: Request) -> bool:
+    """Return whether the request has the key of an admin. Raises RequestError 401."""
+    keys = current_app.extensions.get("keys")
+    return keys is not None and _shown(keys, request).role == ADMIN
 
 
 def is_open(path: str, method: str) -> bool:

@@ -41,7 +41,7 @@ PARAMETERS = {
     ),
     "rule": Parameter("The learning rule that the network was trained with."),
     "version": Parameter(
-        "The version of the model. The default is the newest one.",
+        "The version of the model. The default is the champion, or else the newest one.",
         low=0,
         high=MOST_VERSION,
         type="integer",
@@ -73,6 +73,14 @@ PARAMETERS = {
         choices=("one", "several"),
         default="one",
     ),
+    "key": Parameter(
+        "Delete the predictions and votes of the key with this name. Without keys: `address:...`."
+    ),
+    "before": Parameter(
+        "Delete the predictions before this time (UTC), with their votes: `2026-11-28` or "
+        "`2026-11-28T18:00:00`."
+    ),
+    "prediction_id": Parameter("Delete this prediction, with its vote."),
     "label": Parameter("The class to explain. The default is the most probable class."),
     "format": Parameter(
         "Numbers or a picture. Without this parameter the `Accept` header decides.",
@@ -81,6 +89,7 @@ PARAMETERS = {
 }
 
 # The parameters that each kind of request takes in its query string.
+DELETION = ("key", "before", "prediction_id")
 CHOICE = ("rule", "version")
 _OPTIONS = ("top", "preprocess", "sample")
 CLASSIFICATION = (*CHOICE, *_OPTIONS, "prepared", "partial", "digits")

@@ -4,18 +4,16 @@ The counts are in Redis if METAPLASTIC_REDIS names one, so that several machines
 Otherwise the workers of this service share a table in memory: see app/web/rate_limit_store.py.
 """
 
-import ipaddress
 from collections.abc import Callable
 from http import HTTPStatus
 
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
-from flask_limiter.util import get_remote_address
 from limits import parse_many
 
 from app.errors import RETRY_AFTER, RequestError
 from app.settings import Settings
-from app.telemetry.record import current_record
+from app.web.addresses import caller_of
 from app.web.keys import is_open
 from app.web.rate_limit_store import SCHEME, table
 
@@ -72,25 +70,4 @@ def _say_when_to_retry(response: Response) -> Response:
 
 
 def _caller() -> str:
-    record = current_record()
-    if record and record.caller:
-        return f"key:{record.caller}"
-    return network_of(get_remote_address())
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one caller: an IPv4 address, or the /64 network of an IPv6 address.
-
-    A provider gives each customer at least a whole /64. Text that is not an address is returned as
-    it is.
-    """
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped:
-        return str(found.ipv4_mapped)
-    # The lower 64 bits are set to 0.
-    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+    return caller_of(request)

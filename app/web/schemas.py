@@ -121,6 +121,12 @@ _PREDICTION = {
     "prepared": fields.String(
         description="The image that the network received: PNG in base64. Only with `prepared=true`."
     ),
+    "version": fields.Integer(
+        description="The version that answered about this image, if it is the challenger.",
+    ),
+    "prediction_id": fields.String(
+        description="For a vote by POST /api/feedback. Only if the service asks for votes."
+    ),
 }
 prediction = Model("Prediction", _PREDICTION)
 
@@ -494,7 +500,9 @@ rule = Model(
     "Rule",
     {
         "rule": _text("A value of `?rule=`; the first one is the default.", "metaplastic"),
-        "versions": _list(fields.Integer, "Values of `?version=`, the newest first.", [1]),
+        "versions": _list(
+            fields.Integer, "Values of `?version=`: the default, then the newest first.", [1]
+        ),
     },
 )
 

@@ -1,0 +1,170 @@
+"""What happens to predictions and votes while METAPLASTIC_FEEDBACK is set.
+
+A prediction gets an id and waits in the store for its vote. The application has one Feedback; it is
+made before the workers are forked, and each worker writes by a thread of its own.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.catalogue.catalogue import Model
+from app.errors import RequestError
+from app.feedback.tokens import (
+    Ticket,
+    read_token,
+    sign,
+    unknown_prediction,
+)
+from app.feedback.writer import Writer
+from app.settings import Settings, StartError
+from app.telemetry.record import note_lost
+from models.votes import (
+    Both,
+    NewVote,
+    Prediction,
+    Recorded,
+    Store,
+    UnknownPredictionError,
+    VotesError,
+    close_store,
+    open_store,
+    record_votes,
+    secret_of,
+)
+
+T = TypeVar("T")
+
+_FRESH = 5.0  # seconds in which a prediction of another process may not be in the store yet
+_TRIES, _BETWEEN = 10, 0.03  # looks for a fresh prediction, and seconds between them
+
+
+class Feedback:
+    """The predictions and votes of this service."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store once, to make its tables. Raises StartError if that is impossible."""
+        self.wait = settings.feedback_wait
+        self.canary = settings.canary
+        self.secret = _prepare(settings.feedback)
+        self._writer = Writer(settings.feedback, self.wait)
+
+    def keeper(self, asker: str, champion: Model, challenger: Model | None) -> "Keeper":
+        """Return what keeps the predictions of one request to the `champion`."""
+        return Keeper(self, asker, os.urandom(12).hex(), champion, challenger)
+
+    def put(self, prediction: Prediction) -> bool:
+        """Queue a prediction. Return False if there is no room."""
+        return self._writer.put(prediction)
+
+    def do(self, job: Callable[[Store], T]) -> T:
+        """Return the result of `job` with the store. Raises RequestError 503 if it has none now."""
+        return self._writer.do(job)
+
+    def ticket(self, token: str) -> Ticket:
+        """Return what the id of a prediction says. Raises RequestError 404 or 410."""
+        return read_token(token, self.secret)
+
+    def vote(self, votes: Sequence[NewVote], made: float) -> list[Recorded]:
+        """Store `votes`, all or none. They are on the disk when this returns.
+
+        `made` is when the newest of their predictions was made. Raises RequestError 404 for a
+        prediction that is not in the store, and 503.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self.do(lambda store: record_votes(store, votes))
+            except UnknownPredictionError as error:
+                if time.time() > made + _FRESH:
+                    raise _with_index(unknown_prediction(), str(error), votes) from None
+            # The process that answered writes it within a moment.
+            time.sleep(_BETWEEN)
+        message = "The prediction is not in the store yet. Try again."
+        raise RequestError(503, "feedback_unavailable", message)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What keeps the predictions of one request for votes."""
+
+    feedback: Feedback
+    asker: str
+    request: str  # its number
+    champion: Model  # the model that is asked
+    challenger: Model | None  # to be asked besides, or None
+
+    def draws_challenger(self) -> bool:
+        """Return whether the challenger is to answer about a picture on which the two differ."""
+        return random.random() < self.feedback.canary  # noqa: S311  (no secret depends on it)
+
+    def keep(
+        self,
+        index: int,
+        model: Model,
+        pixels: NDArray[np.float32],
+        answer: int,
+        answers: tuple[int, int] | None,
+    ) -> str | None:
+        """Keep the prediction of `model` about a picture, and return its id.
+
+        `pixels` (height, width, channels) in 0..1 are what the network received, and `answer` is
+        the index of the label. `answers` are the champion's and the challenger's, if both were
+        asked. Return None if there is no room; the loss is counted.
+        """
+        card, now = model.card, time.time()
+        both = None
+        if answers and self.challenger:
+            versions = self.champion.card.version, self.challenger.card.version
+            both = Both(versions[0], answers[0], versions[1], answers[1])
+        expires = int(now) + self.feedback.wait
+        ticket = Ticket(self.request, index, card.name, card.version, expires, self.asker)
+        kept = self.feedback.put(
+            Prediction(
+                id=ticket.id,
+                dataset=card.dataset,
+                architecture=card.architecture,
+                rule=card.rule,
+                version=card.version,
+                answer=answer,
+                asker=self.asker,
+                made=now,
+                expires=float(expires),
+                pixels=np.rint(pixels * 255).astype(np.uint8),
+                both=both,
+                canary=both is not None and card.version == both.challenger,
+            )
+        )
+        if not kept:
+            note_lost()
+            return None
+        return sign(ticket, self.feedback.secret)
+
+
+_secrets: dict[str, bytes] = {}
+
+
+def _prepare(url: str) -> bytes:
+    """Return the secret of the store at `url`; its tables are made. Raises StartError.
+
+    It never changes, so a reload of the models does not need the store.
+    """
+    if url not in _secrets:
+        try:
+            store = open_store(url)
+            _secrets[url] = secret_of(store)
+            close_store(store)
+        except VotesError as error:
+            raise StartError(f"METAPLASTIC_FEEDBACK: {error}") from error
+    return _secrets[url]
+
+
+def _with_index(error: RequestError, prediction_id: str, votes: Sequence[NewVote]) -> RequestError:
+    if len(votes) > 1:
+        error.details["index"] = [vote.prediction_id for vote in votes].index(prediction_id)
+    return error
