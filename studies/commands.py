@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import MetaplasticError
-from studies import brainprop_page, metaplasticity_page, training_page, vgg_page
+from studies import brainprop_page, learning_page, metaplasticity_page, training_page, vgg_page
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING
 from studies.learning_groups import VOTES
 from studies.plan import Group, Limits, plan
@@ -18,7 +18,11 @@ STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "vgg": {"vgg": INGREDIENTS},
     "learning": {"learning": VOTES},
 }
-_STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
+_STUDY_PAGES = {
+    "metaplasticity": metaplasticity_page,
+    "vgg": vgg_page,
+    "learning": learning_page,
+}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
 PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
 # The study whose result is in README.md, and the line before that result.

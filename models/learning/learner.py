@@ -46,7 +46,7 @@ class Settings:
     passes: int = 8  # over the votes
     rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
-    home: float = 3.0  # weight of the home term; 0: without
+    home: float = 1.0  # weight of the home term; 0: without
     home_batch: int = 128  # home images in a step
     rule: Protection = "none"
     strength: float = 0.0  # of the rule

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from app.web.rate_limit_store import RateLimitStore, Table
 from app.web.addresses import network_of
+from app.web.rate_limit_store import RateLimitStore, Table
 
 
 def test_counts_add_up_within_a_window_and_begin_again_after_it() -> None:
