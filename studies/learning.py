@@ -120,7 +120,9 @@ def learn_from_votes(trial: Trial, folder: Path) -> TrialResult:
 
 def _learn(model: keras.Model, card: Card, votes: Votes, home: Pixels | None, trial: Trial) -> None:
     learner = LEARNERS[trial.rule]
-    settings = Settings(passes=trial.epochs, rate=trial.learning_rate, seed=trial.seed)
+    settings = Settings(rate=trial.learning_rate, seed=trial.seed)
+    steps = trial.epochs * -(-len(votes) // settings.batch)
+    settings = dataclasses.replace(settings, steps=steps)
     if learner.rule != "none":
         settings = dataclasses.replace(settings, rule=learner.rule, strength=trial.strength)
     if not learner.home:

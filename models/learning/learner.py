@@ -43,7 +43,7 @@ _IMPORTANCE = 10_000  # home images on which Synaptic Intelligence measures impo
 class Settings:
     """How a network learns from votes. studies/learning_groups.py says how they were chosen."""
 
-    passes: int = 8  # over the votes
+    steps: int = 256
     rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
     home: float = 1.0  # weight of the home term; 0: without
@@ -100,8 +100,7 @@ def learn(
     still.build((None, *network.input_shape[1:]))
     let_learn(clone, settings.part)
     taught = None if home is None else _home_lessons(network, home, outputs)
-    steps = settings.passes * -(-len(votes.images) // settings.batch)
-    optimizer = _optimizer(settings, steps)
+    optimizer = _optimizer(settings)
     loss = RewardLoss() if outputs == REWARD else VoteLoss()
     if isinstance(optimizer, SynapticIntelligence):
         importances = _importances(still, taught, settings, loss)
@@ -145,8 +144,8 @@ def _home_lessons(network: keras.Model, home: Images, outputs: str) -> Lessons:
     return Lessons(home, home_targets(answers, outputs), np.ones(len(home), np.float32))
 
 
-def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.CosineDecay(settings.rate, max(steps, 1))
+def _optimizer(settings: Settings) -> keras.optimizers.Optimizer:
+    rate = keras.optimizers.schedules.CosineDecay(settings.rate, settings.steps)
     base = Learning(keras.optimizers.Adam(rate))
     if settings.rule == "consolidating":
         return metaplastic(base, rule="consolidating", strength=settings.strength).optimizer
@@ -176,9 +175,9 @@ def _importances(
     targets = np.zeros_like(home.targets)
     targets[np.arange(len(own)), 0, own] = 1
     targets[:, 1] = home.targets[:, 1]  # of reward estimates, all are known
-    alone = dataclasses.replace(settings, passes=1)
     some = np.random.default_rng(settings.seed).permutation(len(own))[:_IMPORTANCE]
     lessons = Lessons(home.images[some], targets[some], home.weights[some])
+    alone = dataclasses.replace(settings, steps=-(-len(some) // settings.batch))
     for batch in _batches(lessons, None, alone):
         still.train_on_batch(*batch)
     measured.end_task()
@@ -188,27 +187,23 @@ def _importances(
 def _batches(
     votes: Lessons, home: Lessons | None, settings: Settings
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield (images, targets, weights) of each step: votes and images from home.
-
-    Votes have a new order in each pass.
-    """
+    """Yield (images, targets, weights) of each step: votes and images from home."""
     random = np.random.default_rng(settings.seed)
+    turns = _in_turn(len(votes.images), settings.batch, random)
     beside = _in_turn(len(home.images), settings.home_batch, random) if home is not None else None
-    for _ in range(settings.passes):
-        order = random.permutation(len(votes.images))
-        for start in range(0, len(order), settings.batch):
-            chosen = order[start : start + settings.batch]
-            images, targets = scaled(votes.images[chosen]), votes.targets[chosen]
-            weights = votes.weights[chosen]
-            if home is not None and beside is not None:
-                at_home = next(beside)
-                images = np.concatenate([images, scaled(home.images[at_home])])
-                targets = np.concatenate([targets, home.targets[at_home]])
-                # Keras divides by the size of the whole batch; each mean is over its own part.
-                whole = len(chosen) + len(at_home)
-                of_home = np.full(len(at_home), settings.home * whole / len(at_home), np.float32)
-                weights = np.concatenate([weights * (whole / len(chosen)), of_home])
-            yield images, targets, weights.astype(np.float32)
+    for _ in range(settings.steps):
+        chosen = next(turns)
+        images, targets = scaled(votes.images[chosen]), votes.targets[chosen]
+        weights = votes.weights[chosen]
+        if home is not None and beside is not None:
+            at_home = next(beside)
+            images = np.concatenate([images, scaled(home.images[at_home])])
+            targets = np.concatenate([targets, home.targets[at_home]])
+            # Keras divides by the size of the whole batch; each mean is over its own part.
+            whole = len(chosen) + len(at_home)
+            of_home = np.full(len(at_home), settings.home * whole / len(at_home), np.float32)
+            weights = np.concatenate([weights * (whole / len(chosen)), of_home])
+        yield images, targets, weights.astype(np.float32)
 
 
 def _in_turn(count: int, batch: int, random: np.random.Generator) -> Iterator[Any]:

@@ -106,7 +106,7 @@ def lessons_on(network, images, classes):
     return Lessons(images, targets, np.ones(len(images), np.float32))
 
 
-SETTINGS = Settings(passes=15, rate=3e-3, batch=32, home_batch=64, farthest=3.0)
+SETTINGS = Settings(steps=150, rate=3e-3, batch=32, home_batch=64, farthest=3.0)
 
 
 def adapted(network, images_at_home, **settings):
@@ -147,8 +147,8 @@ def shrunk(before, after):
 @pytest.mark.slow
 def test_with_consolidation_large_weights_shrink_less(published):
     before = published.get_weights()
-    after = adapted(published, None, passes=3, rule="consolidating", strength=100.0)
-    plain = adapted(published, None, passes=3)
+    after = adapted(published, None, steps=40, rule="consolidating", strength=100.0)
+    plain = adapted(published, None, steps=40)
     assert shrunk(before, after.get_weights()) < shrunk(before, plain.get_weights())
 
 
@@ -159,7 +159,7 @@ def test_a_penalty_without_home_images_moves_the_weights_less(published, rule):
     before = published.get_weights()
 
     def moved(**settings):
-        after = adapted(published, home, home=0.0, passes=3, **settings).get_weights()
+        after = adapted(published, home, home=0.0, steps=40, **settings).get_weights()
         return sum(float(np.square(a - b).sum()) for a, b in zip(after, before, strict=True))
 
     assert moved(rule=rule, strength=100.0) < moved()
@@ -168,7 +168,7 @@ def test_a_penalty_without_home_images_moves_the_weights_less(published, rule):
 @pytest.mark.slow
 def test_the_same_votes_and_seed_give_the_same_weights(published):
     home, _ = pictures(100, seed=6)
-    one, other, third = (adapted(published, home, passes=1, seed=s) for s in (0, 0, 1))
+    one, other, third = (adapted(published, home, steps=10, seed=s) for s in (0, 0, 1))
     pairs = zip(one.get_weights(), other.get_weights(), third.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b, _ in pairs)
     assert any(
@@ -179,7 +179,7 @@ def test_the_same_votes_and_seed_give_the_same_weights(published):
 
 def test_learning_leaves_the_published_network_and_its_batch_statistics_alone(published):
     before = published.get_weights()
-    after = adapted(published, None, passes=1)
+    after = adapted(published, None, steps=10)
     assert all(np.array_equal(a, b) for a, b in zip(before, published.get_weights(), strict=True))
     for old, new in zip(published.layers, after.layers, strict=True):
         if isinstance(old, layers.BatchNormalization):
@@ -202,7 +202,7 @@ def test_only_the_chosen_layers_learn(published, part, expected):
 @pytest.mark.slow
 def test_no_votes_move_the_weights_farther_than_allowed(published):
     before = published.get_weights()
-    after = adapted(published, None, farthest=0.05, passes=3).get_weights()
+    after = adapted(published, None, farthest=0.05, steps=40).get_weights()
 
     def length(arrays):
         return np.sqrt(sum(float(np.square(a).sum()) for a in arrays if a.ndim > 1))
