@@ -6,11 +6,13 @@ one learner at a time works on a model.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.aliases import promote, read_aliases, roll_back, set_aliases
 from models.cards import Card, find_models
@@ -33,6 +35,8 @@ from models.packaging.export import onnx_logits
 
 LEAST_VOTES = 100  # fewer say too little about ten classes
 PROMOTED, ROLLED_BACK, WAITING, REFUSED = "promoted", "rolled back", "waiting", "refused"
+# What protects the weights where there are no images from home; docs/learning.md says how well.
+WITHOUT_HOME: Mapping[str, Any] = {"rule": "consolidating", "strength": 30.0}
 _LOCK = ".learning.lock"
 
 
@@ -137,6 +141,8 @@ def _new_challenger(model: Model, votes: Votes, settings: Settings) -> Outcome:
     earlier, later = split_by_time(votes)
     chosen = reservoir(earlier, len(model.card.labels))
     _remove_forgotten(model.folder)
+    if home.images is None:
+        settings = dataclasses.replace(settings, home=0.0, **WITHOUT_HOME)
     made = make_challenger(model.folder, chosen, vote_weights(chosen, votes), home, settings)
     challenger = int(made.name)
     champion = read_aliases(model.folder).champion

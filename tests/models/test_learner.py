@@ -17,8 +17,7 @@ from models.learning.lessons import (
 )
 from models.learning.vote_arrays import UNKNOWN
 from tests.models.made_votes import made_votes
-
-SIDE, CLASSES = 6, 4
+from tests.models.quarters import CLASSES, accuracy, pictures, small_network
 
 
 def loss_of(outputs, answer, reward, label, kind="logits"):
@@ -60,43 +59,9 @@ def test_at_home_the_published_outputs_are_the_best(kind):
         assert float(rule(targets, outputs + change)) > best
 
 
-def pictures(count, seed, pale=False):
-    """Pictures of four classes: which quarter is bright. Pale ones have little contrast."""
-    random = np.random.default_rng(seed)
-    classes = random.integers(0, CLASSES, count)
-    images = random.integers(0, 80, (count, SIDE, SIDE, 1)).astype(np.uint8)
-    half = SIDE // 2
-    for image, number in zip(images, classes, strict=True):
-        top, left = divmod(int(number), 2)
-        image[top * half : (top + 1) * half, left * half : (left + 1) * half] += 150
-    return (160 + images // 8 if pale else images), classes
-
-
 @pytest.fixture(scope="module")
 def published():
-    """A small network with batch normalisation that knows the pictures, but not pale ones."""
-    keras.utils.set_random_seed(1)
-    network = keras.Sequential(
-        [
-            keras.Input((SIDE, SIDE, 1)),
-            layers.Conv2D(8, 3, activation="relu", name="conv"),
-            layers.BatchNormalization(),
-            layers.Flatten(),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(CLASSES, name="logits"),
-        ]
-    )
-    network = keras.Model(network.inputs, network.outputs)
-    network.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(True))
-    images, classes = pictures(600, seed=2)
-    network.fit(images / np.float32(255), classes, epochs=6, verbose=0)
-    return network
-
-
-def accuracy(network, images, classes):
-    return float(
-        (network.predict_on_batch(images / np.float32(255)).argmax(axis=1) == classes).mean()
-    )
+    return small_network()
 
 
 def lessons_on(network, images, classes):
