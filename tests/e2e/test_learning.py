@@ -1,4 +1,4 @@
-"""From votes over HTTP to a better answer, and back: the service and the learner, on real digits."""
+"""From votes over HTTP to a better answer and back: the service and the learner, on digits."""
 
 import io
 import os
