@@ -162,6 +162,7 @@ def _page_data(endpoints: list[Endpoint], first: Endpoint, settings: Settings) -
         "chosen": cards.index(chosen),
         "colours": COLOURS,
         "maxBytes": settings.max_request_bytes,
+        "votes": bool(settings.feedback),  # whether there are thumbs
     }
 
 

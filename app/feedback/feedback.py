@@ -34,6 +34,7 @@ from models.votes import (
     UnknownPredictionError,
     VotesError,
     close_store,
+    last_challengers,
     open_store,
     record_votes,
     secret_of,
@@ -54,6 +55,7 @@ class Feedback:
         self.canary = settings.canary
         self.secret = _prepare(settings.feedback)
         self._writer = Writer(settings.feedback, self.wait)
+        self._verdicts: list[tuple[str, str, str, str]] = []
 
     def keeper(self, asker: str, champion: Model, challenger: Model | None) -> "Keeper":
         """Return what keeps the predictions of one request to the `champion`."""
@@ -70,6 +72,26 @@ class Feedback:
     def ticket(self, token: str) -> Ticket:
         """Return what the id of a prediction says. Raises RequestError 404 or 410."""
         return read_token(token, self.secret)
+
+    def verdicts(self) -> list[tuple[str, str, str, str]]:
+        """Return model, version, gate and verdict for the last challenger of each model.
+
+        They are as old as the last call, so that a scrape of the metrics does not wait.
+        """
+        self._writer.do_later(self._read_verdicts)
+        return self._verdicts
+
+    def _read_verdicts(self, store: Store) -> None:
+        self._verdicts = [
+            (
+                f"{event.dataset}-{event.architecture}-{event.rule}",
+                str(event.content.get("version", "")),
+                str(gate.get("gate", "")),
+                str(gate.get("verdict", "")),
+            )
+            for event in last_challengers(store)
+            for gate in event.content.get("gates", [])
+        ]
 
     def vote(self, votes: Sequence[NewVote], made: float) -> list[Recorded]:
         """Store `votes`, all or none. They are on the disk when this returns.

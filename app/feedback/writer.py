@@ -103,6 +103,19 @@ class Writer:
             self._complain(error)
             raise _unavailable() from error
 
+    def do_later(self, job: Callable[[Store], object]) -> None:
+        """Run `job` soon, without waiting for it. Its errors are logged."""
+        self._start()
+
+        def logged(store: Store) -> None:
+            try:
+                job(store)
+            except VotesError as error:
+                self._complain(error)
+
+        self._jobs.append((logged, Future()))
+        self._wake.set()
+
     def close(self) -> None:
         """Write what is queued, and end the thread."""
         if self._thread is None or self._pid != os.getpid():

@@ -237,10 +237,41 @@ class _Now:
                     default = str(version == champion).lower()
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
+        yield _aliases(self.catalogue)
+        if feedback := self.extensions.get("feedback"):
+            yield _gates(feedback)
 
     def describe(self) -> list[Any]:
         """Return nothing: otherwise prometheus-client would collect to find the names."""
         return []
+
+
+def _aliases(catalogue: Catalogue) -> Metric:
+    """Return the versions that have the names champion and challenger."""
+    named = GaugeMetricFamily(
+        "metaplastic_alias",
+        "The version of the champion, which answers, and of the challenger.",
+        labels=["model", "alias"],
+    )
+    for endpoint in catalogue.endpoints.values():
+        for rule in endpoint.models:
+            champion, challenger = endpoint.find(rule), endpoint.challengers.get(rule)
+            for alias, model in ("champion", champion), ("challenger", challenger):
+                if model:
+                    named.add_metric([model.card.name, alias], model.card.version)
+    return named
+
+
+def _gates(feedback: Any) -> Metric:
+    """Return the verdicts about the last challenger of each model."""
+    gates = GaugeMetricFamily(
+        "metaplastic_challenger_gate",
+        "The verdict of each gate about the last challenger of a model.",
+        labels=[*_MODEL, "gate", "verdict"],
+    )
+    for model, version, gate, verdict in feedback.verdicts():
+        gates.add_metric([model, version, gate, verdict], 1)
+    return gates
 
 
 def keep_counts_of(pid: int) -> None:

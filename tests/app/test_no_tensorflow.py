@@ -26,10 +26,14 @@ assert answer.status_code == 200, answer.text
 assert answer.json["predictions"][0]["label"] == "7", answer.text
 assert application.test_client().get("/swagger.json").status_code == 200
 
-names = ("calibration", "cards", "errors", "files", "parsing", "pictures", "processor", "terminal")
+names = (
+    *("aliases", "calibration", "cards", "errors", "files", "parsing", "pictures", "processor"),
+    "terminal",
+)
 shared = {f"models.{name}" for name in names}
 learning = {name for name in sys.modules if name.startswith("models.")} - shared
 assert not learning, learning
+assert "sqlalchemy" not in sys.modules  # no votes are asked for
 """
 
 

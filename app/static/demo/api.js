@@ -32,6 +32,12 @@ export async function ask(path, { picture, sample, query = {}, signal } = {}) {
   return read(await reach(url, request));
 }
 
+/** POST JSON, and return the answer. Throws Refusal. */
+export async function send(path, content) {
+  const headers = { "Content-Type": "application/json" };
+  return read(await reach(`${page.root}${path}`, { method: "POST", headers, body: JSON.stringify(content) }));
+}
+
 /** GET JSON and return it. Throws Refusal. */
 export async function get(path, query = {}) {
   return read(await reach(`${page.root}${path}?${new URLSearchParams(query)}`, {}));

@@ -7,6 +7,7 @@ import { Pad } from "./board.js";
 import { element, find, page, say, sureness } from "./dom.js";
 import { listenForFiles } from "./files.js";
 import { paint, strongest } from "./heat.js";
+import { Votes } from "./votes.js";
 
 const BETWEEN = 60; // milliseconds between two requests while the pen moves
 const QUIET = 700; // milliseconds until a screen reader reads an answer that no longer changes
@@ -14,6 +15,7 @@ const QUIET = 700; // milliseconds until a screen reader reads an answer that no
 const bars = new Bars(find("bars"));
 const batch = new Batch(() => network());
 const pad = find("pad") && new Pad(find("pad"), drawn);
+const votes = page.votes ? new Votes(() => network()) : null;
 
 let source = null; // the current picture: {file: File}, {sample: name}, or {} for the drawing
 let label = null; // its class
@@ -105,6 +107,7 @@ function show(prediction) {
   say(find("problem"), "");
   setVerdict(label, `${sureness(prediction.probability)} sure`);
   bars.show(prediction.top);
+  votes?.about(prediction);
   find("unlike").hidden = prediction.in_distribution;
   say(find("warnings"), warned(prediction));
   find("steps").replaceChildren(...prediction.preprocessing.map((step) => element("li", {}, step)));
@@ -135,6 +138,7 @@ function rest() {
   label = null;
   setVerdict("?", "Nothing to read yet");
   bars.clear();
+  votes?.about(null);
   say(find("problem"), "");
   find("unlike").hidden = true;
   say(find("warnings"), "");
@@ -305,6 +309,7 @@ function adopt() {
     element("option", { value: "" }, "the answer"),
     ...labels.map((name) => element("option", { value: name }, name)),
   );
+  votes?.tell();
   outdate();
   if (source) {
     performance.clearMarks("stroke");
