@@ -94,6 +94,10 @@ def make_challenger(
         )
         write_card(staging, card)
         return staging.rename(folder / str(version))
+    except OSError as error:
+        raise LearnError(
+            f"{folder}: the challenger cannot be written ({error}); nothing has changed"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

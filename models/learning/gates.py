@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.datasets import Labels
-from models.learning.statistics import Booleans, decided, lower_bound
+from models.learning.statistics import LOOKS, Booleans, decided, lower_bound
 from models.learning.vote_arrays import UNKNOWN, Votes
 
 Floats = npt.NDArray[np.float64]
@@ -104,7 +104,11 @@ def canary_gate(votes: Votes, challenger: int) -> Verdict:
     def finding(chosen: Booleans) -> str:
         return _VERDICTS[decided(newer[chosen], right[chosen])]
 
-    return Verdict("canary", _without_any_key(asked, finding), _shares(newer, right), len(asked))
+    verdict, shares = _without_any_key(asked, finding), _shares(newer, right)
+    if verdict == UNDECIDED and newer.sum() >= LOOKS[-1]:
+        # There are no more looks, and another challenger shall have its turn.
+        return Verdict("canary", FAILED, f"no difference found: {shares}", len(asked))
+    return Verdict("canary", verdict, shares, len(asked))
 
 
 def live_gate(votes: Votes, champion: int, former: int) -> Verdict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from models.cards import RULES, find_models
+from models.errors import MetaplasticError
 from models.learning.challenger import LearnError
 from models.learning.gates import Verdict
 from models.learning.learner import Settings
@@ -95,8 +96,11 @@ def watch(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     while not stopped.is_set():
-        for outcome in _one_look(folder, store, settings, canary, say):
-            say(sentence(outcome))
+        try:
+            for outcome in _one_look(folder, store, settings, canary, say):
+                say(sentence(outcome))
+        except MetaplasticError as error:  # such as a database that is down; the next look may work
+            say(f"not now: {error}")
         stopped.wait(every)
 
 
@@ -109,19 +113,20 @@ def _one_look(
 ) -> list[Outcome]:
     model = find_model(folder)
     endpoint = model.card.dataset, model.card.architecture
-    known = _read(model, store)
-    outcome = judge(model, known, canary=canary)
+    known, asked = _read(model, store), take_requests(store, *endpoint) > 0
+    # An admin who asks for a challenger does not want to wait for the present one.
+    outcome = judge(model, known, canary=canary and not asked)
     if outcome is not None:
-        if outcome.said != WAITING:
-            _note(model, store, outcome)
-        return [outcome] if outcome.said != WAITING else []
-    asked = take_requests(store, *endpoint)
+        if outcome.said == WAITING:
+            return []
+        _note(model, store, outcome)
+        return [outcome]
     if not asked and count_votes(store, *endpoint) - _learned_from(model, store) < LEAST_VOTES:
         return []
     if len(known) < LEAST_VOTES:
         say(f"{len(known)} votes: expected {LEAST_VOTES} or more to learn from")
         return []
-    outcome = learn_once(model, known, settings, canary=canary)
+    outcome = learn_once(model, known, settings)
     _note(model, store, outcome)
     return [outcome]
 

@@ -117,6 +117,17 @@ def test_the_canary_finds_the_better_one():
     assert canary(0.2, 0.7, keys="key:one") == UNDECIDED
 
 
+def test_a_canary_that_finds_no_difference_in_all_its_looks_ends():
+    newer = np.arange(1400) % 2 == 0
+    votes = made_votes(
+        *(np.zeros(1400, int), np.arange(1400) % 4 < 2),
+        **{"versions": 1 + newer, "challengers": 2, "disputed": True, "canary": newer},
+    )
+    verdict = canary_gate(votes, 2)
+    assert verdict.verdict == FAILED
+    assert "no difference found: 350 of 700 right, before 350 of 700" in verdict.reason
+
+
 def test_votes_about_another_challenger_do_not_count_for_this_one():
     votes = made_votes(np.zeros(300, int), 1, challengers=7, disputed=True, canary=True)
     verdict = canary_gate(votes, 8)
