@@ -372,7 +372,7 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     rows = [
         (
             card.name,
-            f"v{card.version}" if card.test else "run",
+            f"v{card.version}" if card.test or card.learned else "run",
             f"{card.parameters:,}",
             f"{card.validation.accuracy:.2%}",
             f"{card.test.accuracy:.2%}" if card.test else "-",

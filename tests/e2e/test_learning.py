@@ -71,7 +71,7 @@ class Users:
         file = io.BytesIO()
         Image.fromarray(self.digits[place].squeeze()).save(file, "PNG")
         files = {"file": ("digit.png", file.getvalue())}
-        answer = self.call("POST", "/api/mnist/lenet/predict", user, files=files)
+        answer = self.call("POST", "/api/mnist/lenet", user, files=files)
         assert answer.status_code == 200, answer.text
         prediction: dict[str, Any] = answer.json()["predictions"][0]
         return prediction
