@@ -22,17 +22,11 @@ def pictures(count, seed, pale=False):
 def small_network():
     """A small network with batch normalisation that knows the pictures, but not pale ones."""
     keras.utils.set_random_seed(1)
-    network = keras.Sequential(
-        [
-            keras.Input((SIDE, SIDE, 1)),
-            layers.Conv2D(8, 3, activation="relu", name="conv"),
-            layers.BatchNormalization(),
-            layers.Flatten(),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(CLASSES, name="logits"),
-        ]
-    )
-    network = keras.Model(network.inputs, network.outputs)
+    image = keras.Input((SIDE, SIDE, 1))
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(image)
+    x = layers.Flatten()(layers.BatchNormalization()(x))
+    x = layers.Dense(32, activation="relu")(x)
+    network = keras.Model(image, layers.Dense(CLASSES, name="logits")(x))
     network.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(True))
     images, classes = pictures(600, seed=2)
     network.fit(images / np.float32(255), classes, epochs=6, verbose=0)
