@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from models.architectures.registry import normalised_input
+
 SIDE, CLASSES = 6, 4
 
 
@@ -16,14 +18,14 @@ def pictures(count, seed, pale=False):
     for image, number in zip(images, classes, strict=True):
         top, left = divmod(int(number), 2)
         image[top * half : (top + 1) * half, left * half : (left + 1) * half] += 150
-    return (160 + images // 8 if pale else images), classes
+    return (120 + images // 4 if pale else images), classes
 
 
 def small_network():
     """A small network with batch normalisation that knows the pictures, but not pale ones."""
     keras.utils.set_random_seed(1)
-    image = keras.Input((SIDE, SIDE, 1))
-    x = layers.Conv2D(8, 3, activation="relu", name="conv")(image)
+    image, x = normalised_input((SIDE, SIDE, 1), (0.3,), (0.3,))
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(x)
     x = layers.Flatten()(layers.BatchNormalization()(x))
     x = layers.Dense(32, activation="relu")(x)
     network = keras.Model(image, layers.Dense(CLASSES, name="logits")(x))
