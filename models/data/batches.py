@@ -1,34 +1,25 @@
 """Training batches: shuffled, augmented, and reproducible for each epoch."""
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from models.data.augmentation import augment
 from models.data.datasets import Images, Labels, scaled
+from models.data.preparation import WORKERS, Prepared, one_hot, prepared, workers
 from models.plasticity.learning import Rows, labels_alone
 
-# numpy and Pillow release Python's lock while they compute, so threads run in parallel. Without
-# threads, a network on a GPU would wait for batches. One core is left for the training itself.
-_THREADS = max(1, min(8, (os.cpu_count() or 1) - 1))
-_POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="batch")
-AHEAD = 2 * _THREADS  # batches that are prepared in advance
+AHEAD = 2 * WORKERS  # batches that are prepared in advance
 VALIDATED = 500  # images at once
-
-# Images, labels, and the generator for everything else that is random in the batch.
-_Drawn = tuple[npt.NDArray[np.float32], Rows, np.random.Generator]
 
 
 class TrainingBatches(keras.utils.PyDataset):
     """Batches of (images float32 in 0..1, targets float32[, loss weights float32]).
 
     Batch i of epoch e depends only on the seed, e and i, so that a resumed training repeats an
-    uninterrupted one. Threads prepare a few batches in advance. Pass `shuffle=False` to `fit`,
+    uninterrupted one. A few batches are prepared in advance. Pass `shuffle=False` to `fit`,
     because this class shuffles the images. The last batch of an epoch may be smaller.
     """
 
@@ -80,24 +71,20 @@ class TrainingBatches(keras.utils.PyDataset):
         """
         self._epoch = epoch
         self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
-        self._waiting: dict[int, Future[_Drawn]] = {}
+        self._waiting: dict[int, Future[Prepared]] = {}
 
-    def _drawn(self, index: int) -> _Drawn:
+    def _drawn(self, index: int) -> Prepared:
         """Return a batch, and start the preparation of the next ones."""
         for number in range(index, min(index + 1 + AHEAD, len(self))):
             if number not in self._waiting:
                 start = number * self._batch_size
                 chosen = self._order[start : start + self._batch_size]
-                seed = (self._seed, self._epoch, number)
-                self._waiting[number] = _POOL.submit(self._draw, chosen, seed)
+                self._waiting[number] = workers().submit(
+                    prepared,
+                    *(self._images[chosen], self._labels[chosen], self.classes),
+                    *(self._augmentations, (self._seed, self._epoch, number)),
+                )
         return self._waiting.pop(index).result()
-
-    def _draw(self, chosen: npt.NDArray[np.int64], seed: tuple[int, int, int]) -> _Drawn:
-        random = np.random.default_rng(seed)
-        pixels = scaled(self._images[chosen])
-        labels = one_hot(self._labels[chosen], self.classes)
-        images, labels = augment(pixels, labels, self._augmentations, random)
-        return images, labels, random
 
 
 class ValidationBatches(keras.utils.PyDataset):
@@ -117,8 +104,3 @@ class ValidationBatches(keras.utils.PyDataset):
         part = slice(index * VALIDATED, (index + 1) * VALIDATED)
         rows = one_hot(self._labels[part], self._classes)
         return scaled(self._images[part]), self._targets(rows)
-
-
-def one_hot(labels: Labels, classes: int) -> Rows:
-    """Return labels (N,) as float32 rows (N, classes) with a single 1."""
-    return np.eye(classes, dtype=np.float32)[labels]

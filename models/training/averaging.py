@@ -42,6 +42,11 @@ def tail_mean(folder: Path, last: int, count: int) -> Weights:
     return [(total / len(epochs)).astype(np.float32) for total in totals]
 
 
+def has_tail(folder: Path) -> bool:
+    """Return whether weights of epochs wait in `folder` to be averaged."""
+    return any(folder.glob("tail-*.weights.npz"))
+
+
 def measure_batch_norm(model: keras.Model, batches: TrainingBatches) -> None:
     """Set the moving statistics of `model` to their mean over the first _BATCHES batches."""
     norms = batch_norms(model)

@@ -15,7 +15,7 @@ from models.packaging.half_precision import compact_keras, round_weights
 from models.packaging.plots import draw_confusion, draw_curves
 from models.packaging.scoring import calibrate, score
 from models.plasticity.learning import Learning
-from models.training.averaging import measure_batch_norm, tail_mean
+from models.training.averaging import has_tail, measure_batch_norm, tail_mean
 from models.training.build import build_learning, build_network, image_input
 from models.training.distillation import teacher, teachers_of
 from models.training.epochs import (
@@ -66,7 +66,7 @@ def fit(run: Run, training: tuple[Images, Labels], validation: tuple[Images, Lab
     over = len(history) >= recipe.epochs or patience_is_over(history, recipe.patience)
     if not over or not hardware_of(run.folder):
         note_hardware(run.folder, backend_name(), hardware())
-    if over and not recipe.average:
+    if over and not has_tail(run.folder):
         return
     keras.utils.set_random_seed(recipe.seed)
     network = build_network(run)

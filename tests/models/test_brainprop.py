@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.data.batches import TrainingBatches, one_hot
+from models.data.batches import TrainingBatches
+from models.data.preparation import one_hot
 from models.plasticity.brainprop import (
     AnswerAccuracy,
     RewardPredictionError,

@@ -89,13 +89,16 @@ def transformed(
 
 def _bilinear(images: Batch, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Batch:
     """Sample the images at pixel coordinates y, x (N, height, width). Outside they are 0."""
-    n, (height, width) = len(images), images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    n, (height, width, channels) = len(images), images.shape[1:]
+    wide = width + 2
+    pixels = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(-1, channels)
     y, x = np.clip(y + 1, 0, height + 0.999), np.clip(x + 1, 0, width + 0.999)
     top, left = y.astype(np.intp), x.astype(np.intp)
     down = (y - top)[..., None].astype(np.float32)
     right = (x - left)[..., None].astype(np.float32)
-    index = np.arange(n)[:, None, None]
-    upper = padded[index, top, left] * (1 - right) + padded[index, top, left + 1] * right
-    lower = padded[index, top + 1, left] * (1 - right) + padded[index, top + 1, left + 1] * right
-    return (upper * (1 - down) + lower * down).astype(np.float32)
+    # One index for each pixel, because `take` is several times faster than three index arrays.
+    place = (np.arange(n)[:, None, None] * (height + 2) + top) * wide + left
+    upper = pixels.take(place, 0) * (1 - right) + pixels.take(place + 1, 0) * right
+    lower = pixels.take(place + wide, 0) * (1 - right) + pixels.take(place + wide + 1, 0) * right
+    sampled: Batch = (upper * (1 - down) + lower * down).astype(np.float32)
+    return sampled
