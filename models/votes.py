@@ -214,10 +214,14 @@ def secret_of(store: Store) -> bytes:
 
 
 def keep_predictions(store: Store, predictions: Iterable[Prediction]) -> None:
-    """Store answers that may get a vote, with their pictures. Raises VotesError: none is stored."""
+    """Store answers that may get a vote, with their pictures. Raises VotesError: none is stored.
+
+    They are on the disk when a vote about one of them is, and may be lost before if the power
+    fails.
+    """
     rows = [_row(one) for one in predictions]
     if rows:
-        with writing(store) as connection:
+        with writing(store, durable=False) as connection:
             connection.execute(_predictions.insert(), rows)
 
 
@@ -533,13 +537,15 @@ def reading(store: Store) -> Iterator[sql.Connection]:
 
 
 @contextlib.contextmanager
-def writing(store: Store) -> Iterator[sql.Connection]:
-    """Open a transaction, which is on the disk after the block. Raises VotesError."""
+def writing(store: Store, *, durable: bool = True) -> Iterator[sql.Connection]:
+    """Open a transaction, which is on the disk after the block if `durable`. Raises VotesError."""
     with (
         _failing(store),
-        store.connect().execution_options(writes=True) as connection,
+        store.connect().execution_options(writes=True, durable=durable) as connection,
         connection.begin(),
     ):
+        if store.dialect.name == "postgresql" and not durable:
+            connection.execute(sql.text("SET LOCAL synchronous_commit TO OFF"))
         yield connection
 
 
@@ -592,15 +598,18 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins transactions
     for pragma in (
         "journal_mode=WAL",  # readers and a writer do not wait for each other
-        "synchronous=FULL",  # a commit is on the disk, also if the power fails
         "secure_delete=ON",  # deleted pictures are overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: sql.Connection) -> None:
+    options = connection.get_execution_options()
+    # FULL: a commit waits until all that was written so far is on the disk. NORMAL: it does not.
+    level = "FULL" if options.get("durable", True) else "NORMAL"
+    connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     # A transaction that reads first and writes later would fail if another writer comes between.
-    writes = connection.get_execution_options().get("writes")
+    writes = options.get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

@@ -32,13 +32,20 @@ KNOWN = {variable.name for variable in VARIABLES}
         ("Dockerfile", 'image.version="{}"'),
         ("compose.yaml", "image: metaplastic:{}\n"),
         ("deploy/kubernetes/metaplastic.yaml", "image: metaplastic:{}\n"),
+        ("Dockerfile.learner", 'image.version="{}"'),
+        ("compose.learning.yaml", "image: metaplastic-learner:{}\n"),
+        ("deploy/kubernetes/learning.yaml", "image: metaplastic-learner:{}\n"),
     ],
 )
 def test_every_file_is_of_the_services_version(file: str, line: str) -> None:
     assert line.format(VERSION) in (ROOT / file).read_text()
 
 
-@pytest.mark.parametrize("file", ["compose.yaml", "compose.tls.yaml"])
+LEARNING = ROOT / "deploy/kubernetes/learning.yaml"
+EXTRAS = ("compose.tls.yaml", "compose.learning.yaml", "compose.postgresql.yaml")
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", *EXTRAS])
 def test_compose_is_valid_by_its_specification(file: str) -> None:
     command = [sys.executable, "-m", "check_jsonschema"]
     command += ["--builtin-schema", "vendor.compose-spec", file]
@@ -149,3 +156,74 @@ def test_prometheus_own_tool_finds_no_fault_with_its_configuration() -> None:
     assert result.returncode == 0, result.stderr
     targets = re.findall(r"targets: \[\"(\w+):(\d+)", Path(command[-1]).read_text())
     assert targets == [("metaplastic", str(Settings().port))]
+
+
+def merged(*files: str) -> Any:
+    """Return the services of compose files, as compose puts them together."""
+    services: dict[str, Any] = {}
+    for file in files:
+        for name, extra in yaml.safe_load((ROOT / file).read_text())["services"].items():
+            before = services.setdefault(name, {})
+            for key, value in extra.items():
+                known = before.get(key)
+                if isinstance(known, dict) and isinstance(value, dict):
+                    before[key] = {**known, **value}
+                elif isinstance(known, list) and isinstance(value, list):
+                    before[key] = [*known, *value]
+                else:
+                    before[key] = value
+    return services
+
+
+@pytest.mark.parametrize("database", [[], ["compose.postgresql.yaml"]])
+def test_service_and_learner_share_votes_and_models(
+    database: list[str],
+) -> None:
+    services = merged("compose.yaml", "compose.learning.yaml", *database)
+    service, learner = services["metaplastic"], services["learner"]
+    given = {
+        name: text.replace("${METAPLASTIC_DATABASE_PASSWORD:?}", "password")
+        for name, text in service["environment"].items()
+    }
+    settings = Settings.from_environment(given)
+    assert settings.feedback.startswith("postgresql" if database else "sqlite")
+    for name in ("METAPLASTIC_FEEDBACK", "METAPLASTIC_CANARY", "METAPLASTIC_WEIGHTS"):
+        assert service["environment"][name] == learner["environment"][name]
+    assert {"weights:/weights", "votes:/votes"} <= set(service["volumes"]) & set(learner["volumes"])
+    for name in ("learner", "repository", *(["postgresql"] if database else [])):
+        container = services[name]
+        assert container["read_only"] is True
+        assert container["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in container["security_opt"]
+
+
+@pytest.mark.parametrize(
+    "resource", list(yaml.safe_load_all(LEARNING.read_text())), ids=lambda one: str(one["kind"])
+)
+def test_each_resource_of_the_learner_is_valid(resource: Any) -> None:
+    kubernetes_validate.validate(resource, KUBERNETES, strict=True)
+
+
+def test_the_patch_makes_a_valid_service_with_settings_that_there_are() -> None:
+    patch = yaml.safe_load((ROOT / "deploy/kubernetes/learning-patch.yaml").read_text())
+    deployment = yaml.safe_load(yaml.safe_dump(RESOURCES["Deployment"]))
+    pod, extra = deployment["spec"]["template"]["spec"], patch["spec"]["template"]["spec"]
+    pod["securityContext"] |= extra["securityContext"]
+    pod["volumes"] += extra["volumes"]
+    for name in ("env", "volumeMounts"):
+        pod["containers"][0][name] += extra["containers"][0][name]
+    kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
+    assert {entry["name"] for entry in extra["containers"][0]["env"]} <= KNOWN
+    (claim,) = (v["persistentVolumeClaim"]["claimName"] for v in extra["volumes"])
+    claims = [r for r in yaml.safe_load_all(LEARNING.read_text()) if "accessModes" in r["spec"]]
+    assert [one["metadata"]["name"] for one in claims] == [claim]
+
+
+def test_the_learners_image_holds_what_the_learner_imports() -> None:
+    rules = (ROOT / "Dockerfile.learner.dockerignore").read_text()
+    dockerfile = (ROOT / "Dockerfile.learner").read_text()
+    for needed in ("models", "studies", "weights"):
+        assert f"!{needed}\n" in rules
+        assert f"COPY --chmod=755 {needed} {needed}\n" in dockerfile
+    for needed in ("requirements.txt", "requirements-serve.txt", "constraints.txt"):
+        assert f"!{needed}\n" in rules

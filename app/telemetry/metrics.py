@@ -99,7 +99,9 @@ VOTES = Counter(
 )
 LOST = Counter(
     "metaplastic_feedback_lost",
-    "Predictions that could not be kept for a vote, since the store of votes is too slow.",
+    "Predictions that could not be kept for a vote.",
+    # Without a label the value would be made in the master, which does not count.
+    ("reason",),
     registry=REGISTRY,
 )
 
@@ -134,10 +136,10 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
             confidence.observe(probability)
         if inference.unfamiliar:
             unfamiliar.inc(inference.unfamiliar)
+    if record.votes or record.lost:
+        LOST.labels("no_room").inc(record.lost)
     for voted, of_version, label, kind in record.votes:
         VOTES.labels(voted, str(of_version), label, kind).inc()
-    if record.lost:
-        LOST.inc(record.lost)
 
 
 def count_refusal(reason: str) -> None:
@@ -238,8 +240,7 @@ class _Now:
                     loaded.add_metric([model.card.name, str(version), default], 1)
         yield loaded
         yield _aliases(self.catalogue)
-        if feedback := self.extensions.get("feedback"):
-            yield _gates(feedback)
+        yield _gates(self.extensions.get("feedback"))
 
     def describe(self) -> list[Any]:
         """Return nothing: otherwise prometheus-client would collect to find the names."""
@@ -269,7 +270,8 @@ def _gates(feedback: Any) -> Metric:
         "The verdict of each gate about the last challenger of a model.",
         labels=[*_MODEL, "gate", "verdict"],
     )
-    for model, version, gate, verdict in feedback.verdicts():
+    verdicts = feedback.verdicts() if feedback else []
+    for model, version, gate, verdict in verdicts:
         gates.add_metric([model, version, gate, verdict], 1)
     return gates
 

@@ -366,7 +366,8 @@ def test_answers_go_out_while_the_store_cannot_be_written(
         assert answer.headers["Retry-After"]
         monkeypatch.setattr(writer, "MOST_WAITING_BYTES", 0)  # as if the queue were full
         assert "prediction_id" not in ask(voting, seven)
-        assert "metaplastic_feedback_lost_total 1.0" in voting.get("/metrics").text
+        lost = 'metaplastic_feedback_lost_total{reason="no_room"} 1.0'
+        assert lost in voting.get("/metrics").text
     finally:
         blocker.close()
 

@@ -104,6 +104,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
     elsewhere = [name for name in names if not name.startswith(("app/", "weights/"))]
     shared = (
         "__init__",
+        "aliases",
         "calibration",
         "cards",
         "errors",
@@ -112,6 +113,7 @@ def test_the_container_is_given_the_service_and_its_models_and_nothing_else() ->
         "pictures",
         "processor",
         "terminal",
+        "votes",
     )
     assert elsewhere == [
         "constraints.txt",

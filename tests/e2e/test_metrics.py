@@ -21,7 +21,8 @@ import tritonclient.http as triton
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port
+from models.votes import CHALLENGER, close_store, note_event, open_store
+from tests.e2e.conftest import PATIENCE, ROOT, Service, free_port, running
 from tests.e2e.digits import VERSION, as_bytes
 
 Start = Callable[..., AbstractContextManager[Service]]
@@ -160,9 +161,33 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def busy(service: Service) -> Service:
-    """A service that has seen one of everything: answers, strange images, errors, refusals."""
-    classify(service, "seven")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that has seen one of everything: answers, votes, strange images, refusals."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('votes') / 'votes.db'}"
+    store = open_store(url)
+    gates = {"version": 5, "gates": [{"gate": "home", "verdict": "passed"}]}
+    note_event(store, CHALLENGER, "mnist", "lenet", "metaplastic", gates)
+    close_store(store)
+    with running(feedback=url) as service:
+        ask_and_vote(service)
+        ask_strangely(service)
+        wait_until(lambda: "metaplastic_challenger_gate{" in metrics_of(service))
+        yield service
+
+
+def metrics_of(service: Service) -> str:
+    return requests.get(f"{service.url}/metrics", timeout=PATIENCE).text
+
+
+def ask_and_vote(service: Service) -> None:
+    with (SAMPLES / "seven.png").open("rb") as file:
+        answer = requests.post(f"{service.url}/predict", files={"file": file}, timeout=PATIENCE)
+    vote = {"prediction_id": answer.json()["predictions"][0]["prediction_id"], "reward": 1}
+    accepted = requests.post(f"{service.url}/api/feedback", json=vote, timeout=PATIENCE)
+    assert accepted.status_code == 202
+
+
+def ask_strangely(service: Service) -> None:
     noise = bytes(range(256)) * 4
     strange = {"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8"}]}
     strange["inputs"][0]["data"] = list((noise * 2)[:784])
@@ -171,7 +196,6 @@ def busy(service: Service) -> Service:
     many = {"images": ["eA=="] * 129}
     refused = requests.post(f"{service.url}/predict", json=many, timeout=PATIENCE)
     assert refused.status_code == 413
-    return service
 
 
 def test_what_is_predicted_how_surely_and_of_what_is_counted(busy: Service) -> None:
@@ -262,7 +286,7 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometh
             assert ask(expression)["status"] == "success", expression
     rules = requests.get(f"{prometheus}/api/v1/rules", timeout=PATIENCE).json()
     (group,) = rules["data"]["groups"]
-    assert len(group["rules"]) == 9
+    assert len(group["rules"]) == 10
     wait_until(
         lambda: all(
             rule["health"] == "ok"
