@@ -50,8 +50,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run did with a version: PROMOTED, ROLLED_BACK, WAITING or REFUSED."""
+class Decision:
+    """What a run decided about a version: PROMOTED, ROLLED_BACK, WAITING or REFUSED."""
 
     said: str
     version: int
@@ -63,7 +63,7 @@ def find_model(folder: Path) -> Model:
     return Model(folder, *published_version(folder))
 
 
-def learn_once(model: Model, votes: Votes, settings: Settings, *, canary: bool = False) -> Outcome:
+def learn_once(model: Model, votes: Votes, settings: Settings, *, canary: bool = False) -> Decision:
     """Let a model learn from `votes`, its newest ones, and return what was done.
 
     What can be decided without learning comes first, as in `judge`. Otherwise a new challenger
@@ -78,7 +78,7 @@ def learn_once(model: Model, votes: Votes, settings: Settings, *, canary: bool =
         return _new_challenger(model, votes, settings)
 
 
-def judge(model: Model, votes: Votes, *, canary: bool = False) -> Outcome | None:
+def judge(model: Model, votes: Votes, *, canary: bool = False) -> Decision | None:
     """Decide about champion and challenger by their votes, and return what was done, if anything.
 
     The champion is rolled back if live votes say that the former one was better. A challenger that
@@ -89,12 +89,12 @@ def judge(model: Model, votes: Votes, *, canary: bool = False) -> Outcome | None
         return _judged(model, votes, canary)
 
 
-def _judged(model: Model, votes: Votes, canary: bool) -> Outcome | None:
+def _judged(model: Model, votes: Votes, canary: bool) -> Decision | None:
     _keep_champion(model.folder)
     return _judge_champion(model, votes) or _judge_challenger(model, votes, canary)
 
 
-def _judge_champion(model: Model, votes: Votes) -> Outcome | None:
+def _judge_champion(model: Model, votes: Votes) -> Decision | None:
     """Roll back if the champion's live votes are worse than the former champion's."""
     aliases = read_aliases(model.folder)
     if aliases.champion is None or aliases.former is None:
@@ -103,10 +103,10 @@ def _judge_champion(model: Model, votes: Votes) -> Outcome | None:
     if live.verdict != FAILED:
         return None
     roll_back(model.folder, aliases.champion)
-    return Outcome(ROLLED_BACK, aliases.champion, (live,))
+    return Decision(ROLLED_BACK, aliases.champion, (live,))
 
 
-def _judge_challenger(model: Model, votes: Votes, canary: bool) -> Outcome | None:
+def _judge_challenger(model: Model, votes: Votes, canary: bool) -> Decision | None:
     """Decide about a challenger that waits, or return None if there is none, or no longer.
 
     It passed at home when it was made.
@@ -123,19 +123,19 @@ def _judge_challenger(model: Model, votes: Votes, canary: bool) -> Outcome | Non
     return outcome if outcome.said != WAITING or canary else None
 
 
-def _decide(model: Model, challenger: int, verdicts: Sequence[Verdict]) -> Outcome:
+def _decide(model: Model, challenger: int, verdicts: Sequence[Verdict]) -> Decision:
     """Promote or withdraw the challenger, or let it wait, as the verdicts say."""
     found = {verdict.verdict for verdict in verdicts}
     if FAILED in found:
         set_aliases(model.folder, challenger=None)
-        return Outcome(REFUSED, challenger, tuple(verdicts))
+        return Decision(REFUSED, challenger, tuple(verdicts))
     if PASSED in {verdict.verdict for verdict in verdicts if verdict.gate != "home"}:
         promote(model.folder, challenger)
-        return Outcome(PROMOTED, challenger, tuple(verdicts))
-    return Outcome(WAITING, challenger, tuple(verdicts))
+        return Decision(PROMOTED, challenger, tuple(verdicts))
+    return Decision(WAITING, challenger, tuple(verdicts))
 
 
-def _new_challenger(model: Model, votes: Votes, settings: Settings) -> Outcome:
+def _new_challenger(model: Model, votes: Votes, settings: Settings) -> Decision:
     """Learn from the earlier votes, and judge the result at home and by the later ones."""
     home = find_home(model.published, model.card)
     earlier, later = split_by_time(votes)

@@ -17,8 +17,8 @@ from models.learning.run import (
     PROMOTED,
     ROLLED_BACK,
     WAITING,
+    Decision,
     Model,
-    Outcome,
     find_model,
     judge,
     learn_once,
@@ -60,7 +60,7 @@ def versions_folder(repository: Path, endpoint: str, rule: str | None) -> Path:
 
 def learn_from_store(
     folder: Path, store: Store, settings: Settings, *, canary: bool = False
-) -> Outcome:
+) -> Decision:
     """Let the model whose versions are in `folder` learn once from the votes in `store`.
 
     What was done is recorded in the store. Raises LearnError, VotesError, and what making a
@@ -110,7 +110,7 @@ def _one_look(
     settings: Settings,
     canary: bool,
     say: Callable[[str], None],
-) -> list[Outcome]:
+) -> list[Decision]:
     model = find_model(folder)
     endpoint = model.card.dataset, model.card.architecture
     known, asked = _read(model, store), take_requests(store, *endpoint) > 0
@@ -131,7 +131,7 @@ def _one_look(
     return [outcome]
 
 
-def sentence(outcome: Outcome) -> str:
+def sentence(outcome: Decision) -> str:
     """Return what was done, with the verdict of each gate, for the terminal."""
     gates = "; ".join(
         f"{verdict.gate} {verdict.verdict}: {verdict.reason}" for verdict in outcome.verdicts
@@ -152,7 +152,7 @@ def _learned_from(model: Model, store: Store) -> int:
     return int(made[0].content.get("all_votes", 0)) if made else 0
 
 
-def _note(model: Model, store: Store, outcome: Outcome) -> None:
+def _note(model: Model, store: Store, outcome: Decision) -> None:
     """Record an outcome: how a challenger did at its gates, and whether the champion changed."""
     card = model.card
     endpoint = card.dataset, card.architecture
