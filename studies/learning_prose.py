@@ -57,9 +57,10 @@ promote it (`POST /api/<dataset>/<architecture>/promote`). With `METAPLASTIC_CAN
 tenth of the pictures on which the two disagree, until the canary gate decides. Without, the next
 challenger takes its place.
 
-Thumbs on the champion's own answers can show that a challenger is worse, never that it is better:
-where the champion was wrong, nobody said whether the other answer is right. So the stream gate
-counts a gain only where a label is known.
+Thumbs on the champion's own answers cannot show that a challenger is better: where the champion was
+wrong, nobody said whether the other answer is right. So the stream gate counts a gain only where a
+label is known. It refuses a challenger only if the votes show a loss even when every such answer is
+right.
 
 The sequential test looks when the newer version has 10, 20, 40, ... 640 votes, by Fisher's exact
 test. Each look spends a share of 5 %, in proportion to the votes (Kim and DeMets, 1987). Afterwards

@@ -8,10 +8,10 @@ Home and one of the other two must pass. "passed" and "failed" are findings at a
 of 5 %. "undecided" means that the votes cannot tell. No finding may rest on one key alone: it must
 also hold without the votes of any single key, except those of admins.
 
-Thumbs on the champion's own answers can show that a challenger is worse, never that it is better.
-Where the champion was right, another answer is wrong. Where it was wrong, another answer may be
-right or wrong. So the stream gate counts a gain only where a label is known, and counts every other
-change of a wrong answer as no change.
+Thumbs on the champion's own answers cannot show that a challenger is better. Where the champion was
+right, another answer is wrong. Where it was wrong, another answer may be right or wrong. So the
+stream gate counts the least possible gain before it lets a challenger pass, and the most possible
+gain before it lets one fail.
 """
 
 from collections.abc import Callable, Iterator
@@ -69,25 +69,28 @@ def stream_gate(votes: Votes, champion: Labels, challenger: Labels, weights: Flo
     right = known_classes(votes)
     known = right != UNKNOWN
     change = np.where(known, (challenger == right).astype(float) - (champion == right), 0.0)
-    # A thumb down refutes one class. The challenger loses if it alone gives this answer now.
-    wrong = ~known & (challenger == votes.answers) & (champion != votes.answers)
-    change = change - wrong
+    # After a thumb down without a label, the class that was answered is wrong, and any other one
+    # may be right. The least and the most that the challenger can have gained are both counted.
+    differ = ~known & (challenger != champion)
+    least = change - (differ & (challenger == votes.answers))
+    most = change + (differ & (challenger != votes.answers))
     judged = weights > 0
 
     def finding(chosen: Booleans) -> str:
         if not (chosen & judged).any():
             return UNDECIDED
-        ours = lower_bound(change[chosen], weights[chosen])
-        theirs = lower_bound(-change[chosen], weights[chosen])
+        ours = lower_bound(least[chosen], weights[chosen])
+        theirs = lower_bound(-most[chosen], weights[chosen])
         return PASSED if ours.low > 0 else FAILED if theirs.low > 0 else UNDECIDED
 
     verdict = _without_any_key(votes, finding)
-    mean = float(np.average(change, weights=weights)) if judged.any() else 0.0
+    means = [np.average(each, weights=weights) if judged.any() else 0.0 for each in (least, most)]
     labels = int((votes.labels != UNKNOWN).sum())
     return Verdict(
         "stream",
         verdict,
-        f"{100 * mean:+.2f} points on {len(votes)} later votes, of which {labels} have a label",
+        f"{100 * means[0]:+.2f} to {100 * means[1]:+.2f} points on {len(votes)} later votes, of "
+        f"which {labels} have a label",
         len(votes),
     )
 

@@ -49,6 +49,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "feedback": f"sqlite:///{tmp_path / 'votes.db'}",
         "keys": tmp_path / "keys",
         "workers": 2,
+        "canary": 0.5,  # of the pictures on which champion and challenger disagree
     }
 
 
@@ -76,14 +77,23 @@ class Users:
         prediction: dict[str, Any] = answer.json()["predictions"][0]
         return prediction
 
-    def vote(self, place: int, lies: bool = False) -> None:
-        """Give a thumb up for a right answer, else the right label. A liar gives a wrong one."""
+    def vote(self, place: int) -> None:
+        """Give a thumb up for a right answer, else the right label."""
         user = f"user{place % USERS}"
         prediction = self.ask(place, user)
-        label = str((self.labels[place] + lies) % 10)
+        label = str(self.labels[place])
         right = prediction["label"] == label
         content = {"prediction_id": prediction["prediction_id"]}
         content |= {"reward": 1} if right else {"label": label}
+        accepted = self.call("POST", "/api/feedback", user, json=content)
+        assert accepted.status_code == 202, accepted.text
+
+    def thumb(self, place: int) -> None:
+        """Give a thumb up or down."""
+        user = f"user{place % USERS}"
+        prediction = self.ask(place, user)
+        right = prediction["label"] == str(self.labels[place])
+        content = {"prediction_id": prediction["prediction_id"], "reward": int(right)}
         accepted = self.call("POST", "/api/feedback", user, json=content)
         assert accepted.status_code == 202, accepted.text
 
@@ -106,10 +116,10 @@ def users(keys: dict[str, str], settings: dict[str, Any]) -> Iterator[Users]:
         yield Users(service, keys)
 
 
-def learn(settings: dict[str, Any]) -> str:
+def learn(settings: dict[str, Any], canary: float = 0.0) -> str:
     """Run the learner once and return what it said."""
-    names = ("weights", "feedback")
-    variables = {f"METAPLASTIC_{name.upper()}": str(settings[name]) for name in names}
+    given = {"weights": settings["weights"], "feedback": settings["feedback"], "canary": canary}
+    variables = {f"METAPLASTIC_{name.upper()}": str(value) for name, value in given.items()}
     done = subprocess.run(
         [sys.executable, "-m", "models", "learn", "mnist/lenet"],
         cwd=ROOT,
@@ -149,3 +159,26 @@ def test_votes_make_the_answers_better_and_a_rollback_brings_the_former_ones_bac
     assert users.call("POST", "/api/mnist/lenet/rollback").status_code == 202
     wait_until(lambda: users.version() == 4)
     assert users.right(range(800, 1000))[0] == before
+
+
+def test_a_challenger_that_thumbs_cannot_judge_waits_for_the_canary(
+    users: Users, settings: dict[str, Any]
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(users.thumb, range(VOTES)))
+    said = learn(settings, canary=0.5)
+    assert "home passed" in said
+    assert "stream undecided" in said
+    assert "version 5: waiting" in said
+    assert users.version() == 4
+    learned = users.call("GET", "/api/mnist/lenet/learning").json
+    wait_until(lambda: learned().get("challenger") == 5)
+    for _ in range(3):  # until the first look that can tell
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(users.thumb, range(VOTES, 1000)))
+        said = learn(settings, canary=0.5)
+        if "waiting" not in said:
+            break
+    assert "canary passed" in said
+    assert "version 5: promoted" in said
+    wait_until(lambda: users.version() == 5)
