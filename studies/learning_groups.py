@@ -19,9 +19,9 @@ _STRENGTHS = {
     "synaptic intelligence": (1e3, 1e5),
     "l2": (0.03, 0.3),
     "labels": (0.0,),
-    "home": (1.0, 3.0),
+    "home": (3.0,),
     "home, consolidating": (30.0,),
-    "home, labels": (1.0,),
+    "home, labels": (3.0,),
 }
 RULES = (BASELINE, *_STRENGTHS)
 

@@ -41,12 +41,12 @@ _IMPORTANCE = 10_000  # home images on which Synaptic Intelligence measures impo
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network learns from votes. studies/learning_groups.py says how they were chosen."""
+    """How a network learns from votes. docs/learning.md says how they were chosen."""
 
     steps: int = 256
     rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
-    home: float = 1.0  # weight of the home term; 0: without
+    home: float = 3.0  # weight of the home term; 0: without
     home_batch: int = 128  # home images in a step
     rule: Protection = "none"
     strength: float = 0.0  # of the rule
