@@ -1,4 +1,4 @@
-"""`python -m models`: train, compare, evaluate, export, publish and list models."""
+"""`python -m models`: train, compare, evaluate, export, publish, list and learn from votes."""
 
 import argparse
 import dataclasses
@@ -392,6 +392,37 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _learn(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from models.learning.challenger import published_version
+    from models.learning.home import write_home
+    from models.learning.learner import Settings
+    from models.learning.watch import learn_from_store, sentence, versions_folder, watch
+    from models.votes import close_store, open_store
+
+    named = os.environ.get("METAPLASTIC_WEIGHTS")
+    repository = Path(named) if named and wanted.repository == REPOSITORY else wanted.repository
+    folder = versions_folder(repository, wanted.endpoint, wanted.rule)
+    if wanted.pack_home:
+        say(write_home(*published_version(folder)))
+        return 0
+    url = os.environ.get("METAPLASTIC_FEEDBACK")
+    if not url:
+        raise MetaplasticError(
+            "METAPLASTIC_FEEDBACK is not set: it names the store of votes, such as "
+            "sqlite:///feedback.db, as for the service"
+        )
+    canary = float(os.environ.get("METAPLASTIC_CANARY") or 0) > 0
+    settings, store = Settings(seed=wanted.seed), open_store(url)
+    try:
+        if wanted.watch:
+            watch(folder, store, settings, canary=canary, every=wanted.every, say=say)
+        else:
+            say(sentence(learn_from_store(folder, store, settings, canary=canary)))
+    finally:
+        close_store(store)
+    return 0
+
+
 def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if wanted.markdown:
         from models.publishing.readme_table import models_table
@@ -403,7 +434,7 @@ def _list(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     rows = [
         (
             card.name,
-            f"v{card.version}" if card.test or card.imported else "run",
+            f"v{card.version}" if card.test or card.imported or card.learned else "run",
             f"{card.parameters:,}",
             f"{card.validation.accuracy:.2%}" if card.validation else "-",
             f"{card.test.accuracy:.2%}" if card.test else "-",
@@ -454,6 +485,7 @@ COMMANDS = {
     "export": _export,
     "publish": _publish,
     "import": _import,
+    "learn": _learn,
     "list": _list,
 }
 

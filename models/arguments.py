@@ -11,7 +11,7 @@ from typing import Any
 from models.cards import MOST_SIDE
 from models.terminal import ArgumentParser
 
-DESCRIPTION = "Train, compare, evaluate, export, publish and list models."
+DESCRIPTION = "Train, compare, evaluate, export, publish and list models, and learn from votes."
 RUNS = Path("runs")
 REPOSITORY = Path("weights")
 DOCS = Path("docs")
@@ -93,10 +93,11 @@ def command_line() -> ArgumentParser:
         "compare",
         parents=[cluster],
         help="carry out a study, or compare the metaplastic rules on one network",
-        description="`compare metaplasticity` and `compare vgg` carry out the trials of that study "
-        "that are missing in docs/results. `compare DATASET ARCHITECTURE` compares the metaplastic "
-        "rules with the baseline on the validation split, by default with 5 seeds, 4 epochs and "
-        "up to 6000 images. Several processes with the same arguments share the work.",
+        description="`compare metaplasticity`, `compare vgg` and `compare learning` carry out the "
+        "trials of that study that are missing in docs/results. `compare DATASET ARCHITECTURE` "
+        "compares the metaplastic rules with the baseline on the validation split, by default with "
+        "5 seeds, 4 epochs and up to 6000 images. Several processes with the same arguments share "
+        "the work.",
     )
     compare.add_argument("what", metavar="STUDY or DATASET")
     compare.add_argument("architecture", nargs="?")
@@ -123,7 +124,9 @@ def command_line() -> ArgumentParser:
         "report", parents=[repository], help="write the generated pages of docs/ again"
     )
     report.add_argument(
-        "page", nargs="?", choices=("metaplasticity", "vgg", "brainprop", "training")
+        "page",
+        nargs="?",
+        choices=("metaplasticity", "vgg", "learning", "brainprop", "training"),
     )
     report.add_argument(
         "--docs",
@@ -199,6 +202,26 @@ def command_line() -> ArgumentParser:
     )
 
     _import(commands, repository)
+    learn = commands.add_parser(
+        "learn",
+        parents=[repository],
+        help="let a published model learn from the votes on its answers",
+        description="Reads the votes of METAPLASTIC_FEEDBACK and adds a new version, the "
+        "challenger, to METAPLASTIC_WEIGHTS. It becomes the champion if it passes the gates of "
+        "docs/learning.md. With METAPLASTIC_CANARY an undecided one waits for thumbs.",
+    )
+    learn.add_argument("endpoint", metavar="DATASET/ARCHITECTURE")
+    learn.add_argument("--rule", help="of the model (default: that of the endpoint)")
+    learn.add_argument("--seed", type=int, default=0, help="of the learner (0)")
+    learn.add_argument("--watch", action="store_true", help="stay beside the service")
+    learn.add_argument(
+        "--every", type=float, default=60.0, help="seconds between looks with --watch (60)"
+    )
+    learn.add_argument(
+        "--pack-home",
+        action="store_true",
+        help="only write home.npz beside the published model, for a learner without the data set",
+    )
 
     listing = commands.add_parser(
         "list", parents=[repository, runs], help="list published models and runs"

@@ -177,6 +177,19 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What a challenger learned from: votes on the answers of the service, and the home term."""
+
+    parent: int  # the published version that it started from
+    parent_sha256: str  # of the parent's model.keras
+    votes: int
+    labels: int  # how many of the votes gave a label
+    days: tuple[str, str]  # of the first and the last vote, ISO 8601, UTC
+    home: str  # where the images of the home term come from; "none" without them
+    settings: Mapping[str, Any]  # of models/learning/learner.py
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything that the service knows about a model.
 
@@ -203,6 +216,7 @@ class Card:
     corrupted: Corrupted | None = None  # None: not measured
     int8: Int8 | None = None  # None: there is no `model.int8.onnx`
     imported: Imported | None = None  # None: it was trained by this project
+    learned: Learned | None = None  # None: a published version, which learned from no votes
 
     @property
     def endpoint(self) -> str:

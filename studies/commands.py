@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models.errors import MetaplasticError
 from models.training.on_ray import Trainings
-from studies import brainprop_page, metaplasticity_page, training_page, vgg_page
+from studies import brainprop_page, learning_page, metaplasticity_page, training_page, vgg_page
 from studies.groups import FORGETTING, INGREDIENTS, LEARNING
+from studies.learning_groups import VOTES
 from studies.plan import Group, Limits, plan
 from studies.results import Tables, read_done
 from studies.summary import lines, mean_and_deviation, points, rule_name
@@ -17,8 +18,13 @@ from studies.summary import lines, mean_and_deviation, points, rule_name
 STUDIES: dict[str, dict[str, tuple[Group, ...]]] = {
     "metaplasticity": {"forgetting": FORGETTING, "metaplasticity": LEARNING},
     "vgg": {"vgg": INGREDIENTS},
+    "learning": {"learning": VOTES},
 }
-_STUDY_PAGES = {"metaplasticity": metaplasticity_page, "vgg": vgg_page}
+_STUDY_PAGES = {
+    "metaplasticity": metaplasticity_page,
+    "vgg": vgg_page,
+    "learning": learning_page,
+}
 _PAGES_OF_CARDS = {"brainprop": brainprop_page, "training": training_page}
 PAGES = (*_STUDY_PAGES, *_PAGES_OF_CARDS)
 # The study whose result is in README.md, and the line before that result.
@@ -39,6 +45,7 @@ def run_study(
     """
     # Imported here because they import Keras, which a report does not need.
     from studies.forgetting import learn_in_turn
+    from studies.learning import learn_from_votes
     from studies.training import learn, learn_with_ingredients
     from studies.work import work_through, work_through_on
 
@@ -46,6 +53,7 @@ def run_study(
         "metaplasticity": learn,
         "forgetting": learn_in_turn,
         "vgg": learn_with_ingredients,
+        "learning": learn_from_votes,
     }
     _check_parts(limits.parts, STUDIES[study].values())
     wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}

@@ -97,7 +97,8 @@ def record(tables: Tables, trial: Trial, result: TrialResult, lock: Path) -> Non
     with locked(lock):
         # The curves come first, so that every trial with a row also has its curve.
         others = [old for old in read_rows(tables.curves) if old["run"] != trial.name]
-        write_rows(tables.curves, sorted([*others, *curve], key=lambda epoch: epoch["run"]))
+        if others or curve:
+            write_rows(tables.curves, sorted([*others, *curve], key=lambda epoch: epoch["run"]))
         done = {**read_done(tables), trial: row}
         write_rows(tables.runs, [done[key] for key in sorted(done)])
 

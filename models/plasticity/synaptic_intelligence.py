@@ -141,6 +141,21 @@ class SynapticIntelligence(Wrapper):
                 ops.copy(ops.convert_to_tensor(variable))
             )  # JAX needs a buffer of its own
 
+    @property
+    def importances(self) -> list[Any]:
+        """Return the importance of each weight, as arrays in the order of the variables."""
+        return [ops.convert_to_numpy(importance) for importance in self._importances]
+
+    def remember(self, importances: Sequence[Any]) -> None:
+        """Take over importances that were measured elsewhere, and penalise moves from now on.
+
+        With an importance of 1 everywhere this is an L2 penalty towards the current weights. Raises
+        ValueError if the optimizer is not built.
+        """
+        self.end_task()
+        for own, given in zip(self._importances, importances, strict=True):
+            own.assign(given)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "strength": self.strength, "damping": self.damping}
 

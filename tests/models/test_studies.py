@@ -321,7 +321,7 @@ def made_docs(tmp_path_factory):
     for file in ("README.md", "docs/brainprop.md", "docs/training.md"):
         (root / file).write_text((ROOT / file).read_text())
     shutil.copytree(ROOT / "docs/runs", root / "docs/runs")
-    for study in ("metaplasticity", "vgg"):
+    for study in ("metaplasticity", "vgg", "learning"):
         write_report(study, root / "docs", REPOSITORY)
     return root / "docs"
 

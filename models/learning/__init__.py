@@ -1,0 +1,1 @@
+"""Learning from votes: a published network becomes a challenger, and gates decide about it."""
