@@ -26,7 +26,8 @@ from app.settings import Settings
 # request.
 LINGER = 5.0
 LINGER_REQUESTS = 4
-HEARTBEAT = 0.5  # seconds between two signs of life for the master
+# Seconds between two signs of life for the master, but not more than a tenth of its patience.
+HEARTBEAT = 0.5
 BUFFERED_REQUESTS = 4  # the memory for requests, in requests of the largest size
 _KEPT = 32 * 1024 * 1024  # bytes of freed requests after which memory is returned to the system
 _RECEIVED = 256 * 1024  # bytes received at once
@@ -64,7 +65,7 @@ class Loop:
         """Poll the connections once, and answer one request."""
         if time.monotonic() >= self.next_sign:
             self.worker.notify()
-            self.next_sign = time.monotonic() + HEARTBEAT
+            self.next_sign = time.monotonic() + min(HEARTBEAT, self.settings.timeout / 10)
         self.crammed = called = False
         for number, _ in self._poll():
             if connection := self.watch.connections.get(number):

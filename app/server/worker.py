@@ -82,7 +82,6 @@ class PollingWorker(Worker):
         self.direct = Direct(self)
         self.loop = Loop(self)
         while self.alive:
-            self.notify()
             self.loop.turn()
         self._leave()
 
@@ -92,7 +91,6 @@ class PollingWorker(Worker):
         take_up = not (self.replaced or self.orphaned)
         self.loop.begin_to_leave(seconds, LEAVING, take_up=take_up)
         while not self.loop.empty and time.monotonic() < began + seconds:
-            self.notify()
             self.loop.turn()
 
     def _seconds_to_leave(self) -> float:
