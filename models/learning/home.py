@@ -108,3 +108,8 @@ def _some(images: Images, most: int) -> Images:
     if len(images) <= most:
         return images
     return select(images, np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
+
+
+def _split(card: Card) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
+    """Return the training and the validation images of a model's training. Raises DataError."""
+    return load(card.dataset).split(card.need_training().recipe["validation"])
