@@ -6,10 +6,9 @@ requests in the form that nearly all clients send are answered here. Any other r
 gunicorn unchanged. METAPLASTIC_DIRECT=off turns this off.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -24,6 +23,7 @@ from app.errors import RequestError
 from app.protocols.v2 import INFER, INFER_VERSION, inference
 from app.server.aside import Aside
 from app.server.connection import Connection
+from app.server.head import HEAD, HOST, MOST_HEAD, environ_of
 from app.settings import Settings
 from app.web.access import believer
 from app.web.answers import Content, headers_of
@@ -31,25 +31,6 @@ from app.web.body import WholeRequest
 from app.web.browser_headers import add_browser_headers
 from app.web.error_handlers import refusal, unforeseen
 from app.web.keys import check_key
-
-# Printable ASCII with one space after a colon. gunicorn decides about other requests.
-_HEAD = re.compile(
-    rb"POST (/[\w./-]*)(?:\?([!$-;=?-Z_a-z~]*))? HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z0-9-]+: [!-~][ -~]*\r\n)+)\r\n"
-)
-# Longer heads and more headers are left to gunicorn, which refuses some of them.
-_MOST_HEAD, _MOST_HEADERS = 4096, 64
-# Flask refuses an empty label and one of more than 63 characters, and takes a final dot.
-_LABEL = "[A-Za-z0-9-]{1,63}"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?(?::[0-9]+)?")
-# Headers whose meaning this module does not know.
-_FOREIGN = frozenset(
-    f"HTTP_{name}"
-    for name in (
-        *("CONTENT_ENCODING", "EXPECT", "TRANSFER_ENCODING", "UPGRADE", "TE", "TRAILER"),
-        *("X_FORWARDED_PREFIX", "X_HTTP_METHOD_OVERRIDE"),
-    )
-)
 
 View = Callable[[WholeRequest], Content]  # may raise RequestError
 
@@ -141,12 +122,12 @@ class Direct:
 
     def _read(self, connection: Connection) -> tuple[WholeRequest, str, View] | None:
         """Return the request, its route and its function, or None for an unusual request."""
-        if connection.chunked or connection.head > _MOST_HEAD:
+        if connection.chunked or connection.head > MOST_HEAD:
             return None
-        found = _HEAD.fullmatch(connection.received, 0, connection.head)
+        found = HEAD.fullmatch(connection.received, 0, connection.head)
         if not found or not (known := self.views.get(path := found[1].decode())):
             return None
-        environ = _environ(found[3].decode(), connection.end - connection.head)
+        environ = environ_of(found[3].decode(), connection.end - connection.head)
         if environ is None:
             return None
         if "HTTP_HOST" not in environ:  # gateway.py refuses it, also if a proxy names a host
@@ -155,7 +136,7 @@ class Direct:
         self.believe_proxies(environ)
         # A proxy may name any scheme, and Flask routes ws and wss otherwise.
         scheme = environ["wsgi.url_scheme"]
-        if scheme not in ("http", "https") or not _HOST.fullmatch(environ["HTTP_HOST"]):
+        if scheme not in ("http", "https") or not HOST.fullmatch(environ["HTTP_HOST"]):
             return None
         return WholeRequest(environ, self.worker.server_address[:2], path, found[2] or b""), *known
 
@@ -187,31 +168,3 @@ def _views(
         yield f"/v2/models/{name}/infer", (INFER, infer)
         pinned = partial(infer, version=version)
         yield f"/v2/models/{name}/versions/{version}/infer", (INFER_VERSION, pinned)
-
-
-def _environ(lines: str, length: int) -> dict[str, str] | None:
-    """Return headers under the names of WSGI, or None for an unusual request.
-
-    `length` is the length of the body.
-    """
-    headers = lines.split("\r\n")[:-1]
-    if len(headers) > _MOST_HEADERS:
-        return None
-    environ = {}
-    for line in headers:
-        name, _, value = line.partition(": ")
-        environ[_wsgi_name(name)] = value.strip()
-    if len(environ) < len(headers) or not _FOREIGN.isdisjoint(environ):
-        return None
-    if environ.get("HTTP_CONNECTION", "close").lower() not in ("close", "keep-alive"):
-        return None
-    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if f"HTTP_{name}" in environ:
-            environ[name] = environ.pop(f"HTTP_{name}")
-    said = environ.get("CONTENT_LENGTH", "0")
-    return environ if said.isdigit() and int(said) == length else None
-
-
-@lru_cache(maxsize=1024)
-def _wsgi_name(header: str) -> str:
-    return f"HTTP_{header.upper().replace('-', '_')}"

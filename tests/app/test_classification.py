@@ -91,16 +91,23 @@ def test_a_sample_is_classified(client: FlaskClient, place: str) -> None:
     assert only_prediction(response)["filename"] == "seven.png"
 
 
-def test_every_sample_is_recognised(client: FlaskClient) -> None:
-    """By what answers at each endpoint when no rule and no version is asked for."""
+def test_samples_are_recognised(client: FlaskClient) -> None:
+    """By what answers at each endpoint when no rule and no version is asked for.
+
+    A network that errs with more than a quarter of the test images may mistake some of them.
+    """
     for model in client.get("/api/models").json["models"]:
         if model["default"]:
             table = TABLES.get(model["dataset"], {})
             endpoint = model["endpoint"]
             assert sorted(client.get(endpoint).json["samples"]) == sorted(table)
-            for name, sample in table.items():
-                prediction = only_prediction(client.post(endpoint, data={"sample": name}))
-                assert prediction["label"] == sample.label, f"{endpoint}: {name}"
+            right = [
+                only_prediction(client.post(endpoint, data={"sample": name}))["label"]
+                == sample.label
+                for name, sample in table.items()
+            ]
+            needed = len(table) if model["accuracy"] > 0.75 else len(table) / 2
+            assert sum(right) >= needed, (endpoint, dict(zip(table, right, strict=True)))
 
 
 def test_a_file_wins_over_the_sample(client: FlaskClient, seven: bytes) -> None:
