@@ -25,8 +25,7 @@ class Cluster:
         except ClusterError as error:
             raise StartError(str(error)) from error
         self._order = self._ray.put(self._with_copy(order))
-        # A death is counted by who hands over the chunks: Ray alone would try for ever, or never.
-        self._task = self._ray.remote(num_cpus=1, max_retries=0)(work_on)
+        self._task = self._new_task()
         self._flying: dict[Any, int] = {}
         self._looked = -_LOOK
         self._nodes, self._cpus = frozenset[str](), 0
@@ -64,6 +63,11 @@ class Cluster:
     def close(self) -> None:
         self._ray.shutdown()
 
+    def _new_task(self) -> Any:
+        """Return `work_on` as a kind of task of its own, with a queue of its own in Ray."""
+        # A death is counted by who hands over the chunks: Ray alone would try for ever, or never.
+        return self._ray.remote(num_cpus=1, max_retries=0)(work_on)
+
     def _look(self) -> bool:
         """Look which nodes there are, if that was not done just now. Return whether one is gone."""
         if time.monotonic() - self._looked < _LOOK:
@@ -86,6 +90,8 @@ class Cluster:
         self._flying.clear()
         for task, _ in lost:
             self._ray.cancel(task)
+        # The queue of the old kind may wait for the lost node, which it has asked for processes.
+        self._task = self._new_task()
         _tell(f"a node is lost: {len(lost)} chunks are tried again")
         return [Lost(number) for _, number in lost]
 

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -14,7 +15,7 @@ from app.bulk.runner import Died, Ended
 from app.settings import StartError
 
 _ENDING = 5.0  # seconds that a process has to end
-_STARTS = 3  # times that the start of a process is tried
+_STARTS, _PAUSE = 10, 0.2  # times that the start of a process is tried; seconds between two
 
 
 @dataclass
@@ -82,7 +83,8 @@ class Processes:
             process = self._context.Process(target=_serve, args=(theirs, self._order), daemon=True)
             try:
                 process.start()
-            except (ConnectionError, EOFError):  # the process that forks was killed: a new one does
+            except (OSError, EOFError):  # the process that forks was killed: a new one does
+                time.sleep(_PAUSE)  # a process that is just ending still counts as running
                 continue
             finally:
                 theirs.close()
