@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import flask_restx
-from flask import Response, request
+from flask import Response, current_app, request
 
 from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError
@@ -16,9 +16,9 @@ from app.feedback.tokens import MOST_CHARACTERS, Ticket, verify
 from app.telemetry.record import note_vote
 from app.web import vote_schemas
 from app.web.addresses import asker_of
-from app.web.answers import Resource, answer
-from app.web.body import read_body, read_json
-from app.web.keys import is_admin, require_admin
+from app.web.answers import Content, Resource, answer, content_of, respond
+from app.web.body import AnyRequest, read_body, read_json
+from app.web.keys import KeyFile, is_admin, require_admin
 from app.web.options import DELETION, describe, refuse_unknown
 from models.votes import (
     NewVote,
@@ -29,6 +29,7 @@ from models.votes import (
     forget_deleted,
 )
 
+PATH = "/api/feedback"
 MOST_VOTES = 1000  # in one request
 _EXPECTED = '{"prediction_id": "...", "reward": 1}, or "label" in place of "reward", or a list'
 _KNOWN = {"prediction_id", "reward", "label"}
@@ -54,31 +55,8 @@ class Votes(Resource):
 
     def post(self) -> Response:
         """Say whether a prediction was right, or what would have been."""
-        refuse_unknown(request.args, ())
-        given = _read_votes(read_body(request))
-        voter, by_admin = asker_of(request, self.feedback.secret), is_admin(request)
-        tickets, votes, models = [], [], []
-        for index, one in enumerate(given):
-            try:
-                ticket = self.feedback.ticket(one.token)
-                _check_asker(ticket, voter, by_admin)
-                model = _model_of(ticket, self.catalogue)
-                label = None if one.label is None else _index_of(one.label, model)
-            except RequestError as error:
-                if len(given) > 1:
-                    error.details["index"] = index
-                raise
-            tickets.append(ticket)
-            models.append(model)
-            votes.append(NewVote(ticket.id, voter, one.reward, label, by_admin))
-        newest = max(ticket.expires for ticket in tickets) - self.feedback.wait
-        recorded = self.feedback.vote(votes, newest)
-        for ticket, model, vote, found in zip(tickets, models, votes, recorded, strict=True):
-            if found.changed:
-                up = vote.reward if vote.label is None else vote.label == found.answer
-                label_of = model.card.labels[found.answer]
-                note_vote(ticket.model, ticket.version, label_of, "up" if up else "down")
-        return answer({"accepted": len(votes)}, 202)
+        keys = current_app.extensions.get("keys")
+        return respond(store_votes(request, self.catalogue, self.feedback, keys))
 
     def delete(self) -> Response:
         """Delete predictions with their votes: of a key, before a time, or one."""
@@ -100,6 +78,37 @@ class Votes(Resource):
             return partial(_delete, delete_before, _moment(value))
         ticket = verify(value, self.feedback.secret)
         return partial(_delete, delete_prediction, ticket.id)
+
+
+def store_votes(
+    request: AnyRequest, catalogue: Catalogue, feedback: Feedback, keys: KeyFile | None
+) -> Content:
+    """Store the votes of `request`, and return the answer to it. Raises RequestError."""
+    refuse_unknown(request.args, ())
+    given = _read_votes(read_body(request))
+    voter, by_admin = asker_of(request, feedback.secret), is_admin(keys, request)
+    tickets, votes, models = [], [], []
+    for index, one in enumerate(given):
+        try:
+            ticket = feedback.ticket(one.token)
+            _check_asker(ticket, voter, by_admin)
+            model = _model_of(ticket, catalogue)
+            label = None if one.label is None else _index_of(one.label, model)
+        except RequestError as error:
+            if len(given) > 1:
+                error.details["index"] = index
+            raise
+        tickets.append(ticket)
+        models.append(model)
+        votes.append(NewVote(ticket.id, voter, one.reward, label, by_admin))
+    newest = max(ticket.expires for ticket in tickets) - feedback.wait
+    recorded = feedback.vote(votes, newest)
+    for ticket, model, vote, found in zip(tickets, models, votes, recorded, strict=True):
+        if found.changed:
+            up = vote.reward if vote.label is None else vote.label == found.answer
+            label_of = model.card.labels[found.answer]
+            note_vote(ticket.model, ticket.version, label_of, "up" if up else "down")
+    return content_of({"accepted": len(votes)}, 202)
 
 
 def _delete(delete: Any, value: Any, store: Store) -> int:

@@ -4,6 +4,7 @@ A prediction gets an id and waits in the store for its vote. The application has
 made before the workers are forked, and each worker writes by a thread of its own.
 """
 
+import math
 import os
 import random
 import time
@@ -144,7 +145,7 @@ class Keeper:
         if answers and self.challenger:
             versions = self.champion.card.version, self.challenger.card.version
             both = Both(versions[0], answers[0], versions[1], answers[1])
-        expires = int(now) + self.feedback.wait
+        expires = math.ceil(now) + self.feedback.wait
         ticket = Ticket(self.request, index, card.name, card.version, expires, self.asker)
         kept = self.feedback.put(
             Prediction(

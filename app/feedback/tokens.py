@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from app.errors import RequestError
 
-MOST_CHARACTERS = 512
+MOST_CHARACTERS = 1024
 _SIGNATURE = 16  # bytes
 _TEXT = re.compile(
-    r"(?P<request>[0-9a-f]{24})\|(?P<index>\d{1,5})\|(?P<model>[a-z0-9-]{1,150})\|"
+    r"(?P<request>[0-9a-f]{24})\|(?P<index>\d{1,5})\|(?P<model>[a-z0-9-]{1,300})\|"
     r"(?P<version>\d{1,10})\|(?P<expires>\d{1,12})\|(?P<asker>.{1,100})",
     re.DOTALL,
 )
@@ -63,12 +63,14 @@ def read_token(token: str, secret: bytes) -> Ticket:
 
 def verify(token: str, secret: bytes) -> Ticket:
     """Return what `token` says, also if it has expired. Raises RequestError 404 as `read_token`."""
+    if len(token) > MOST_CHARACTERS:
+        raise unknown_prediction()
     try:
         signed = base64.b64decode(token.encode("ascii"), b"-_", validate=True)
     except (ValueError, binascii.Error):  # UnicodeEncodeError is a ValueError
         raise unknown_prediction() from None
     given, text = signed[:_SIGNATURE], signed[_SIGNATURE:]
-    if len(token) > MOST_CHARACTERS or not hmac.compare_digest(given, _signature(text, secret)):
+    if not hmac.compare_digest(given, _signature(text, secret)):
         raise unknown_prediction()
     found = _TEXT.fullmatch(text.decode("utf-8", "replace"))
     if found is None:  # signed by another version of this program

@@ -18,7 +18,7 @@ from app.images.png import png_text
 from app.images.readings import Prepared
 from app.images.upload import Upload, locate
 from app.predict.inference import Outcome, infer, join, most_probable, record_outcome
-from app.predict.recognition import Seen, SeenByBoth, recognise, recognise_with_both
+from app.predict.recognition import Seen, recognise, recognise_with_both
 from app.settings import Settings
 from models.cards import ImageInput
 
@@ -103,7 +103,7 @@ def classify(
         if isinstance(seen, RequestError):
             predictions.append(_failure(seen, upload))
             continue
-        answering = seen.model if isinstance(seen, SeenByBoth) else model
+        answering = seen.model or model
         prediction = prediction_of(answering, seen, upload, top)
         if prepared:
             prediction["prepared"] = png_text(seen.reading.pixels)
@@ -134,28 +134,19 @@ def recognise_each(
     return [one for one in _in_batches(model, pictures) if isinstance(one, Seen)]
 
 
-def recognise_usable(
-    model: Model, uploads: list[Upload], settings: Settings, *, raw: bool
-) -> list[Seen | RequestError]:
-    """Return each of `uploads` as `model` saw it, or the error of one that cannot be used."""
-    pictures = prepare_each(uploads, model.card.input, settings, raw=raw)
-    return list(_in_batches(model, pictures))
-
-
 def _record(model: Model, found: list[Seen]) -> None:
     """Record the outcomes for the metrics, those of `model` and those of its challenger."""
     outcomes: dict[Model, list[Outcome]] = {}
     for one in found:
-        answering = one.model if isinstance(one, SeenByBoth) else model
-        outcomes.setdefault(answering, []).append(one.outcome)
+        outcomes.setdefault(one.model or model, []).append(one.outcome)
     for answering, some in outcomes.items():
         record_outcome(answering, join(some))
 
 
 def _keep(keeper: Keeper, index: int, model: Model, seen: Seen, prediction: Prediction) -> None:
     """Keep the prediction for a vote, and give it an id if there is room."""
-    answers = seen.answers if isinstance(seen, SeenByBoth) else None
-    kept = keeper.keep(index, model, seen.reading.pixels, prediction["top"][0]["index"], answers)
+    answer = prediction["top"][0]["index"]
+    kept = keeper.keep(index, model, seen.reading.pixels, answer, seen.answers)
     if kept:
         prediction["prediction_id"] = kept
 

@@ -23,19 +23,14 @@ class Seen:
     reading: Reading
     outcome: Outcome  # of this picture alone
     marks: tuple[Reading, ...]  # digits that stand side by side, from left to right
+    # If champion and challenger were asked: whose answer this is, and the labels of both by index.
+    model: Model | None = None
+    answers: tuple[int, int] | None = None
 
     @property
     def label(self) -> int:
         """Return the index of the most probable label."""
         return int(self.outcome.probabilities[0].argmax())
-
-
-@dataclass(frozen=True)
-class SeenByBoth(Seen):
-    """One picture as the champion or the challenger saw it, where both were asked."""
-
-    model: Model  # whose answer this is
-    answers: tuple[int, int]  # indices of the labels: the champion's, and the challenger's
 
 
 def recognise(network: Network, calibration: Calibration, pictures: list[Prepared]) -> list[Seen]:
@@ -105,5 +100,5 @@ def recognise_with_both(
         model, one = champion, first
         if answers[0] != answers[1] and draws():
             model, one = challenger, second
-        seen.append(SeenByBoth(one.reading, one.outcome, one.marks, model, answers))
+        seen.append(Seen(one.reading, one.outcome, one.marks, model, answers))
     return seen

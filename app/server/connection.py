@@ -60,6 +60,7 @@ class Connection:
         self.discarded = 0  # discarded bytes
         self.closing = False  # whether it is closed after the answer
         self.lingers = True  # whether it lingers before it is closed
+        self.given_away = False  # whether a thread answers and closes it: see aside.py
         self.received = bytearray()
         self._parts: list[bytes] = []  # parts of an unfinished answer
         self._output = b""
@@ -108,9 +109,13 @@ class Connection:
         """Return whether a complete request has arrived, and nothing after it."""
         return self.complete and not self.too_large and self.end == len(self.received)
 
+    def body(self) -> bytes:
+        """Return the body as it was sent."""
+        return self._bytes(self.head, self.end)
+
     def take_body(self) -> bytes:
         """Return the body as it was sent, and free the request."""
-        body = self._bytes(self.head, self.end)
+        body = self.body()
         self.forget_request()
         return body
 

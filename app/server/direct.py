@@ -23,6 +23,7 @@ from app.api.predict import prediction
 from app.catalogue.catalogue import Catalogue
 from app.errors import RequestError
 from app.protocols.v2 import INFER, INFER_VERSION, inference
+from app.server.aside import Aside
 from app.server.connection import Connection
 from app.settings import Settings
 from app.web.access import believer
@@ -69,7 +70,17 @@ class Direct:
         # Flask-Limiter counts inside Flask, so with a rate limit nothing is answered directly.
         off = not settings.direct or settings.rate_limit
         feedback = app.extensions.get("feedback")
+        self.waits: frozenset[str] = frozenset()  # routes whose answers wait for a disk
         self.views = {} if off else dict(_views(app.extensions["catalogue"], settings, feedback))
+        if feedback and not off:
+            # Only here: the store of votes need not be loaded where no votes are asked for.
+            from app.api.feedback import PATH, store_votes
+
+            catalogue = app.extensions["catalogue"]
+            vote = partial(store_votes, catalogue=catalogue, feedback=feedback, keys=self.keys)
+            self.views[PATH] = PATH, vote
+            self.waits = frozenset({PATH})
+        self.aside = Aside(settings.read_timeout)
         self.believe_proxies = believer(settings)
         self._date = 0, ""  # the current second, and its text in HTTP
 
@@ -83,18 +94,41 @@ class Direct:
             return False
         request, route, view = asked
         lingers = not connection.all_taken
+        if route in self.waits:
+            return self._give_away(connection, request, route, view)
         request.body = connection.take_body()
+        content, headers = self._answer(connection, request, route, view)
+        wish = request.headers.get("Connection", "").lower()
+        connection.closing = wish == "close" or self.worker.closes(connection)
+        connection.lingers = lingers
+        connection.answer(self._head(content.status, headers, connection.closing), content.body)
+        return True
+
+    def _answer(
+        self, connection: Connection, request: WholeRequest, route: str, view: View
+    ) -> tuple[Content, dict[str, str]]:
+        """Return the answer to `request`, and its headers. The request is observed."""
         self.observer.begin(request, connection)
         content = self._content(request, view)
         headers = headers_of(content)
         add_browser_headers(headers, request, self.settings)
         size = len(content.body)
         self.observer.finish(request, route, content.status, headers, size)
-        wish = request.headers.get("Connection", "").lower()
-        connection.closing = wish == "close" or self.worker.closes(connection)
-        connection.lingers = lingers
-        connection.answer(self._head(content.status, headers, connection.closing), content.body)
-        return True
+        return content, headers
+
+    def _give_away(
+        self, connection: Connection, request: WholeRequest, route: str, view: View
+    ) -> bool:
+        """Have a thread answer `request`. Return False if it must be answered here."""
+        if not connection.all_taken:  # the next request has come already
+            return False
+        request.body = connection.body()
+
+        def answer() -> bytes:
+            content, headers = self._answer(connection, request, route, view)
+            return self._head(content.status, headers, closing=True) + content.body
+
+        return self.aside.take(connection, answer)
 
     def _content(self, request: WholeRequest, view: View) -> Content:
         try:

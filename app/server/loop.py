@@ -85,15 +85,20 @@ class Loop:
             while len(self.waiting) > room:
                 self._refuse(self.waiting.popleft(), TOO_BUSY)
         if self.waiting:
-            connection = self.waiting.popleft()
-            gateway.answer(connection, self.worker)
-            connection.forget_request()
-            self._write(connection)
+            self._answer(self.waiting.popleft())
         if self.budget.freed > _KEPT:
             self.budget.freed = 0
             return_freed_memory()
         if time.monotonic() > self.looked + self.poll_timeout:
             self._end_the_late()
+
+    def _answer(self, connection: Connection) -> None:
+        gateway.answer(connection, self.worker)
+        if connection.given_away:
+            self.watch.forget(connection)
+            return
+        connection.forget_request()
+        self._write(connection)
 
     def _poll(self) -> list[tuple[int, int]]:
         """Return the connections with events. If no request waits, wait for an event."""

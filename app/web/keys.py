@@ -118,9 +118,8 @@ def require_admin() -> None:
         raise RequestError(403, "admin_key_needed", message)
 
 
-def is_admin(request: Request) -> bool:
-    """Return whether the request has the key of an admin. Raises RequestError 401."""
-    keys = current_app.extensions.get("keys")
+def is_admin(keys: KeyFile | None, request: Request) -> bool:
+    """Return whether the request has an admin's of these `keys`. Raises RequestError 401."""
     return keys is not None and _shown(keys, request).role == ADMIN
 
 

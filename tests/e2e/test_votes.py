@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -133,6 +134,43 @@ def test_a_killed_worker_loses_no_accepted_vote(url: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_reload_and_a_stop_lose_no_accepted_vote(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'votes.db'}"
+    with (
+        running(feedback=url, weights=WEIGHTS, workers=2) as service,
+        voting(service.url) as accepted,
+    ):
+        for round_ in range(1, 3):
+            wait_until(lambda round_=round_: len(accepted) >= 20 * round_)
+            before = service.workers
+            service.process.send_signal(signal.SIGHUP)
+            wait_until(lambda before=before: not before & service.workers)
+        wait_until(lambda: len(accepted) >= 60)
+        status, log = service.stop()  # in the midst of votes
+        assert status == 0, log
+    assert len(stored(url)) >= len(accepted)
+
+
+@pytest.mark.slow
+def test_no_answer_waits_for_the_disk_of_a_vote(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'votes.db'}"
+    with running(feedback=url, weights=WEIGHTS, workers=1) as service:
+        token = ask(service.url)["prediction_id"]
+        assert vote(service.url, prediction_id=token, reward=1).status_code == 202
+        blocker = sqlite3.connect(tmp_path / "votes.db", isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")  # another program writes, and takes its time
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(vote, service.url, prediction_id=token, reward=0)
+            for _ in range(5):
+                assert ask(service.url)["label"] == "7"
+            assert not pending.done()
+            blocker.close()
+            assert pending.result().status_code == 202
+    (found,) = stored(url)
+    assert found.reward == 0
+
+
+@pytest.mark.slow
 def test_a_killed_database_loses_no_accepted_vote_and_no_answer_fails_meanwhile() -> None:
     with postgresql() as server, running(feedback=server.url, weights=WEIGHTS) as service:
         with voting(service.url) as accepted:
@@ -232,7 +270,7 @@ def test_a_file_that_may_not_grow_is_like_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_expired_pictures_go_without_anybody_asking(url: str) -> None:
-    with running(feedback=url, feedback_wait=1, weights=WEIGHTS, workers=1) as service:
+    with running(feedback=url, feedback_wait=5, weights=WEIGHTS, workers=1) as service:
         token = ask(service.url)["prediction_id"]
         with contextlib.closing(Closing(url)) as one:
             wait_until(lambda: count(one.store) == 1)
