@@ -4,7 +4,7 @@
 HOW = """# Learning from votes
 
 People say whether an answer was right, by a thumb or by the right label. The service keeps these
-votes while `METAPLASTIC_FEEDBACK` is set. A learner beside the service reads them and makes a new
+votes while `METAPLASTIC_FEEDBACK` is set ([votes](feedback.md)). A learner beside the service reads them and makes a new
 version of the model, the challenger. Gates decide whether it becomes the champion, which answers.
 
     export METAPLASTIC_FEEDBACK=sqlite:///feedback.db METAPLASTIC_DATA=/data
@@ -71,6 +71,20 @@ pictures counts too.
 A run may be stopped at any moment. A version appears by one rename, and it answers only once an
 alias names it. Two learners of one model exclude each other by a lock.
 
+## One session
+
+Turned digits (45 degrees) at a service on SQLite: 400 answers, each with a thumb up by one of twelve
+users, or with the right label where it was wrong. `tests/e2e/test_learning.py` carries out the same
+steps.
+
+    $ python -m models learn mnist/lenet
+    version 5: promoted (home passed: -0.02 points on 5999 validation images, at least -0.09 (limit -0.10); stream passed: +15.00 to +15.00 points on 80 later votes, of which 21 have a label)
+
+Of 200 other turned digits, version 4 answered 67.5 % rightly, and version 5, which the service
+then served, 85.5 %. After `POST /api/mnist/lenet/rollback` it was 67.5 % again. The learner took 69
+seconds, and 40 seconds of processor time, on two busy cores with `KERAS_BACKEND=torch`. Imports,
+measuring and the export to ONNX are part of that. The store had 676 KB, and model.onnx 396 KB.
+
 ## Bad votes
 
 - One key (or address, where there are no keys) has at most a tenth of the weight of all votes.
@@ -96,15 +110,17 @@ that of learning alone."""
 
 METHOD = """Pictures for votes are drawn from the validation split, which the published network has not
 learned from, and shifted as the network's own input: not through HTTP. The test set is read for the
-reported trials alone. The strengths of the rules were chosen before, on other
-shifts (turned by -40 degrees; thicker by 3 x 3 pixels and turned by 20), other seeds and validation
-images, by the mean of the accuracies on shifted pictures and at home. Learning rate, steps and the weight of the
-home term are those of the service. They were chosen on validation images too: the home term so that
-the home gate passes. Under "500 votes" the number
-of steps is the same. Under two shifts in turn, the network learns the second one from where the
-first one left it; the learner of the service would start again from the published version with all
-votes. Synaptic Intelligence measures importance on 10,000 training images beforehand, because the
-steps of the published training are over."""
+reported trials alone.
+
+The strengths of the rules were chosen before, on other shifts (turned by -40 degrees; thicker by
+3 x 3 pixels and turned by 20), other seeds and validation images, by the mean of the accuracies on
+shifted pictures and at home. Learning rate, steps and the weight of the home term are those of the
+service. They were chosen by hand on validation images: the home term so that the home gate passes.
+
+Under "500 votes" the number of steps is the same. Under two shifts in turn, the network learns the
+second one from where the first one left it; the learner of the service would start again from the
+published version with all votes. Synaptic Intelligence measures importance on 10,000 training
+images beforehand, because the steps of the published training are over."""
 
 NOT_PLANNED = (
     "- Not planned in this study: pictures by another hand, votes through HTTP, 100 votes, and Tiny "
