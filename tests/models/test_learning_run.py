@@ -23,7 +23,7 @@ from models.learning.gates import FAILED
 from models.learning.learner import Settings
 from models.learning.run import REFUSED, ROLLED_BACK, find_model, learn_once
 from models.learning.vote_arrays import UNKNOWN
-from models.packaging.export import onnx_logits
+from models.packaging.running import onnx_logits
 from models.votes import (
     CHALLENGER,
     Both,
