@@ -106,7 +106,8 @@ def store_votes(
     for ticket, model, vote, found in zip(tickets, models, votes, recorded, strict=True):
         if found.changed:
             up = vote.reward if vote.label is None else vote.label == found.answer
-            label_of = model.card.labels[found.answer]
+            labels = model.card.labels  # fewer, perhaps, than those of the version that answered
+            label_of = labels[found.answer] if found.answer < len(labels) else str(found.answer)
             note_vote(ticket.model, ticket.version, label_of, "up" if up else "down")
     return content_of({"accepted": len(votes)}, 202)
 

@@ -206,19 +206,22 @@ class NamedVersions:
             try:
                 self._aliases[folder] = read_aliases(folder)
             except AliasError as error:
-                self.problems.append(f"{error}. The newest version answers.")
+                self.problems.append(f"{error}. The newest published version answers.")
 
     def of(self, versions: Mapping[int, Model]) -> tuple[int, int | None]:
         """Return the champion and the challenger among `versions`, the newest of which is first.
 
-        If the champion is not served, it is the newest version that is not the challenger.
+        If the champion is not served, it is the newest version that was published,
+        and without one the newest that is not the challenger.
         """
         newest, model = next(iter(versions.items()))
         aliases = self._aliases.get(model.folder.parent, Aliases())
         champion, challenger = aliases.champion, aliases.challenger
         if champion is None or champion not in versions:
             others = [version for version in versions if version != challenger]
-            instead = others[0] if others else newest
+            # A version that learned from votes may have failed at its gates.
+            published = [at for at in others if versions[at].card.learned is None]
+            instead = next(iter(published or others), newest)
             if champion is not None:
                 self.problems.append(
                     f"{model.folder.parent / ALIASES}: the champion, version {champion}, is not "

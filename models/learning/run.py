@@ -177,10 +177,14 @@ def _stream(model: Model, later: Votes, champion: int, challenger: int) -> Verdi
 
 
 def _keep_champion(folder: Path) -> None:
-    """Make the version that answers now the champion, because a newer one is about to appear."""
-    if read_aliases(folder).champion is None:
-        newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-        set_aliases(folder, champion=newest)
+    """Make the version that answers now the champion, because a newer one is about to appear.
+
+    Without a champion, or if its version was removed, that is the newest published version. A
+    version that learned from votes becomes the champion by its gates or by an admin only.
+    """
+    champion = read_aliases(folder).champion
+    if champion is None or not (folder / str(champion)).is_dir():
+        set_aliases(folder, champion=published_version(folder)[1].version)
 
 
 def _remove_forgotten(folder: Path) -> None:

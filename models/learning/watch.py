@@ -27,6 +27,7 @@ from models.learning.vote_arrays import MOST_VOTES, Votes, vote_arrays
 from models.votes import (
     CHALLENGER,
     Store,
+    Vote,
     count_votes,
     events,
     note_event,
@@ -143,7 +144,16 @@ def _read(model: Model, store: Store) -> Votes:
     card = model.card
     found = votes(store, card.dataset, card.architecture, rule=card.rule, most=_READ)
     shape = card.input.height, card.input.width, card.input.channels
-    return vote_arrays(found, shape)
+    return vote_arrays([vote for vote in found if _fits(vote, shape, len(card.labels))], shape)
+
+
+def _fits(vote: Vote, shape: tuple[int, int, int], classes: int) -> bool:
+    """Return whether the vote is about a network like the published one.
+
+    An earlier one may have had images of another size, or more classes.
+    """
+    known = vote.prediction
+    return known.pixels.shape == shape and max(known.answer, vote.label or 0) < classes
 
 
 def _learned_from(model: Model, store: Store) -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.catalogue.load import load_catalogue
+from app.settings import Settings as ServiceSettings
 from models.__main__ import main
 from models.aliases import Aliases, promote, read_aliases, set_aliases
 from models.cards import find_models, read_card
@@ -21,8 +23,9 @@ from models.data.datasets import load
 from models.learning.challenger import LearnError
 from models.learning.gates import FAILED
 from models.learning.learner import Settings
-from models.learning.run import REFUSED, ROLLED_BACK, find_model, learn_once
+from models.learning.run import REFUSED, ROLLED_BACK, find_model, judge, learn_once
 from models.learning.vote_arrays import UNKNOWN
+from models.learning.watch import learn_from_store
 from models.packaging.running import onnx_logits
 from models.votes import (
     CHALLENGER,
@@ -86,6 +89,23 @@ def test_a_challenger_without_proof_that_nothing_is_lost_at_home_answers_nobody(
     assert outcome.said == REFUSED  # 60 validation images prove nothing
     assert [(v.gate, v.verdict) for v in outcome.verdicts] == [("home", FAILED)]
     assert read_aliases(folder) == Aliases(champion=1)
+
+
+def test_a_refused_challenger_does_not_become_champion_when_the_aliases_are_lost(folder):
+    votes = votes_on(folder)
+    assert learn_once(find_model(folder), votes, QUICK).said == REFUSED
+    (folder / "aliases.json").unlink()
+    judge(find_model(folder), votes)
+    assert read_aliases(folder) == Aliases(champion=1)
+    (folder / "aliases.json").write_text("{")
+    endpoint = load_catalogue(ServiceSettings(weights=folder.parents[2])).endpoints["mnist/lenet"]
+    assert endpoint.find(None).card.version == 1
+
+
+def test_a_champion_whose_version_was_removed_gives_way_to_the_published_one(folder):
+    set_aliases(folder, champion=7)
+    assert learn_once(find_model(folder), votes_on(folder), QUICK).said == REFUSED
+    assert read_aliases(folder).champion == 1
 
 
 def test_it_starts_from_the_published_version_each_time_and_old_challengers_go(folder):
@@ -240,6 +260,33 @@ def test_a_watching_learner_learns_when_votes_came_and_stops_when_told(folder, u
     said = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 0, said
     assert "version 2: refused" in said
+
+
+def test_votes_about_a_network_with_other_images_do_not_stop_the_learner(folder, url):
+    store = open_store(url)
+    now = time.time()
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    keep_predictions(
+        store,
+        [
+            Prediction(
+                id="old.0",
+                dataset="mnist",
+                architecture="lenet",
+                rule="metaplastic",
+                version=1,
+                answer=1,
+                asker="key:a",
+                made=now,
+                expires=now + 60,
+                pixels=pixels,
+            )
+        ],
+    )
+    record_vote(store, "old.0", voter="key:a", reward=1)
+    outcome = learn_from_store(folder, store, QUICK)
+    close_store(store)
+    assert outcome.said == REFUSED
 
 
 def test_too_few_votes_are_an_error_that_says_how_many(folder):
