@@ -18,6 +18,11 @@ def runs_slow_tests(config: pytest.Config) -> bool:
     return bool(config.option.all) or any("::" in argument for argument in config.args)
 
 
+def is_slow(item: pytest.Item) -> bool:
+    """Return whether a test is marked as slow, or needs networks that must be trained first."""
+    return bool(item.get_closest_marker("slow")) or "runs" in getattr(item, "fixturenames", ())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests, and skip those that need what this machine does not have."""
     for item in items:
@@ -30,9 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 reason = f"{package} is not installed: pip install -r requirements-backends.txt"
                 item.add_marker(pytest.mark.skip(reason=reason))
     if not runs_slow_tests(config):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
+        items[:] = [item for item in items if not is_slow(item)]
 
 
 def pytest_terminal_summary(

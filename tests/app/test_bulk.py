@@ -407,6 +407,7 @@ def test_shares_are_all_pictures_together_and_none_twice(
         main([*command, "--share", "3/3"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
     tmp_path: Path, out: Path, lenets: Path
 ) -> None:

@@ -15,6 +15,8 @@ from tests.app.bulk_answers import DEADLY
 from tests.e2e.conftest import PATIENCE, ROOT
 from tests.e2e.ray_cluster import Cluster, running_cluster
 
+pytestmark = pytest.mark.slow
+
 # The job of a folder with made answers, as `python -m app.classify` carries it out.
 PROGRAM = """
 import sys

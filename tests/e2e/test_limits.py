@@ -93,6 +93,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     process.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_two_services_share_a_redis_and_outlive_it(
     start: Start, redis: tuple[str, "subprocess.Popen[bytes]"]
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_connection_that_keeps_sending_requests_is_read_no_faster_than_answere
             sender.join(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_body_is_freed_when_it_is_answered_though_the_answer_is_not_read(start: Start) -> None:
     settings = {"workers": 1, "max_request_mib": 8}
     with start(**settings) as service, clients(service, 40) as opened:

@@ -267,6 +267,7 @@ def prometheus(busy: Service, tmp_path: Path) -> Iterator[str]:
     process.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_scrapes_it_and_evaluates_dashboard_and_alerts(prometheus: str) -> None:
     def ask(expression: str) -> Any:
         with contextlib.suppress(requests.ConnectionError):

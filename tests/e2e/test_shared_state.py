@@ -125,6 +125,7 @@ def without_room(service: Service) -> float:
     return max(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
+@pytest.mark.slow
 def test_counts_go_on_when_there_is_room_again(start: Start, small_memory: list[str]) -> None:
     counted = 'metaplastic_predictions_total{label="7",model="mnist-lenet-metaplastic",'
     with start(before=small_memory, workers=1) as service:
@@ -190,6 +191,7 @@ time.time = lambda: _real() + float(_offset.read_text())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [-86_400, 86_400])
 def test_a_window_lasts_as_long_as_it_says_when_the_clock_is_set(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int

@@ -255,6 +255,7 @@ def test_the_port_of_a_killed_master_is_free_at_once_whoever_is_connected(start:
             assert not any(map(runs, workers))
 
 
+@pytest.mark.slow
 def test_workers_end_within_a_second_of_their_master_even_while_they_work(start: Start) -> None:
     picture = io.BytesIO()
     Image.open(io.BytesIO(SEVEN)).convert("L").resize((1500, 1500)).save(picture, "PNG")

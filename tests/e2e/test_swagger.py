@@ -116,6 +116,7 @@ def test_the_operations_are_grouped_by_data_set_in_order(browser: Chrome, servic
     assert groups == [tag["name"] for tag in spec["tags"]]
 
 
+@pytest.mark.slow
 def test_authorize_takes_the_key_that_the_service_asks_for(
     start: Callable[..., AbstractContextManager[Service]], tmp_path: Path
 ) -> None:

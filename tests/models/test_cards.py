@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from models.cards import CardError, find_models, read_card, write_card
 
+PUBLISHED = Path(__file__).parents[2] / "weights/fashion-mnist/lenet/metaplastic/1"
+
 
 @pytest.fixture
-def folder(tmp_path, runs):
-    shutil.copytree(runs["metaplastic"], tmp_path / "model")
+def folder(tmp_path):
+    shutil.copytree(PUBLISHED, tmp_path / "model")
     return tmp_path / "model"
 
 

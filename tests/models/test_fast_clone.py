@@ -43,6 +43,7 @@ def trained_steps(model, steps):
     return [float(model.train_on_batch(images, labels)) for _ in range(steps)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.1)])
 @pytest.mark.parametrize("architecture", TRIED)
 def test_the_clone_answers_and_learns_as_the_network_itself(architecture, precision, tolerance):

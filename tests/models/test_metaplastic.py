@@ -259,6 +259,7 @@ def frozen_objects():
     gc.unfreeze()
 
 
+@pytest.mark.slow
 def test_the_rule_kernel_finds_layers_that_the_garbage_collector_was_told_to_leave(frozen_objects):
     network = network_of_all_kinds()
     frozen_objects()

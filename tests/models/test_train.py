@@ -358,6 +358,7 @@ def test_without_a_terminal_there_is_a_plain_line_for_each_epoch(made_data, tmp_
     assert "validation images" in out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_made_data")
 def test_the_pattern_rule_weights_each_image(tmp_path):
     arguments = ["train", "mnist", "lenet", "--epochs", "1", "--runs", str(tmp_path)]
