@@ -266,7 +266,8 @@ def test_workers_end_within_a_second_of_their_master_even_while_they_work(start:
 
         def ask() -> None:
             with contextlib.suppress(requests.ConnectionError):
-                requests.post(f"{service.url}/predict", files=files, timeout=PATIENCE)
+                while True:  # until the service is gone
+                    requests.post(f"{service.url}/predict", files=files, timeout=PATIENCE)
 
         client = threading.Thread(target=ask)
         client.start()
