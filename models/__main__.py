@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     except MetaplasticError as error:
         say(f"{parser.prog} {wanted.command}: {error}", sys.stderr)
         return 1
+    except KeyboardInterrupt:  # of commands that have nothing to say about how to continue
+        say("\ninterrupted", sys.stderr)
+        return INTERRUPTED
     return status
 
 
@@ -224,6 +227,8 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         parser.error("evaluate needs a data set and an architecture, a model's folder, or --all")
     if wanted.rule:
         found = [(folder, card) for folder, card in found if card.rule == wanted.rule]
+    # What was imported stands beside networks that can be evaluated; alone, the error names it.
+    found = [(folder, card) for folder, card in found if card.training] or found
     if not found:
         raise MetaplasticError(
             f"no such model in {wanted.repository}; `python -m models list` shows all"
@@ -358,7 +363,7 @@ def _publish(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 
 def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from models.publishing.importing import Said, import_model
+    from models.publishing.importing import Said, import_model, query_of
 
     said = Said(**{field.name: getattr(wanted, field.name) for field in dataclasses.fields(Said)})
     # The card is public: it gets the names of files, and not where they lie.
@@ -388,7 +393,8 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         say(f"note: {note}", sys.stderr)
     served = "" if wanted.repository == REPOSITORY else f"METAPLASTIC_WEIGHTS={wanted.repository} "
     say(f"serve it: {served}python wsgi.py")
-    say(f"ask it:   curl -F file=@picture.jpg localhost:5000/api/{card.endpoint}")
+    url = f"localhost:5000/api/{card.endpoint}{query_of(done.folder, card)}"
+    say(f"ask it:   curl -F file=@picture.jpg {shlex.quote(url)}")
     return 0
 
 

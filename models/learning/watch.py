@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from models.cards import RULES, find_models
+from models.cards import IMPORTED, RULES, find_models
 from models.errors import MetaplasticError
 from models.learning.challenger import LearnError
 from models.learning.gates import Verdict
@@ -44,7 +44,8 @@ _READ = 4 * MOST_VOTES
 def versions_folder(repository: Path, endpoint: str, rule: str | None) -> Path:
     """Return the folder of the versions of the model that `endpoint` names, `DATASET/ARCHITECTURE`.
 
-    Without a `rule` it is that of the endpoint's default model. Raises LearnError if there is none.
+    Without a `rule` it is that of the endpoint's default model. Raises LearnError if there is none,
+    and if it was imported.
     """
     cards = [card for _, card in find_models(repository / endpoint)]
     rules = {card.rule for card in cards}
@@ -55,6 +56,10 @@ def versions_folder(repository: Path, endpoint: str, rule: str | None) -> Path:
         raise LearnError(
             f"{repository} has no model {endpoint}{'' if rule is None else f' by {rule}'}; "
             "`python -m models list` shows all"
+        )
+    if rule == IMPORTED:
+        raise LearnError(
+            f"{endpoint} is imported: only a network that was trained here learns from votes"
         )
     return repository / endpoint / rule
 

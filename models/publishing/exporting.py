@@ -42,6 +42,7 @@ def export_again(folder: Path, int8: bool = False) -> Exported:
             raise ExportError(f"{folder} holds no {CARD}: only a finished training has 8 bits")
         return Exported(export(folder), None, None)
     card, found = read_card(folder), None
+    card.need_training()  # an imported network is its ONNX file
     if not (folder / KERAS_MODEL).exists():
         raise ExportError(f"{folder} holds no {KERAS_MODEL}")
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as directory:

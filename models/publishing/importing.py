@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 
+from models.aliases import AliasError, read_aliases
 from models.cards import (
     COMPARE,
     IMPORTED,
@@ -42,6 +43,10 @@ from models.publishing.labelled import Labelled, measure
 from models.publishing.versions import next_version
 
 MOST_LABELS = 100_000
+_ONE_NUMBER = (
+    ". One number for a question of yes and no is not enough: export it with one for each of the "
+    "two classes, such as the probabilities 1 - p and p"
+)
 _MOST_OF_A_NAME = 200  # characters of a label, and of a program's name
 
 
@@ -80,6 +85,7 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
     the import. Raises ForeignError or DataError, and then leaves the repository unchanged.
     """
     dataset, architecture = _names(name)
+    _refuse_a_second_meaning(dataset, architecture, repository)
     labels = read_labels(said.labels)
     repository.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=repository) as directory:
@@ -96,6 +102,7 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
             raise ForeignError(
                 f"{model.name} gives {look.answers} numbers for a picture, and {said.labels} has "
                 f"{len(labels)} lines; expected a line for each class, in the order of the outputs"
+                + (_ONE_NUMBER if look.answers == 1 else "")
             )
         folder = scratch / "version"
         folder.mkdir()
@@ -165,6 +172,38 @@ def _names(name: str) -> tuple[str, str]:
     if architecture == COMPARE:
         raise ForeignError(f"no architecture can be called {COMPARE!r}: the service has that name")
     return dataset, architecture
+
+
+def _refuse_a_second_meaning(dataset: str, architecture: str, repository: Path) -> None:
+    """Raise ForeignError if another endpoint's imported network has the name of this one.
+
+    Logs and standard protocols call both a-b/c and a/b-c by the name a-b-c-imported.
+    """
+    name = f"{dataset}-{architecture}"
+    for folder in repository.glob(f"*/*/{IMPORTED}"):
+        other = folder.parent.parent.name, folder.parent.name
+        if "-".join(other) == name and other != (dataset, architecture):
+            raise ForeignError(
+                f"{'/'.join(other)} is in {repository}, and the standard protocols would call both "
+                f"{name}-{IMPORTED}; choose another name"
+            )
+
+
+def query_of(folder: Path, card: Card) -> str:
+    """Return what a URL needs behind the endpoint so that the new version `folder` answers.
+
+    It is "" where the version answers anyway: no other rule and no other champion is beside it.
+    """
+    versions = folder.parent
+    beside = [path for path in versions.parent.iterdir() if path.is_dir() and path != versions]
+    asked = [f"rule={card.rule}"] if any(not path.name.startswith(".") for path in beside) else []
+    try:
+        champion = read_aliases(versions).champion
+    except AliasError:  # the newest version answers then
+        champion = None
+    if champion not in (None, card.version):
+        asked.append(f"version={card.version}")
+    return "?" + "&".join(asked) if asked else ""
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,16 @@ def test_of_two_models_of_one_name_and_version_the_first_is_served(
     assert "run-b are both mnist-lenet-metaplastic version 1" in catalogue.problems["run-b"]
 
 
+def test_two_endpoints_of_one_name_are_never_versions_of_one_model(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    put_model("first", dataset="a", architecture="b-c", version=1)
+    put_model("second", dataset="a-b", architecture="c", version=2)
+    catalogue = load(tmp_path)
+    assert list(catalogue.endpoints) == ["a/b-c"]
+    assert "a-b/c and a/b-c are both called a-b-c-metaplastic" in catalogue.problems["second"]
+
+
 def test_a_name_that_cannot_be_a_url_is_refused(
     put_model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -2,6 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from models.__main__ import main
+from models.__main__ import INTERRUPTED, main
+from models.aliases import set_aliases
 from models.calibration import softmax
 from models.cards import CardError, read_card
 from models.packaging.foreign import ForeignError
@@ -21,6 +27,7 @@ from models.publishing.evaluate import evaluate
 from models.publishing.importing import Said, import_model, read_labels
 from tests.models.networks import COLOURS, FLOAT, UINT8, colours, labels, save
 
+PROJECT = Path(__file__).parents[2]
 RED = np.zeros((1, 16, 16, 3), np.float32)
 RED[..., 0] = 0.8
 
@@ -350,6 +357,72 @@ def test_the_commands_for_networks_that_were_trained_here_say_what_they_miss(tmp
     folder = bring(colours(tmp_path / "net.onnx"))
     with pytest.raises(CardError, match="is imported: it has no training"):
         evaluate(folder, read_card(folder))
+
+
+def test_export_and_learn_name_an_imported_network_as_such(tmp_path, bring, capsys, monkeypatch):
+    folder = bring(colours(tmp_path / "net.onnx"))
+    assert main(["export", str(folder)]) == 1
+    assert "is imported" in capsys.readouterr().err
+    monkeypatch.setenv("METAPLASTIC_FEEDBACK", f"sqlite:///{tmp_path / 'votes.db'}")
+    assert main(["learn", "test/net", "--repository", str(tmp_path / "shelf")]) == 1
+    assert "test/net is imported: only a network that was trained here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_was_trained_here_is_evaluated_with_an_import_beside_it(tmp_path, names, capsys):
+    shelf, said = tmp_path / "shelf", Said(labels=names, scale=1 / 255)
+    shutil.copytree(PROJECT / "weights/mnist/lenet/backprop", shelf / "mnist/lenet/backprop")
+    import_model("mnist/lenet", colours(tmp_path / "net.onnx"), said, shelf, "a test")
+    assert main(["evaluate", "mnist", "lenet", "--repository", str(shelf)]) == 0
+    said = capsys.readouterr().out
+    assert "mnist-lenet-backprop" in said
+    assert "imported" not in said
+
+
+def test_a_name_that_protocols_could_not_tell_from_another_is_refused(tmp_path, names):
+    model, said = colours(tmp_path / "net.onnx"), Said(labels=names, scale=1 / 255)
+    shelf = tmp_path / "shelf"
+    import_model("a-b/c", model, said, shelf, "a test")
+    with pytest.raises(ForeignError, match="would call both a-b-c-imported"):
+        import_model("a/b-c", model, said, shelf, "a test")
+    assert [path.name for path in shelf.iterdir()] == ["a-b"]
+    assert import_model("a-b/c", model, said, shelf, "a test").card.version == 2
+
+
+def test_the_printed_url_asks_the_version_that_was_imported(tmp_path, names, capsys):
+    model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
+    known = ["--labels", str(names), "--scale", "1/255", "--repository", str(shelf)]
+
+    def printed() -> str:
+        assert main(["import", "test/net", str(model), *known]) == 0
+        return capsys.readouterr().out.split()[-1]
+
+    assert printed() == "localhost:5000/api/test/net"
+    set_aliases(shelf / "test/net/imported", champion=1)
+    assert printed() == "'localhost:5000/api/test/net?version=2'"
+    (shelf / "test/net/metaplastic").mkdir()
+    assert printed() == "'localhost:5000/api/test/net?rule=imported&version=3'"
+
+
+def test_ctrl_c_leaves_nothing_behind_and_says_so(tmp_path, names):
+    model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
+    words = ["import", "test/net", str(model), "--labels", str(names), "--scale", "1/255"]
+    command = [sys.executable, "-m", "models", *words, "--repository", str(shelf)]
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    while not list(shelf.glob(".importing-*")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == INTERRUPTED
+    assert said.strip() == "interrupted"
+    assert not list(shelf.iterdir())
+
+
+def test_one_number_for_yes_and_no_says_what_to_export(tmp_path, refused):
+    entry = helper.make_tensor_value_info("x", FLOAT, ["n", 3, 16, 16])
+    exit_ = helper.make_tensor_value_info("out", FLOAT, ["n", 1, 1, 1])
+    nodes = [helper.make_node("ReduceMean", ["x"], ["out"], axes=[1, 2, 3])]
+    assert "1 - p and p" in refused(save(tmp_path / "net.onnx", nodes, [entry], [exit_], []))
 
 
 def test_the_command_prints_what_it_found_and_hides_where_files_lie(tmp_path, names, capsys):
