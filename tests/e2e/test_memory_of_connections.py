@@ -201,7 +201,8 @@ def test_an_answer_that_is_not_read_waits_in_the_worker_and_not_in_the_kernel(
 
 def unsent(client: socket.socket) -> int:
     """Bytes that the service's kernel holds for `client`, a connection over IPv4."""
-    address = f":{client.getsockname()[1]:04X}"
+    # Both ports: other connections of this machine, to other services, may come from the same one.
+    ends = (f":{client.getpeername()[1]:04X}", f":{client.getsockname()[1]:04X}")
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (queue,) = (row[4] for row in rows if row[2].endswith(address))
+    (queue,) = (row[4] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1]))
     return int(queue.partition(":")[0], 16)
