@@ -4,10 +4,12 @@
     python -m benchmarks.capacity scale measured.json
 
 `measure` starts the service with one and with two workers, for a small and a large network. It
-measures the service times at ease and the largest throughput, then sends requests at random times
-(a Poisson process, a connection for each request) at 20 to 90 % of that. The model of
+measures three service times: of requests that come one by one, of requests that follow each other
+(the largest throughput), and of refusals (twice that load). Then it sends requests at random times
+(a Poisson process, a connection for each request) at 20 to 90 % of the throughput. The model of
 benchmarks/queueing.py gets the same arrivals. The table on stderr shows both; nothing is fitted
-to it. `scale` calculates on from the measured service times. All that it prints is simulated or
+to it. All load comes from one generator, whose share of the processors is thus in all figures.
+`scale` calculates on from the measured service times. All that it prints is simulated or
 calculated. Prices and the like are options, see --help.
 """
 
@@ -25,14 +27,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.queueing import Answered, poisson, simulate
-from benchmarks.serving import Body, closed_loop, form_of, need, service
+from benchmarks.queueing import Answered, ServiceTimes, poisson, simulate
+from benchmarks.serving import Body, form_of, service
 from benchmarks.stages import like_the_data_set
 
 NETWORKS = ("mnist/lenet", "cifar10/googlenet")
 LOADS = (0.2, 0.4, 0.6, 0.8, 0.9)
 ROOM = 8  # METAPLASTIC_MAX_WAITING
-AT_EASE = 500  # requests
+AT_EASE = 1000  # requests, at a tenth of the largest throughput
 RATES = (1_000, 10_000, 100_000, 1_000_000)  # requests a second
 HPA_PERIOD = 15.0  # seconds between two decisions, Kubernetes' default
 HPA_TOLERANCE = 0.1
@@ -43,9 +45,20 @@ class Measured:
     """What `scale` needs to know of a network."""
 
     network: str
-    services: list[float]  # seconds: the time of a worker for a request, at ease
+    asleep: list[float]  # seconds: the time of a worker for a request that wakes it
+    busy: list[float]  # for one that follows another
+    refusal: float
     request_bytes: int
     answer_bytes: int
+
+    @property
+    def times(self) -> ServiceTimes:
+        return ServiceTimes(np.array(self.asleep), np.array(self.busy), self.refusal)
+
+    @property
+    def mean(self) -> float:
+        """Return the seconds of a worker for a request under load."""
+        return float(np.mean(self.busy))
 
 
 # Load ----------------------------------------------------------------------------------------
@@ -62,8 +75,10 @@ def http_bytes(url: str, body: Body) -> tuple[str, int, bytes]:
     return parts.hostname, parts.port, head.encode() + body.data
 
 
-def send_at(times: np.ndarray, url: str, body: Body) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Send a request at each of `times`, whatever the answers are.
+def send_at(
+    times: np.ndarray, url: str, body: Body, most: int = 1_000_000
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Send a request at each of `times`, or later if `most` of them have no answer yet.
 
     Return when they were sent, their latencies (both in seconds), and their statuses.
     """
@@ -73,14 +88,15 @@ def send_at(times: np.ndarray, url: str, body: Body) -> tuple[np.ndarray, np.nda
     began, number = time.perf_counter(), 0
     while number < len(times) or open_ones:
         now = time.perf_counter() - began
-        while number < len(times) and times[number] <= now:
+        while number < len(times) and times[number] <= now and len(open_ones) < most:
             client = socket.create_connection((host, port))
             client.sendall(request)
             sent[number] = time.perf_counter() - began
             poller.register(client, select.EPOLLIN)
             open_ones[client.fileno()] = client, number
             number += 1
-        wait = max(0.0, times[number] - now) if number < len(times) else 1.0
+        due = number < len(times) and len(open_ones) < most
+        wait = max(0.0, times[number] - now) if due else 1.0
         for descriptor, _ in poller.poll(wait if wait > 0.0002 else 0):
             client, which = open_ones.pop(descriptor)
             answer = client.recv(65_536)
@@ -102,7 +118,6 @@ def answer_size(url: str, body: Body) -> int:
 
 
 def measure(seconds: float) -> list[Measured]:
-    need("wrk")
     print(
         "| network | workers | load | p50, ms: measured | model | p99, ms: measured | model "
         "| refused: measured | model |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -121,30 +136,43 @@ def measure_one(network: str, workers: int, seconds: float) -> Measured:
     body = form_of(like_the_data_set(network))
     with service(workers=workers, max_waiting=ROOM) as (_, url):
         url += f"/api/{network}"
-        closed_loop(url, body, seconds=2, keep=False)  # every worker opens its session
-        carried = closed_loop(url, body, clients=4 * workers, seconds=seconds / 4, keep=False).rate
-        at_ease = []
-        for _ in range(AT_EASE):
-            _, (latency,), _ = send_at(np.zeros(1), url, body)
-            at_ease.append(latency)
-        # A worker's time for a request is what the throughput says. The rest of a latency at ease
-        # is the client's and the network's.
-        mean = workers / carried
-        overhead = max(0.0, float(np.mean(at_ease)) - mean)
-        services = np.maximum(np.array(at_ease) - overhead, mean / 10)
+        known = service_times(url, body, workers, seconds / 4, network)
+        carried = workers / known.mean
         for load in LOADS:
             times = poisson(load * carried, seconds, seed=round(100 * load))
             sent, latencies, statuses = send_at(times, url, body)
             good = np.array(statuses) == 200
             real = Answered(latencies[good], int((~good).sum()))
-            model = simulate(np.sort(sent), services, workers, room=ROOM, overhead=overhead)
+            model = simulate(np.sort(sent), known.times, workers, room=ROOM)
             row = [f"{load:.0%}"]
             for share in (50, 99):
                 row += [f"{real.percentile(share):.2f}", f"{model.percentile(share):.2f}"]
             row += [f"{real.refused_share:.2%}", f"{model.refused_share:.2%}"]
             print(f"| {network} | {workers} | {' | '.join(row)} |", file=sys.stderr, flush=True)
-        _, _, request = http_bytes(url, body)
-        return Measured(network, services.tolist(), len(request), answer_size(url, body))
+    return known
+
+
+def service_times(url: str, body: Body, workers: int, seconds: float, network: str) -> Measured:
+    """Return what a worker takes for a request alone, for one under load, and for a refusal."""
+    clients = 4 * workers  # so many that no worker waits, and so few that none is refused
+    send_at(np.zeros(100), url, body, clients)  # every worker opens its session
+    sent, latencies, _ = send_at(np.zeros(500), url, body, clients)
+    rate = len(sent) / (sent + latencies).max()
+    sent, latencies, _ = send_at(np.zeros(round(rate * seconds)), url, body, clients)
+    carried = len(sent) / (sent + latencies).max()
+    _, asleep, _ = send_at(np.arange(AT_EASE) * 10 / carried, url, body)
+    sent, latencies, statuses = send_at(poisson(2 * carried, seconds), url, body)
+    refused = sum(status != 200 for status in statuses)
+    answered = len(statuses) - refused
+    refusal = (workers * (sent + latencies).max() - answered * workers / carried) / refused
+    return Measured(
+        network,
+        asleep.tolist(),
+        (asleep * (workers / carried / asleep.mean())).tolist(),  # of the same distribution
+        max(0.0, float(refusal)),
+        len(http_bytes(url, body)[2]),
+        answer_size(url, body),
+    )
 
 
 # Scale ---------------------------------------------------------------------------------------
@@ -153,11 +181,10 @@ def measure_one(network: str, workers: int, seconds: float) -> Measured:
 def scale(known: list[Measured], wanted: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the tables. All figures are calculated or simulated."""
     for one in known:
-        mean = float(np.mean(one.services))
-        yield f"\n### {one.network}: {1000 * mean:.2f} ms of a worker for a request\n"
-        yield from sizes(one, mean, wanted)
+        yield f"\n### {one.network}: {1000 * one.mean:.2f} ms of a worker for a request\n"
+        yield from sizes(one, one.mean, wanted)
         yield ""
-        yield from money(mean, wanted)
+        yield from money(one.mean, wanted)
         yield ""
         yield from doubled(one, wanted)
         yield from lost_node(one, wanted)
@@ -198,7 +225,7 @@ def doubled(one: Measured, wanted: argparse.Namespace) -> Iterator[str]:
     The HPA looks every 15 s at a load that is `--metrics-age` seconds old, and its pods serve
     after `--pod-start` seconds.
     """
-    mean, target = float(np.mean(one.services)), wanted.utilisation
+    mean, target = one.mean, wanted.utilisation
     replicas, ready = [10], 10
     rate = target * 10 * wanted.workers / mean  # the pods are at their target
     coming: list[tuple[float, int]] = []
@@ -234,17 +261,12 @@ def lost_node(one: Measured, wanted: argparse.Namespace) -> Iterator[str]:
 
     A balancer gives each request to a pod at random. Each pod has a queue of its own.
     """
-    mean = float(np.mean(one.services))
-    rate = wanted.utilisation * 10 * wanted.workers / mean
+    rate = wanted.utilisation * 10 * wanted.workers / one.mean
     arrivals = poisson(rate, 200_000 / rate)
     for pods in (10, 9):
         chosen = np.random.default_rng(0).integers(0, pods, len(arrivals))
         each = [
-            simulate(
-                *(arrivals[chosen == pod], np.array(one.services), wanted.workers),
-                room=ROOM,
-                seed=pod,
-            )
+            simulate(arrivals[chosen == pod], one.times, wanted.workers, room=ROOM, seed=pod)
             for pod in range(pods)
         ]
         latencies = np.concatenate([found.latencies for found in each])

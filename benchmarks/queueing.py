@@ -2,14 +2,25 @@
 
 The workers share one queue, in the kernel, from which an idle worker takes the oldest request. When
 more than `room` wait, the oldest is refused (app/server/loop.py). This is G/G/c with a bounded
-queue, simulated with SimPy.
+queue, simulated with SimPy. Two things are as in the service: a request that finds a worker asleep
+takes longer than one that follows another, and a refusal takes a worker some time, too.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import simpy
+
+
+@dataclass(frozen=True)
+class ServiceTimes:
+    """What a worker takes, in seconds."""
+
+    asleep: np.ndarray  # for requests that find it asleep
+    busy: np.ndarray  # for requests that follow another
+    refusal: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,45 +40,52 @@ class Answered:
 
 
 def simulate(
-    arrivals: Sequence[float],
-    services: np.ndarray,
+    arrivals: Sequence[float] | np.ndarray,
+    times: ServiceTimes,
     workers: int,
     *,
     room: int = 8,
-    overhead: float = 0.0,
     seed: int = 0,
-    losses: Sequence[float] = (),
 ) -> Answered:
     """Return what becomes of requests that arrive at the times `arrivals`, in seconds, rising.
 
-    Each service time is drawn from `services`, in seconds. `overhead` is added to each latency: the
-    time of client and network. At each of the times `losses` a worker is lost for good.
+    Each service time is drawn from `times`.
     """
     world = simpy.Environment()
-    queue = simpy.Store(world)
     chance = np.random.default_rng(seed)
-    drawn = iter(chance.choice(services, len(arrivals)))
+    asleep = iter(chance.choice(times.asleep, len(arrivals)))
+    busy = iter(chance.choice(times.busy, len(arrivals)))
+    waiting: deque[float] = deque()  # when they arrived
+    sleepers = deque(world.event() for _ in range(workers))  # each wakes one worker
     found: list[float] = []
-    refused = 0
+    refused = owed = 0  # owed: refusals that no worker has sent yet
 
     def arrive() -> Iterator[simpy.Event]:
-        nonlocal refused
+        nonlocal refused, owed
         for time in arrivals:
             yield world.timeout(time - world.now)
-            yield queue.put(world.now)
-            if len(queue.items) > room:
-                queue.items.pop(0)
-                refused += 1
+            waiting.append(world.now)
+            if sleepers:
+                sleepers.popleft().succeed()
+            elif len(waiting) > room:
+                waiting.popleft()
+                refused, owed = refused + 1, owed + 1
 
-    def work(ends: float) -> Iterator[simpy.Event]:
-        while world.now < ends:
-            arrived = yield queue.get()
-            yield world.timeout(next(drawn))
-            found.append(world.now - arrived + overhead)
+    def work(woken: simpy.Event) -> Iterator[simpy.Event]:
+        nonlocal owed
+        while True:
+            yield woken
+            drawn = asleep
+            while waiting:
+                arrived, refusals, owed = waiting.popleft(), owed, 0
+                yield world.timeout(next(drawn) + refusals * times.refusal)
+                found.append(world.now - arrived)
+                drawn = busy
+            woken = world.event()
+            sleepers.append(woken)
 
-    ends = [*losses, *[float("inf")] * workers][:workers]
-    for end in ends:
-        world.process(work(end))
+    for sleeper in sleepers:
+        world.process(work(sleeper))
     world.process(arrive())
     world.run()
     return Answered(np.array(found), refused)
