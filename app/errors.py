@@ -1,6 +1,7 @@
 """The exception that ends a request, and its JSON."""
 
 import json
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -76,7 +77,11 @@ def is_standard(path: str) -> bool:
 
 def http_bytes(error: RequestError, path: str = "") -> bytes:
     """Return `error` as a complete HTTP response, for requests that never reach Flask."""
-    body = json.dumps(body_for(path, error)) + "\n"
+    return _http_bytes(error.status, json.dumps(body_for(path, error)) + "\n")
+
+
+@lru_cache(maxsize=64)
+def _http_bytes(status: int, body: str) -> bytes:
     # The rest of the request may still be in the connection, which can therefore not be reused.
     headers = {
         "Connection": "close",
@@ -85,8 +90,8 @@ def http_bytes(error: RequestError, path: str = "") -> bytes:
         "Content-Security-Policy": DATA_POLICY,
         **SECURITY,
     }
-    if error.status in (429, 503):
+    if status in (429, 503):
         headers["Retry-After"] = RETRY_AFTER
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
-    return f"{status}{lines}\r\n{body}".encode("ascii")
+    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+    return f"{first}{lines}\r\n{body}".encode("ascii")

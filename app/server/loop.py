@@ -33,6 +33,7 @@ _KEPT = 32 * 1024 * 1024  # bytes of freed requests after which memory is return
 _RECEIVED = 256 * 1024  # bytes received at once
 _UNSENT = 128 * 1024  # unsent bytes of an answer in the kernel, which the budget does not count
 _REFUSALS = 64  # the most refusals before the next request is answered
+_AT_A_TIME = 8  # refusals after which the kernel is asked again how many connections wait
 
 
 class Loop:
@@ -157,14 +158,20 @@ class Loop:
         return connection
 
     def _refuse_the_oldest(self) -> None:
-        """Refuse the oldest connections in the kernel until few enough wait there."""
-        for _ in range(_REFUSALS):
-            if self.listener.get_backlog() <= self.settings.max_waiting:
+        """Refuse the oldest connections in the kernel until few enough wait there.
+
+        Their number is asked for rarely: the kernel then locks the listening socket, and makes the
+        connections that came meanwhile, which takes longer than a refusal.
+        """
+        for _ in range(_REFUSALS // _AT_A_TIME):
+            excess = self.listener.get_backlog() - self.settings.max_waiting
+            if excess <= 0:
                 return
-            if connection := self._accept():
-                self._read(connection)
-                if connection.state is State.WAITING:
-                    self._refuse(self.waiting.pop(), TOO_BUSY)
+            for _ in range(min(excess, _AT_A_TIME)):
+                if connection := self._accept():
+                    self._read(connection)
+                    if connection.state is State.WAITING:
+                        self._refuse(self.waiting.pop(), TOO_BUSY)
 
     def _attend(self, connection: Connection) -> None:
         """Read from a connection, or write to it, as its state requires."""

@@ -128,7 +128,7 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
     for stage, (_, took) in zip(stages, record.stages.values(), strict=True):
         stage.observe(took)
     if status in REFUSALS:
-        REFUSED.labels(record.code or str(status)).inc()
+        _of_refusal(record.code or str(status)).inc()
     for inference in record.inferences:
         name = inference.model, str(inference.version)
         confidence, unfamiliar = _of_model(*name)
@@ -145,10 +145,15 @@ def observe(record: Record, route: str, status: int, seconds: float) -> None:
 
 def count_refusal(reason: str) -> None:
     """Count a request that was refused before the application received it."""
-    REFUSED.labels(reason).inc()
+    _of_refusal(reason).inc()
 
 
 # Finding a metric by its labels takes longer than counting. The number of labels is bounded.
+@lru_cache(maxsize=256)
+def _of_refusal(reason: str) -> Any:
+    return REFUSED.labels(reason)
+
+
 @lru_cache(maxsize=4096)
 def _of_request(route: str, model: str, version: str, status: int) -> tuple[Any, Any]:
     labels = route, model, version, str(status)
