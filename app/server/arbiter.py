@@ -5,10 +5,7 @@ that wait. So the port first stops taking new connections, the workers answer th
 then the port closes.
 """
 
-import contextlib
 import signal
-import socket
-import sys
 import time
 from typing import Any
 
@@ -16,12 +13,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from app.runtime import TAKEOVER_SECONDS
+from app.server.port import refuse_new_connections
 from app.settings import StartError
-
-# Socket options of Linux that Python's socket module lacks: the least time to live of a packet.
-_IP_MINTTL = 21
-_IPV6_MINHOPCOUNT = 73
-_FARTHER_THAN_ANYTHING = 255  # systems send with 64 or 128, so every packet is dropped
 
 _LONGEST_PAUSE = 60.0  # seconds until a worker that could not start is tried again
 _BETWEEN_CROWDED_RELOADS = 5.0  # seconds between reloads while two older sets of workers leave
@@ -154,18 +147,3 @@ class GracefulArbiter(Arbiter):
 def heed_sigterm() -> None:
     """Unblock SIGTERM; a blocked one is delivered now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def refuse_new_connections(listener: socket.socket) -> None:
-    """Have the kernel ignore further connections to `listener`, a listening TCP socket.
-
-    Existing connections stay. A client that tries again after a second finds the port closed. On
-    other systems than Linux, the few clients that connect in the last moment are reset.
-    """
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError):
-        if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _FARTHER_THAN_ANYTHING)
-        # An IPv6 socket may take IPv4 connections as well.
-        listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _FARTHER_THAN_ANYTHING)

@@ -18,6 +18,7 @@ from app.server import gateway
 from app.server.balance import Balance
 from app.server.budget import Budget
 from app.server.connection import SILENT, Connection, State
+from app.server.port import hear
 from app.server.refusals import INCOMPLETE, TOO_CHOPPED
 from app.server.watch import Watch
 from app.settings import Settings
@@ -153,6 +154,7 @@ class Loop:
                 self._end(self.watch.longest_idle())
             return None
         sock.setblocking(False)
+        hear(sock)
         connection = Connection(sock, address, self.settings.max_request_bytes, self.budget)
         connection.enter(State.NEW, self.settings.read_timeout)
         return connection

@@ -9,6 +9,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from app.server.port import hear
 from app.server.worker import PollingWorker
 
 THREADS = 4  # requests at the same time, slow ones included
@@ -38,3 +39,8 @@ class ThreadedWorker(ThreadWorker):
                 before = self.nr_conns
                 self.accept(self.listener)
         super().set_accept_enabled(enabled)
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to a thread: a new one, or one with a further request."""
+        hear(conn.sock)
+        super().enqueue_req(conn)

@@ -1,4 +1,7 @@
-"""Starts wsgi.py with what Python has on macOS: no epoll, no TCP_INFO, limits of another kind."""
+"""Starts wsgi.py, or a program that starts it, with what Python has on macOS.
+
+No epoll, no TCP_INFO, limits of another kind.
+"""
 
 # ruff: noqa: E402  (what must be gone before others are imported goes first)
 
@@ -27,5 +30,6 @@ del socket.TCP_INFO
 resource.getrlimit = lambda _: (256, resource.RLIM_INFINITY)
 resource.setrlimit = setrlimit
 sys.path.insert(0, str(ROOT))
+program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "wsgi.py")
 sys.argv = ["wsgi.py"]
-runpy.run_path(str(ROOT / "wsgi.py"), run_name="__main__")
+runpy.run_path(program, run_name="__main__")

@@ -34,6 +34,7 @@ from tests.e2e.conftest import (
 Start = Callable[..., AbstractContextManager[Service]]
 FailToStart = Callable[..., "subprocess.CompletedProcess[str]"]
 CLIENTS = 8
+FAR_CLIENTS = Path(__file__).parent / "as_far_clients_find_it.py"
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 
 
@@ -180,6 +181,45 @@ def stop_under_load(service: Service) -> None:
     assert status == 0
     assert outcomes.pop("refused") == CLIENTS
     assert set(outcomes) == {"200"}, outcomes
+
+
+def test_clients_whose_handshake_ends_after_the_port_has_stopped_are_answered() -> None:
+    port = free_port()
+    variables = environment(port=port, workers=1, host="::")
+    with running_command([sys.executable, str(FAR_CLIENTS)], port, variables) as service:
+        stop_within_handshakes(service)
+
+
+def stop_within_handshakes(service: Service) -> None:
+    """Check that clients are answered whose handshakes begin before the stop and end after it."""
+    (worker,) = service.workers
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection((address, service.port), PATIENCE))
+            for address in ("127.0.0.1", "::1")
+        ]
+        os.kill(worker, signal.SIGSTOP)  # so that it finds all handshakes ended
+        service.process.terminate()
+        assert wait_until(lambda: refuses(service.port))
+        for client in clients:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n")
+        os.kill(worker, signal.SIGCONT)
+        for client in clients:
+            client.sendall(f"Content-Length: {len(SEVEN)}\r\n\r\n".encode() + SEVEN)
+        assert [client.recv(15, socket.MSG_WAITALL) for client in clients] == [
+            b"HTTP/1.1 200 OK",
+            b"HTTP/1.1 200 OK",
+        ]
+    assert service.process.wait(PATIENCE) == 0
+
+
+def refuses(port: int) -> bool:
+    """Return whether the kernel ignores new connections to `port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except TimeoutError:
+        return True
+    return False
 
 
 def test_the_service_writes_no_file_and_reports_to_nobody(start: Start, tmp_path: Path) -> None:

@@ -15,15 +15,21 @@ from app.web.keys import hash_of
 from tests.e2e.conftest import PATIENCE, Service, environment, free_port, running_command
 from tests.e2e.test_metrics import classified, classify, runtime_folder, scrape, wait_until
 from tests.e2e.test_repository import put
-from tests.e2e.test_start_and_stop import SEVEN, stop_under_load
+from tests.e2e.test_start_and_stop import (
+    FAR_CLIENTS,
+    SEVEN,
+    stop_under_load,
+    stop_within_handshakes,
+)
 
+AS_ON_MACOS = Path(__file__).parent / "as_on_macos.py"
 MODEL = "mnist-lenet-metaplastic"
 ADMIN = {"X-API-Key": "root's"}
 
 
-def start(**settings: object) -> AbstractContextManager[Service]:
+def start(*programs: Path, **settings: object) -> AbstractContextManager[Service]:
     port = free_port()
-    command = [sys.executable, str(Path(__file__).parent / "as_on_macos.py")]
+    command = [sys.executable, str(AS_ON_MACOS), *map(str, programs)]
     return running_command(command, port, environment(port=port, **settings))
 
 
@@ -76,6 +82,11 @@ def test_a_rate_limit_holds_for_all_workers() -> None:
 def test_sigterm_under_load_loses_no_request(workers: int) -> None:
     with start(workers=workers) as service:
         stop_under_load(service)
+
+
+def test_clients_whose_handshake_ends_after_the_port_has_stopped_are_answered_too() -> None:
+    with start(FAR_CLIENTS, workers=1, host="::") as service:
+        stop_within_handshakes(service)
 
 
 def test_a_stop_leaves_no_folder() -> None:

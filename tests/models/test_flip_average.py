@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import onnx
+import pytest
 
 from models.architectures import build
 from models.architectures.flip_average import flip_average, network_of
@@ -27,6 +28,7 @@ def test_an_image_and_its_mirror_image_get_the_mean_of_the_networks_answers(tmp_
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), found)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
 def test_an_export_passes_an_image_and_its_mirror_image_through_the_network_at_once(tmp_path):
     network = build("lenet", (28, 28, 1), 10, (0.3,), (0.2,), kernels=(4, 6), dense=(12,))
     flip_average(network).save(tmp_path / "model.keras")
