@@ -4,11 +4,9 @@
 that process.
 """
 
-import contextlib
 import json
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.packaging.apart import ApartError, run_apart
+from models.packaging.apart import ApartError, limit_memory, run_apart
 from models.packaging.foreign import ForeignError, Taken
 
 MOST_SECONDS = 60.0  # for a process: it opens the file and runs it a few times
@@ -161,8 +159,7 @@ def _session(model: str | bytes, *, optimised: bool = True) -> Any:
 
 
 def _main(command: str, *arguments: str) -> None:
-    with contextlib.suppress(ValueError, OSError):  # a system may not have this limit
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    limit_memory(MOST_MEMORY)
     try:
         if command == "answer":
             _answer(*map(Path, arguments))

@@ -129,7 +129,10 @@ def test_two_endpoints_of_one_name_are_never_versions_of_one_model(
     put_model("second", dataset="a-b", architecture="c", version=2)
     catalogue = load(tmp_path)
     assert list(catalogue.endpoints) == ["a/b-c"]
-    assert "a-b/c and a/b-c are both called a-b-c-metaplastic" in catalogue.problems["second"]
+    assert (
+        "a-b/c and a/b-c are both called a-b-c in the standard protocols"
+        in catalogue.problems["second"]
+    )
 
 
 def test_a_name_that_cannot_be_a_url_is_refused(
