@@ -9,13 +9,14 @@ import sys
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from models.packaging.apart import ApartError, limit_memory, run_apart
 from models.packaging.foreign import MOST_BYTES, ForeignError, too_large
 
 KERAS = (".keras", ".h5", ".hdf5")
 MOST_SECONDS = 900.0
-MOST_MEMORY = 24 << 30  # bytes of address space, of which TensorFlow takes some without use
+MOST_MEMORY = 12 << 30  # bytes of address space, of which TensorFlow takes some without use
 SAVED_MODEL = "saved_model.pb"
 
 _NO_CODE = (
@@ -46,9 +47,18 @@ def convert(model: Path, target: Path) -> None:
 def _convert_keras(model: Path, target: Path) -> None:
     import keras
 
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+        """As Keras 2 has it, which also stores the number of groups. It is 1."""
+
+        def __init__(self, *, groups: int = 1, **settings: Any) -> None:
+            super().__init__(**settings)
+
+    own = {}
     if model.suffix.lower() == ".keras":
-        _check_archive(model)
-    network = keras.saving.load_model(model, compile=False, safe_mode=True)
+        check_archive(model)
+    else:
+        own = {"DepthwiseConv2D": DepthwiseConv2D}
+    network = keras.saving.load_model(model, custom_objects=own, compile=False, safe_mode=True)
     if not isinstance(network, keras.Model):
         raise ForeignError(f"it holds a {type(network).__name__}, not a network")
     if not network.built:
@@ -61,12 +71,16 @@ def _convert_keras(model: Path, target: Path) -> None:
     (image,) = network.inputs
     if len(image.shape) != 4:
         raise ForeignError(f"expected pictures as its input, found the shape {image.shape}")
-    # The number of images stays open, whatever it was.
+    # The number of images stays open, whatever it was. Layers that augment pictures do so unless
+    # they are told that this is no training.
+    pictures = keras.Input(image.shape[1:], dtype=image.dtype, name="pictures")
+    answers = keras.tree.flatten(network(pictures, training=False))
     spec = keras.InputSpec(image.dtype, (None, *image.shape[1:]), name="pictures")
-    network.export(target, format="onnx", verbose=False, input_signature=[spec])
+    told = keras.Model(pictures, answers[0])
+    told.export(target, format="onnx", verbose=False, input_signature=[spec])
 
 
-def _check_archive(model: Path) -> None:
+def check_archive(model: Path) -> None:
     """Raise ForeignError if an archive holds more than a model may, or names outside of it."""
     with zipfile.ZipFile(model) as archive:
         members = archive.infolist()
@@ -109,7 +123,7 @@ def _reason(error: Exception) -> str:
     # Keras puts a layer's whole description before the reason, and how to run its code behind it.
     line = text.rpartition("Exception encountered: ")[2].strip().partition("\n")[0]
     said = " ".join(line.split())
-    if "safe_mode" in text or "custom object" in text:
+    if any(word in text for word in ("safe_mode", "custom_object", "custom classes")):
         return said.partition(". ")[0][:300].rstrip(".") + _NO_CODE
     return said[:300]
 

@@ -79,7 +79,13 @@ def measure(
             notes.append(f"{len(left_out)} files were left out: {listed}")
         if missing := len(labels) - len(set(found)):
             notes.append(f"{missing} of {len(labels)} classes have no picture in {source}")
-        return Labelled(calibrate(logits, split), score(logits, split[1]), tuple(notes))
+        scores = score(logits, split[1])
+        if scores.interval[1] < 1 / len(labels):
+            notes.append(
+                f"it is right less often than chance ({scores.accuracy:.2%}): are the labels in "
+                "the order of its outputs, and are --scale, --mean, --std and --bgr right?"
+            )
+        return Labelled(calibrate(logits, split), scores, tuple(notes))
 
 
 def _composed(file: File) -> File:

@@ -21,6 +21,7 @@ from models.__main__ import INTERRUPTED, main
 from models.aliases import set_aliases
 from models.calibration import softmax
 from models.cards import CardError, read_card
+from models.packaging.conversion import check_archive
 from models.packaging.foreign import ForeignError
 from models.packaging.running import onnx_answers
 from models.publishing.evaluate import evaluate
@@ -370,6 +371,17 @@ def test_labelled_pictures_of_other_classes_or_too_few_are_refused(tmp_path, ref
     assert "purple, which is no class" in refused(model, calibrate=pictures)
 
 
+def test_pictures_that_contradict_the_order_of_the_labels_are_pointed_out(tmp_path, names, capsys):
+    model, pictures = colours(tmp_path / "net.onnx"), paint(tmp_path / "in", 10)
+    turned = labels(tmp_path / "turned.txt", ("blue", "red", "green"))
+    known = ["--scale=1/255", f"--calibrate={pictures}", f"--repository={tmp_path / 'my shelf'}"]
+    assert main(["import", "test/net", str(model), f"--labels={turned}", *known]) == 0
+    said = capsys.readouterr()
+    assert "less often than chance" in said.err
+    assert "in the order of its outputs" in said.err
+    assert f"METAPLASTIC_WEIGHTS='{tmp_path / 'my shelf'}' python wsgi.py" in said.out
+
+
 def test_a_class_is_known_by_its_accents_however_they_are_written(tmp_path, bring):
     pictures = paint(tmp_path / "in", 10)
     (pictures / "red").rename(pictures / "rose\u0301")  # as macOS writes it into a zip file
@@ -543,6 +555,80 @@ def test_a_keras_file_with_code_in_it_is_not_run(tmp_path, refused, ending):
     said = refused(path)
     assert "cannot be converted to ONNX" in said
     assert "Lambda" in said or "lambda" in said
+    assert "runs no code of a file" in said
+    assert "safe_mode" not in said  # which the command does not have
+
+
+@pytest.mark.parametrize("name", ["../../x", "assets/../../x", "/x"])
+def test_a_keras_archive_with_a_name_outside_of_it_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr(name, "")
+    with pytest.raises(ForeignError, match="names a file outside"):
+        check_archive(tmp_path / "net.keras")
+
+
+def test_a_keras_archive_that_holds_far_more_than_it_is_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.packaging.conversion.MOST_BYTES", 10_000)
+    with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", " " * 20_000)
+    assert (tmp_path / "net.keras").stat().st_size < 200
+    with pytest.raises(ForeignError, match="the most for a model"):
+        check_archive(tmp_path / "net.keras")
+
+
+@pytest.mark.slow
+def test_a_keras_network_does_not_augment_what_it_is_asked(tmp_path, bring):
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    turned = keras.layers.RandomFlip()(image)
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(turned))
+    network = keras.Model(image, outputs)
+    network.save(tmp_path / "net.keras")
+    folder = bring(tmp_path / "net.keras")
+    pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(onnx_answers(folder, pictures), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_of_keras_2_is_imported(tmp_path, bring):
+    import h5py
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    hidden = keras.layers.DepthwiseConv2D(3)(image)
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden))
+    network = keras.Model(image, outputs)
+    network.save(tmp_path / "net.h5")
+    with h5py.File(tmp_path / "net.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        (layer,) = (
+            one for one in config["config"]["layers"] if one["class_name"] == "DepthwiseConv2D"
+        )
+        layer["config"]["groups"] = 1  # Keras 2 wrote it, and Keras 3 does not take it
+        file.attrs["model_config"] = json.dumps(config)
+    folder = bring(tmp_path / "net.h5")
+    pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(onnx_answers(folder, pictures), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_weights_that_an_hdf5_file_has_elsewhere_are_not_read(tmp_path, refused):
+    import h5py
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    outputs = keras.layers.Dense(3, name="last")(keras.layers.Flatten()(image))
+    keras.Model(image, outputs).save(tmp_path / "net.h5")
+    (tmp_path / "secret").write_bytes(b"\0" * 768 * 3 * 4)
+    with h5py.File(tmp_path / "net.h5", "r+") as file:
+        (name,) = (one for one in map(str, file["model_weights/last/last"]) if one != "bias")
+        del file[f"model_weights/last/last/{name}"]
+        place = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset(f"model_weights/last/last/{name}", (768, 3), "f4", external=place)
+    assert "Not allowed: H5 file with external" in refused(tmp_path / "net.h5")
 
 
 @pytest.mark.slow
