@@ -18,6 +18,7 @@ KERAS = (".keras", ".h5", ".hdf5")
 MOST_SECONDS = 900.0
 MOST_MEMORY = 12 << 30  # bytes of address space, of which TensorFlow takes some without use
 SAVED_MODEL = "saved_model.pb"
+_SERVED = "serving_default"  # the function of a SavedModel that servers call
 
 _NO_CODE = (
     ". The import knows Keras' own layers and runs no code of a file: export the network to ONNX "
@@ -96,8 +97,26 @@ def _convert_saved_model(folder: Path, target: Path) -> None:
     from tf2onnx import convert
 
     words = ("--saved-model", str(folder), "--output", str(target), "--opset", "17")
-    sys.argv = ["tf2onnx.convert", *words]
+    sys.argv = ["tf2onnx.convert", *words, *_signature_of(folder)]
     convert.main()
+
+
+def _signature_of(folder: Path) -> list[str]:
+    """Return how tf2onnx is told which function to convert; it takes the first one by itself."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / SAVED_MODEL).read_bytes())
+    known = {name for graph in saved.meta_graphs for name in graph.signature_def}
+    names = sorted(name for name in known if not name.startswith("_"))
+    if _SERVED in names:
+        return ["--signature_def", _SERVED]
+    if len(names) > 1:
+        raise ForeignError(
+            f"it has the signatures {', '.join(names)}, and none is called {_SERVED}; save it "
+            "with the one that classifies"
+        )
+    return []
 
 
 def _main(model: str, target: str) -> None:

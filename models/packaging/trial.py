@@ -4,6 +4,7 @@
 that process.
 """
 
+import io
 import json
 import math
 import os
@@ -41,7 +42,9 @@ def try_out(model: Path, pictures: npt.NDArray[np.float32]) -> Trial:
     Raises ForeignError if it cannot be opened or run within the limits.
     """
     given, result = model.with_suffix(".pictures.npy"), model.with_suffix(".answers.npz")
-    np.save(given, pictures)
+    content = io.BytesIO()
+    np.save(content, pictures)
+    given.write_bytes(content.getbuffer())  # on a full disk, numpy would not say so
     try:
         run_apart(__name__, "answer", model, given, result, seconds=MOST_SECONDS)
         with np.load(result, allow_pickle=False) as found:

@@ -615,6 +615,18 @@ def test_a_file_of_keras_2_is_imported(tmp_path, bring):
 
 
 @pytest.mark.slow
+def test_a_saved_model_of_several_functions_says_which_one_is_meant(tmp_path, refused):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    for name in ("train", "classify"):
+        saved.meta_graphs.add().signature_def[name].method_name = "m"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert "the signatures classify, train, and none" in refused(tmp_path / "net")
+
+
+@pytest.mark.slow
 def test_weights_that_an_hdf5_file_has_elsewhere_are_not_read(tmp_path, refused):
     import h5py
     import keras
