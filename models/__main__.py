@@ -59,7 +59,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.training.runs import open_run, start_run
     from models.training.train import train
 
-    command = shlex.join(["python", "-m", "models", *wanted.arguments])
+    command = _for_the_card(wanted.arguments, {wanted.runs})
     if wanted.resume is not None:
         run = open_run(wanted.resume)
     elif wanted.like is not None:
@@ -366,10 +366,8 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.publishing.importing import Said, import_model, query_of
 
     said = Said(**{field.name: getattr(wanted, field.name) for field in dataclasses.fields(Said)})
-    # The card is public: it gets the names of files, and not where they lie.
     places = {wanted.model, wanted.labels, wanted.repository, wanted.calibrate}
-    named = [_without_folders(word, places) for word in wanted.arguments]
-    command = shlex.join(["python", "-m", "models", *named])
+    command = _for_the_card(wanted.arguments, places)
     try:
         done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
     except OSError as error:
@@ -398,6 +396,12 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     url = f"localhost:5000/api/{card.endpoint}{query_of(done.folder, card)}"
     say(f"ask it:   curl -F file=@picture.jpg {shlex.quote(url)}")
     return 0
+
+
+def _for_the_card(arguments: Sequence[str], places: Collection[Path | None]) -> str:
+    """Return the command line for a card, which is public: `places` by their last names alone."""
+    words = (_without_folders(word, places) for word in arguments)
+    return shlex.join(["python", "-m", "models", *words])
 
 
 def _without_folders(word: str, places: Collection[Path | None]) -> str:

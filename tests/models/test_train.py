@@ -58,6 +58,7 @@ def test_the_card_says_how_to_make_the_model_again(runs):
     card = read_card(runs["metaplastic"])
     assert (card.dataset, card.architecture, card.rule) == ("mnist", "lenet", "metaplastic")
     assert card.training.command.startswith("python -m models train mnist lenet --rule metaplastic")
+    assert "/" not in card.training.command  # it is public, and no path of this machine
     assert card.training.recipe["constants"]["rule"] in ("pattern", "kernel", "consolidating")
     assert read_card(runs["backprop"]).training.recipe["constants"] == {}
     assert card.training.recipe["batch_size"] == 8
