@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,11 @@ from models.cards import (
 )
 from models.errors import MetaplasticError
 from models.quiet import import_keras
+from models.signals import INTERRUPTED, end_as_by_ctrl_c, end_by_the_signal
 from models.terminal import one_line, say
 
 # These commands start fast. All others import Keras, inside their own functions.
 WITHOUT_KERAS = ("data", "import", "list")
-
-INTERRUPTED = 130  # the exit status of shells for Ctrl-C
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,9 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_line()
     wanted = parser.parse_args(arguments)
     wanted.arguments = arguments
-    if wanted.command not in WITHOUT_KERAS:
-        import_keras()
     try:
+        if wanted.command not in WITHOUT_KERAS:
+            import_keras()
         status: int = COMMANDS[wanted.command](wanted, parser)
     except MetaplasticError as error:
         say(f"{parser.prog} {wanted.command}: {error}", sys.stderr)
@@ -60,7 +59,7 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.training.runs import open_run, start_run
     from models.training.train import train
 
-    command = shlex.join(["python", "-m", "models", *wanted.arguments])
+    command = _for_the_card(wanted.arguments, {wanted.runs})
     if wanted.resume is not None:
         run = open_run(wanted.resume)
     elif wanted.like is not None:
@@ -96,7 +95,8 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         card = train(run, wanted.data_parallel)
     except KeyboardInterrupt:
         say(
-            f"\ninterrupted; continue with: python -m models train --resume {run.folder}",
+            "\ninterrupted; continue with: python -m models train --resume "
+            f"{shlex.quote(str(run.folder))}",
             sys.stderr,
         )
         return INTERRUPTED
@@ -366,9 +366,8 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.publishing.importing import Said, import_model, query_of
 
     said = Said(**{field.name: getattr(wanted, field.name) for field in dataclasses.fields(Said)})
-    # The card is public: it gets the names of files, and not where they lie.
-    named = [Path(word).name if os.path.lexists(word) else word for word in wanted.arguments]
-    command = shlex.join(["python", "-m", "models", *named])
+    places = {wanted.model, wanted.labels, wanted.repository, wanted.calibrate}
+    command = _for_the_card(wanted.arguments, places)
     try:
         done = import_model(wanted.name, wanted.model, said, wanted.repository, command)
     except OSError as error:
@@ -391,11 +390,24 @@ def _import(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     for note in done.notes:
         say(f"note: {note}", sys.stderr)
-    served = "" if wanted.repository == REPOSITORY else f"METAPLASTIC_WEIGHTS={wanted.repository} "
+    elsewhere = f"METAPLASTIC_WEIGHTS={shlex.quote(str(wanted.repository))} "
+    served = "" if wanted.repository == REPOSITORY else elsewhere
     say(f"serve it: {served}python wsgi.py")
     url = f"localhost:5000/api/{card.endpoint}{query_of(done.folder, card)}"
     say(f"ask it:   curl -F file=@picture.jpg {shlex.quote(url)}")
     return 0
+
+
+def _for_the_card(arguments: Sequence[str], places: Collection[Path | None]) -> str:
+    """Return the command line for a card, which is public: `places` by their last names alone."""
+    words = (_without_folders(word, places) for word in arguments)
+    return shlex.join(["python", "-m", "models", *words])
+
+
+def _without_folders(word: str, places: Collection[Path | None]) -> str:
+    """Return a word of a command line; of one of the `places`, its last name alone."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + (Path(value).name or value if Path(value) in places else value)
 
 
 def _learn(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -497,11 +509,13 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     status = main(sys.argv[1:])
     if status == INTERRUPTED:
         # Threads of the backend may still prepare batches. They crash if Python's regular exit
         # destroys the interpreter first.
         sys.stdout.flush()
         sys.stderr.flush()
+        end_by_the_signal()
         os._exit(status)
     sys.exit(status)

@@ -56,7 +56,9 @@ class Api(flask_restx.Api):
         """
         built: dict[str, Any] = super().__schema__
         errors = example_errors(self.catalogue, self.settings)
-        return {**built, "paths": arrange(built["paths"], self._paths(), errors)}
+        # A data set may be called as one of the other groups, such as "models".
+        tags = list({tag["name"]: tag for tag in reversed(built["tags"])}.values())[::-1]
+        return {**built, "tags": tags, "paths": arrange(built["paths"], self._paths(), errors)}
 
     @cached_property
     def paths_with_answers(self) -> dict[str, Any]:

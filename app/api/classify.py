@@ -160,7 +160,7 @@ def add_routes(
     namespace.add_resource(
         Architecture,
         url,
-        endpoint=name,
+        endpoint=endpoint.name,
         resource_class_kwargs={
             "endpoint": endpoint,
             "settings": settings,
@@ -179,7 +179,7 @@ def add_routes(
         namespace.add_resource(
             picture,
             f"{url}/{picture.file}",
-            endpoint=f"{name}_{stem}",
+            endpoint=f"{endpoint.name}/{stem}",
             resource_class_kwargs={"endpoint": endpoint},
             route_doc={"get": picture_doc},
         )

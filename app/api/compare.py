@@ -57,7 +57,7 @@ def add_route(namespace: Any, endpoints: list[Endpoint], settings: Settings) -> 
     namespace.add_resource(
         Comparison,
         f"/{COMPARE}",
-        endpoint=f"{name}_{COMPARE}",
+        endpoint=f"{dataset}/{COMPARE}",
         resource_class_kwargs={"endpoints": endpoints, "settings": settings},
         route_doc={"post": doc},
     )

@@ -91,7 +91,7 @@ def add_route(namespace: Any, endpoint: Endpoint, settings: Settings) -> None:
     namespace.add_resource(
         Explain,
         f"/{endpoint.architecture}/explain",
-        endpoint=f"{endpoint.identifier}_explain",
+        endpoint=f"{endpoint.name}/explain",
         resource_class_kwargs={"endpoint": endpoint, "settings": settings},
         route_doc={"post": doc},
     )

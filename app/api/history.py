@@ -58,7 +58,7 @@ def add_route(namespace: Any, endpoint: Endpoint) -> None:
     namespace.add_resource(
         History,
         f"/{endpoint.architecture}/history",
-        endpoint=f"{endpoint.identifier}_history",
+        endpoint=f"{endpoint.name}/history",
         resource_class_kwargs={"endpoint": endpoint},
         route_doc={
             "get": {

@@ -221,7 +221,7 @@ def add_routes(namespace: Any, endpoint: Endpoint, feedback: Feedback) -> None:
         namespace.add_resource(
             resource,
             f"/{endpoint.architecture}/{name}",
-            endpoint=f"{endpoint.identifier}_{name}",
+            endpoint=f"{endpoint.name}/{name}",
             resource_class_kwargs={"endpoint": endpoint, "feedback": feedback},
             route_doc={
                 verb: {

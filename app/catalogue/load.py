@@ -62,7 +62,7 @@ def load_catalogue(
     former = {model.folder: model for model in served}
     models: dict[tuple[str, int], Model] = {}
     errors: dict[Path, RepositoryError] = {}
-    endpoint_of: dict[str, str] = {}  # by the name of a model
+    endpoint_of: dict[str, str] = {}  # by its name in the standard protocols, without the rule
     for folder in model_folders(root):
         try:
             if folder in broken:
@@ -74,16 +74,17 @@ def load_catalogue(
                 continue
             model = former[folder]
         identity = model.card.name, model.card.version
+        name = model.card.endpoint.replace("/", "-")
         if other := models.get(identity):
             errors[folder] = RepositoryError(
                 f"{other.folder} and {folder} are both {identity[0]} version {identity[1]}. "
                 "Serve one of them only with METAPLASTIC_WEIGHTS, or remove one."
             )
-        elif endpoint_of.setdefault(identity[0], model.card.endpoint) != model.card.endpoint:
-            # As versions of one model, the standard protocols would take one for the other.
+        elif endpoint_of.setdefault(name, model.card.endpoint) != model.card.endpoint:
+            # The standard protocols and Swagger's operations would take one for the other.
             errors[folder] = RepositoryError(
-                f"{folder}: {model.card.endpoint} and {endpoint_of[identity[0]]} are both called "
-                f"{identity[0]}. Give one of them another name."
+                f"{folder}: {model.card.endpoint} and {endpoint_of[name]} are both called {name} "
+                "in the standard protocols. Give one of them another name."
             )
         else:
             models[identity] = model

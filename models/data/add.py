@@ -134,21 +134,14 @@ def _read_all(
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=len(files), desc="reading", unit="picture", disable=None) as bar,
     ):
-        _write_header(written, (len(files), *shape))
-        start = written.tell()
+        storage.write_header(written, (len(files), *shape))
         for some in _some(files):
             for keep in pool.map(read, some):
                 keep(written)
                 bar.update()
         written.seek(0)
-        _write_header(written, (len(found.files), *shape))
-        assert written.tell() == start  # numpy leaves room in it for a number to grow
+        storage.write_header(written, (len(found.files), *shape))
     return found
-
-
-def _write_header(written: IO[bytes], shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(written, header)
 
 
 def _some(files: Sequence[Labelled]) -> Iterator[Sequence[Labelled]]:

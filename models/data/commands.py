@@ -16,11 +16,10 @@ from models.data.datasets import (
     load,
     whereabouts,
 )
+from models.signals import INTERRUPTED
 from models.terminal import say
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # header, rows
-
-INTERRUPTED = 130
 
 
 def list_data_sets() -> Table:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from models.parsing import ParseError, parse
 DESCRIPTOR, REPORT = "dataset.json", "report.txt"
 IMAGES, LABELS, SPLIT_OF, GROUPS = "images.npy", "labels.npy", "splits.npy", "groups.npy"
 SPLITS = ("train", "val", "test")
+_HEADER = 128  # bytes before the pixels in images.npy: numpy leaves room for a number to grow
 _PART = 500  # images read at once where all are gone through
 
 
@@ -81,6 +82,13 @@ def select(images: Images, chosen: npt.NDArray[Any]) -> Images:
         return StoredImages(images.path, images.places[chosen])
     taken: npt.NDArray[np.uint8] = images[chosen]
     return taken
+
+
+def write_header(written: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Write the head of a .npy file of uint8 in `shape`, as long for any number of images."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(written, header)
+    assert written.tell() == _HEADER
 
 
 def parts(images: Images) -> Iterator[npt.NDArray[np.uint8]]:

@@ -1,6 +1,8 @@
 """Run a module of ours in a process of its own, since what it reads may end the process."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -36,3 +38,9 @@ def run_apart(
     if done.returncode:
         raise ApartError(done.stderr.strip().rpartition("\n")[2] or "no reason was given")
     return done.stdout
+
+
+def limit_memory(most: int) -> None:
+    """Let this process have `most` bytes of address space, where the system has such a limit."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -45,15 +45,17 @@ class Taken:
     bgr: bool = False  # whether blue comes first, as OpenCV has it
 
 
-def read_onnx(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
+def read_onnx(path: Path) -> tuple[onnx.ModelProto, dict[str, Path]]:
     """Return the model in the file `path`, and the files beside it that its weights came from.
+
+    These are by their names in its folder.
 
     Nothing is run. Raises ForeignError for what is no ONNX model, for one that is too large or too
     old, and for weights outside the file's folder.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise _too_large(path)
+            raise too_large(path)
         model = onnx.load_model_from_string(read_regular(path))
     except OSError as error:
         raise ForeignError(f"{path} cannot be read ({error.strerror})") from error
@@ -98,7 +100,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
-def _add_external_weights(model: onnx.ModelProto, path: Path) -> list[Path]:
+def _add_external_weights(model: onnx.ModelProto, path: Path) -> dict[str, Path]:
     """Read the weights that lie in other files into `model`, and return these files.
 
     Only the file's own folder is read.
@@ -123,13 +125,13 @@ def _add_external_weights(model: onnx.ModelProto, path: Path) -> list[Path]:
             raise ForeignError(f"{path}: the weights of {tensor.name!r} are not in {file.name}")
         total += length
         if total > MOST_BYTES:
-            raise _too_large(path)
+            raise too_large(path)
     if outside:
         try:
             onnx.load_external_data_for_model(model, str(folder))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ForeignError(f"{path}: its weights cannot be read ({_first(error)})") from error
-    return sorted(files)
+    return {file.relative_to(folder).as_posix(): file for file in sorted(files)}
 
 
 def _beside(location: str, path: Path) -> tuple[Path, int]:
@@ -267,6 +269,11 @@ def _agreed(stored: int | None, asked: int | None, option: str, shown: str) -> i
 
 
 def _check_output(output: onnx.ValueInfoProto) -> None:
+    if output.type.WhichOneof("value") not in (None, "tensor_type"):  # scikit-learn's ZipMap
+        raise ForeignError(
+            f"its output {output.name!r} is no tensor; expected a number for each class (for "
+            "scikit-learn's classifiers, export with zipmap=False)"
+        )
     known = output.type.tensor_type.elem_type
     if known and (known not in TYPES or known == TensorProto.UINT8):
         raise ForeignError(
@@ -280,7 +287,8 @@ def _type_name(number: int) -> str:
     return str(TensorProto.DataType.Name(number)).lower() if known else f"number {number}"
 
 
-def _too_large(path: Path) -> ForeignError:
+def too_large(path: Path) -> ForeignError:
+    """Return the error for a file or folder of more than MOST_BYTES."""
     return ForeignError(f"{path} has more than {MOST_BYTES >> 20} MiB, the most for a model")
 
 

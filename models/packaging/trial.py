@@ -4,11 +4,10 @@
 that process.
 """
 
-import contextlib
+import io
 import json
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.packaging.apart import ApartError, run_apart
+from models.packaging.apart import ApartError, limit_memory, run_apart
 from models.packaging.foreign import ForeignError, Taken
 
 MOST_SECONDS = 60.0  # for a process: it opens the file and runs it a few times
@@ -43,7 +42,9 @@ def try_out(model: Path, pictures: npt.NDArray[np.float32]) -> Trial:
     Raises ForeignError if it cannot be opened or run within the limits.
     """
     given, result = model.with_suffix(".pictures.npy"), model.with_suffix(".answers.npz")
-    np.save(given, pictures)
+    content = io.BytesIO()
+    np.save(content, pictures)
+    given.write_bytes(content.getbuffer())  # on a full disk, numpy would not say so
     try:
         run_apart(__name__, "answer", model, given, result, seconds=MOST_SECONDS)
         with np.load(result, allow_pickle=False) as found:
@@ -161,8 +162,7 @@ def _session(model: str | bytes, *, optimised: bool = True) -> Any:
 
 
 def _main(command: str, *arguments: str) -> None:
-    with contextlib.suppress(ValueError, OSError):  # a system may not have this limit
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    limit_memory(MOST_MEMORY)
     try:
         if command == "answer":
             _answer(*map(Path, arguments))

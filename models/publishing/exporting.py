@@ -1,7 +1,6 @@
 """Make the ONNX files of a finished run, or of a published model, again."""
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from models.data.datasets import load
 from models.packaging.export import ExportError, agreement, export, keras_logits
 from models.packaging.running import onnx_logits
 from models.publishing.int8 import add_int8
+from models.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def export_again(folder: Path, int8: bool = False) -> Exported:
     card.need_training()  # an imported network is its ONNX file
     if not (folder / KERAS_MODEL).exists():
         raise ExportError(f"{folder} holds no {KERAS_MODEL}")
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as directory:
-        staging = Path(directory)
+    with scratch_folder(folder, ".exporting-") as staging:
         (staging / KERAS_MODEL).symlink_to((folder / KERAS_MODEL).resolve())
         export(staging)
         card = dataclasses.replace(

@@ -3,7 +3,9 @@
 import dataclasses
 import errno
 import hashlib
-import tempfile
+import io
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from models.cards import (
     checksum,
     checksums,
     is_name,
+    read_card,
     write_card,
 )
 from models.files import read_regular
@@ -41,8 +44,13 @@ from models.packaging.trial import look_at
 from models.packaging.wrapping import Outputs, Scaling
 from models.publishing.labelled import Labelled, measure
 from models.publishing.versions import next_version
+from models.scratch import scratch_folder
+from models.terminal import printable
 
 MOST_LABELS = 100_000
+_MOST_OF_LABELS = 100 << 20  # bytes of their file
+# What takes a pixel beyond these is a mistake: 32 bits cannot hold some of it.
+_LEAST_SCALE, _MOST_SCALE = 1e-6, 1e6
 _ONE_NUMBER = (
     ". One number for a question of yes and no is not enough: export it with one for each of the "
     "two classes, such as the probabilities 1 - p and p"
@@ -88,8 +96,7 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
     _refuse_a_second_meaning(dataset, architecture, repository)
     labels = read_labels(said.labels)
     repository.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".importing-", dir=repository) as directory:
-        scratch = Path(directory)
+    with scratch_folder(repository, ".importing-") as scratch:
         source = _read(model, scratch)
         network = source.network
         taken = input_of(network, said.layout, said.size, said.channels)
@@ -110,7 +117,7 @@ def import_model(name: str, model: Path, said: Said, repository: Path, command: 
         trial, outputs = fitting.write(folder / ONNX_MODEL, said.outputs)
         found = Labelled(None, None, ())
         if said.calibrate is not None:
-            found = measure(folder, said.calibrate, image, labels)
+            found = measure(folder, said.calibrate, image, labels, scratch)
         card = Card(
             dataset=dataset,
             architecture=architecture,
@@ -139,10 +146,15 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises ForeignError if a line is empty, repeated or no text.
     """
     try:
+        if path.stat().st_size > _MOST_OF_LABELS:
+            raise ForeignError(f"{path} has more than {_MOST_OF_LABELS >> 20} MiB: it is no list")
         text = read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ForeignError(f"{path} cannot be read as text in UTF-8 ({error})") from error
-    labels = [line.strip() for line in text.rstrip().splitlines()]
+    # An accent may be a sign of its own or not: "é" shall be one class. Not splitlines(), for which
+    # a form feed and others that no editor shows end a line, too.
+    whole = unicodedata.normalize("NFC", text.rstrip())
+    labels = [line.strip(" \t\n") for line in io.StringIO(whole, newline=None)]
     if not 2 <= len(labels) <= MOST_LABELS:
         raise ForeignError(
             f"{path}: expected a line for each class, 2 to {MOST_LABELS}; found {len(labels)}"
@@ -175,17 +187,17 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def _refuse_a_second_meaning(dataset: str, architecture: str, repository: Path) -> None:
-    """Raise ForeignError if another endpoint's imported network has the name of this one.
+    """Raise ForeignError if another endpoint has the name of this one.
 
-    Logs and standard protocols call both a-b/c and a/b-c by the name a-b-c-imported.
+    Logs, standard protocols and Swagger call both a-b/c and a/b-c by the name a-b-c.
     """
     name = f"{dataset}-{architecture}"
-    for folder in repository.glob(f"*/*/{IMPORTED}"):
-        other = folder.parent.parent.name, folder.parent.name
+    for folder in repository.glob("*/*"):
+        other = folder.parent.name, folder.name
         if "-".join(other) == name and other != (dataset, architecture):
             raise ForeignError(
                 f"{'/'.join(other)} is in {repository}, and the standard protocols would call both "
-                f"{name}-{IMPORTED}; choose another name"
+                f"{name}; choose another name"
             )
 
 
@@ -213,16 +225,14 @@ class _Source:
     path: Path  # of the file or folder that is imported
     network: onnx.ModelProto
     format: str
-    files: list[Path]  # that it consists of
+    files: Mapping[str, Path]  # that it consists of, by their names in its folder
 
     def sha256(self) -> str:
         """Return the SHA-256 of its file, or of the names and checksums of several."""
-        if self.files == [self.path]:
+        if list(self.files.values()) == [self.path]:
             return checksum(self.path)
-        folder = self.path if self.path.is_dir() else self.path.parent
         digest = hashlib.sha256()
-        for path in self.files:
-            name = path.resolve().relative_to(folder.resolve()).as_posix()
+        for name, path in self.files.items():
             digest.update(f"{name} {checksum(path)}\n".encode())
         return digest.hexdigest()
 
@@ -234,14 +244,16 @@ def _read(model: Path, scratch: Path) -> _Source:
     ending, converted = model.suffix.lower(), scratch / "converted.onnx"
     if ending == ".onnx" and model.is_file():
         network, beside = read_onnx(model)
-        return _Source(model, network, f"ONNX opset {opset_of(network)}", [model, *beside])
+        files = {model.name: model, **beside}
+        return _Source(model, network, f"ONNX opset {opset_of(network)}", files)
     if ending in KERAS and model.is_file():
         convert(model, converted)
         name = "Keras" if ending == ".keras" else "HDF5"
-        return _Source(model, read_onnx(converted)[0], name, [model])
+        return _Source(model, read_onnx(converted)[0], name, {model.name: model})
     if (model / SAVED_MODEL).is_file():
         convert(model, converted)
-        files = sorted(path for path in model.rglob("*") if path.is_file())
+        found = sorted(path for path in model.rglob("*") if path.is_file())
+        files = {path.relative_to(model).as_posix(): path for path in found}
         return _Source(model, read_onnx(converted)[0], "SavedModel", files)
     raise ForeignError(
         f"{model}: expected an ONNX file (.onnx), a Keras file ({', '.join(KERAS)}) or the folder "
@@ -265,14 +277,23 @@ def _scaling(taken: Taken, said: Said) -> Scaling | None:
             "A pixel becomes (scale * pixel - mean) / std; --mean and --std have a value, or one "
             "for each channel, such as --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 of ImageNet"
         )
+    if not _LEAST_SCALE <= said.scale <= _MOST_SCALE:
+        raise ForeignError(
+            f"--scale: expected a number from {_LEAST_SCALE:g} to {_MOST_SCALE:g}, found "
+            f"{said.scale:g}"
+        )
     values = []
     for option, given in ("--mean", said.mean), ("--std", said.std):
         if len(given) not in (1, taken.channels):
             raise ForeignError(
                 f"{option}: expected 1 or {taken.channels} values, found {len(given)}"
             )
-        if option == "--std" and not all(value > 0 for value in given):
-            raise ForeignError(f"{option}: expected numbers above 0, found {given}")
+        least, most = (_LEAST_SCALE if option == "--std" else -_MOST_SCALE), _MOST_SCALE
+        if not all(least <= value <= most for value in given):
+            raise ForeignError(
+                f"{option}: expected numbers from {least:g} to {most:g}, found "
+                + ",".join(f"{value:g}" for value in given)
+            )
         values.append(given * taken.channels if len(given) == 1 else given)
     return Scaling(said.scale, *values)
 
@@ -301,13 +322,15 @@ def _origin(
 ) -> Imported:
     network = source.network
     wrote = " ".join(filter(None, (network.producer_name, network.producer_version)))
+    # The name of a link where it is one, as those of Hugging Face's cache, and of "." the folder's.
+    name = source.path.name if source.path.name.strip(".") else source.path.resolve().name
     return Imported(
-        file=source.path.resolve().name,
+        file=printable(name),  # bytes that are no text could not stand in the card
         format=source.format,
         producer=wrote[:_MOST_OF_A_NAME],
-        bytes=sum(path.stat().st_size for path in source.files),
+        bytes=sum(path.stat().st_size for path in source.files.values()),
         sha256=source.sha256(),
-        command=command,
+        command=printable(command),
         layout=taken.layout,
         datatype=taken.datatype,
         scale=scaling.scale if scaling else 1.0,
@@ -324,6 +347,7 @@ def _put(folder: Path, card: Card, repository: Path) -> tuple[Path, Card]:
     while True:
         card = dataclasses.replace(card, version=next_version(versions))
         write_card(folder, card)
+        read_card(folder)  # else the service would leave it out
         try:
             return folder.rename(versions / str(card.version)), card
         except OSError as error:

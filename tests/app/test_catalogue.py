@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from app import create_app
 from app.catalogue.catalogue import Catalogue, RepositoryError
 from app.catalogue.load import load_catalogue
 from app.errors import RequestError
@@ -129,7 +130,30 @@ def test_two_endpoints_of_one_name_are_never_versions_of_one_model(
     put_model("second", dataset="a-b", architecture="c", version=2)
     catalogue = load(tmp_path)
     assert list(catalogue.endpoints) == ["a/b-c"]
-    assert "a-b/c and a/b-c are both called a-b-c-metaplastic" in catalogue.problems["second"]
+    # Under another rule Flask would have two routes of one name.
+    put_model("third", dataset="a-b", architecture="c", version=1, rule="backprop")
+    assert set(load(tmp_path).problems) == {"second", "third"}
+    assert (
+        "a-b/c and a/b-c are both called a-b-c in the standard protocols"
+        in catalogue.problems["second"]
+    )
+
+
+def test_names_that_look_like_other_routes_have_routes_of_their_own(
+    put_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    known = ["a/x", "a/x-curves", "a/x-compare", "models/x", "predict/models", "x/compare-x"]
+    for name in known:
+        dataset, architecture = name.split("/")
+        put_model(name, dataset=dataset, architecture=architecture)
+    client = create_app(Settings(weights=tmp_path)).test_client()
+    document = client.get("/swagger.json").json
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    tags = [tag["name"] for tag in document["tags"]]
+    for names in tags, [one["operationId"] for one in operations]:
+        assert len(set(names)) == len(names)
+    for name in known:
+        assert client.get(f"/api/{name}").json["endpoint"] == f"/api/{name}"
 
 
 def test_a_name_that_cannot_be_a_url_is_refused(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +131,18 @@ def test_its_pages_say_that_it_was_imported(client: FlaskClient) -> None:
     assert client.get("/demo").status_code == client.get("/demo/models").status_code == 200
 
 
-def test_a_folder_is_classified_with_an_empty_column(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("source", ["in", "in.tar", "in.zip"])
+def test_many_pictures_are_classified_with_an_empty_column(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(shelf))
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "red.png").write_bytes(RED)
+    if source != "in":
+        shutil.make_archive(str(tmp_path / "in"), source.rpartition(".")[2], tmp_path / "in")
     out = tmp_path / "out.csv"
-    command = [str(tmp_path / "in"), "--model", "test/plain", "--out", str(out)]
-    assert classify_folder(command) == 0
+    command = [str(tmp_path / source), "--model", "test/plain", "--out", str(out)]
+    assert classify_folder([*command, "--processes", "1"]) == 0
     (row,) = csv.DictReader(out.read_text().splitlines())
     assert (row["label"], row["in_distribution"]) == ("red", "")
 

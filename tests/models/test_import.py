@@ -21,10 +21,12 @@ from models.__main__ import INTERRUPTED, main
 from models.aliases import set_aliases
 from models.calibration import softmax
 from models.cards import CardError, read_card
+from models.packaging.conversion import check_archive
 from models.packaging.foreign import ForeignError
 from models.packaging.running import onnx_answers
 from models.publishing.evaluate import evaluate
-from models.publishing.importing import Said, import_model, read_labels
+from models.publishing.importing import MOST_LABELS, Said, import_model, read_labels
+from models.scratch import scratch_folder
 from tests.models.networks import COLOURS, FLOAT, UINT8, colours, labels, save
 
 PROJECT = Path(__file__).parents[2]
@@ -166,6 +168,18 @@ def test_weights_elsewhere_are_not_read(tmp_path, refused, place):
     assert "no file in its folder" in refused(inner / "net.onnx")
 
 
+def test_a_network_that_is_a_link_is_read_with_the_weights_beside_the_link(tmp_path, bring):
+    whole = onnx.load(colours(tmp_path / "whole.onnx"))
+    onnx.save(
+        *(whole, tmp_path / "net.onnx"), save_as_external_data=True, location="w", size_threshold=0
+    )
+    plain = read_card(bring(tmp_path / "net.onnx"))
+    (tmp_path / "store").mkdir()
+    shutil.move(tmp_path / "net.onnx", tmp_path / "store" / "blob")
+    (tmp_path / "net.onnx").symlink_to(tmp_path / "store" / "blob")
+    assert read_card(bring(tmp_path / "net.onnx")).imported.sha256 == plain.imported.sha256
+
+
 def test_weights_hidden_in_an_operator_are_found_too(tmp_path, refused):
     constant = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
     constant.ClearField("raw_data")
@@ -231,6 +245,9 @@ HUGE = [
 ]
 SIDES = numpy_helper.from_array(np.array([100_000, 100_000], np.int64), "side")
 
+MAPS = onnx.ValueInfoProto(name="y")
+MAPS.type.sequence_type.elem_type.map_type.key_type = TensorProto.INT64
+
 SECRET = [helper.make_node("Secret", ["x"], ["y"], domain="evil")]
 
 # Its operators, what differs from one input PIXELS and one output CLASSES, and what is said.
@@ -243,6 +260,7 @@ BAD: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "two channel axes": ([MEAN], {"inputs": [value("x", FLOAT, [1, 3, 8, 3])]}, "--layout"),
     "no channel axis": ([MEAN], {"inputs": [value("x", FLOAT, [1, 4, 8, 8])]}, "--layout"),
     "huge pictures": ([MEAN], {"inputs": [value("x", FLOAT, [1, 3, 2000, 8])]}, "at most 1024"),
+    "a map for each image": ([MEAN], {"outputs": [MAPS]}, "is no tensor"),
     "an unknown operator": (SECRET, {}, "ONNX Runtime cannot run it"),
     "no numbers": (ROOT, {}, "NaN or infinity"),
     "too much memory": (HUGE, {"stored": [SIDES]}, "ONNX Runtime cannot run it"),
@@ -284,7 +302,10 @@ def test_what_a_file_does_not_say_is_asked(tmp_path, refused):
     model = colours(tmp_path / "net.onnx")
     assert "--scale 1/255" in refused(model, scale=None)
     assert "expected 1 or 3 values" in refused(model, mean=(0.5, 0.5))
-    assert "above 0" in refused(model, std=(0.0,))
+    for std in (0.0, -1.0, 1e-320, np.nan, np.inf):
+        assert "--std: expected numbers from 1e-06 to 1e+06" in refused(model, std=(std,))
+    assert "--mean: expected" in refused(model, mean=(1e308,))
+    assert "--scale: expected" in refused(model, scale=1e-320, mean=(1.0,))
     assert "no other --size" in refused(model, size=(32, 32))
     assert "have 1 channel" in refused(model, style="digit")
     sigmoids = colours(tmp_path / "sigmoids.onnx", ends=("Sigmoid",))
@@ -308,6 +329,9 @@ def test_labels_are_counted_and_told_apart(tmp_path, refused):
         (("red", "green", "red"), "line 3 repeats line 1"),
         (("red", "", "blue"), "line 2: expected the name of a class"),
         (("red",), "a line for each class, 2 to"),
+        (("red", "gr\x0ceen", "blue"), "line 2: expected the name of a class"),
+        (("\u00e9", "e\u0301", "blue"), "line 2 repeats line 1"),  # both are an e with an accent
+        (("red", *map(str, range(MOST_LABELS))), "2 to 100000; found 100001"),
     ):
         with pytest.raises(ForeignError, match=problem):
             read_labels(labels(tmp_path / "labels.txt", lines))
@@ -347,6 +371,25 @@ def test_labelled_pictures_of_other_classes_or_too_few_are_refused(tmp_path, ref
     assert "purple, which is no class" in refused(model, calibrate=pictures)
 
 
+def test_pictures_that_contradict_the_order_of_the_labels_are_pointed_out(tmp_path, names, capsys):
+    model, pictures = colours(tmp_path / "net.onnx"), paint(tmp_path / "in", 10)
+    turned = labels(tmp_path / "turned.txt", ("blue", "red", "green"))
+    known = ["--scale=1/255", f"--calibrate={pictures}", f"--repository={tmp_path / 'my shelf'}"]
+    assert main(["import", "test/net", str(model), f"--labels={turned}", *known]) == 0
+    said = capsys.readouterr()
+    assert "less often than chance" in said.err
+    assert "in the order of its outputs" in said.err
+    assert f"METAPLASTIC_WEIGHTS='{tmp_path / 'my shelf'}' python wsgi.py" in said.out
+
+
+def test_a_class_is_known_by_its_accents_however_they_are_written(tmp_path, bring):
+    pictures = paint(tmp_path / "in", 10)
+    (pictures / "red").rename(pictures / "rose\u0301")  # as macOS writes it into a zip file
+    known = labels(tmp_path / "labels.txt", ("ros\u00e9", "green", "blue"))
+    card = read_card(bring(colours(tmp_path / "n.onnx"), calibrate=pictures, labels=known))
+    assert card.validation.images == 30
+
+
 def test_a_network_that_is_imported_twice_over_is_wrapped_twice(tmp_path, bring):
     first = bring(colours(tmp_path / "net.onnx", ends=("Softmax",)))
     again = bring(first / "model.onnx")
@@ -383,10 +426,17 @@ def test_a_name_that_protocols_could_not_tell_from_another_is_refused(tmp_path, 
     model, said = colours(tmp_path / "net.onnx"), Said(labels=names, scale=1 / 255)
     shelf = tmp_path / "shelf"
     import_model("a-b/c", model, said, shelf, "a test")
-    with pytest.raises(ForeignError, match="would call both a-b-c-imported"):
+    with pytest.raises(ForeignError, match="would call both a-b-c"):
         import_model("a/b-c", model, said, shelf, "a test")
     assert [path.name for path in shelf.iterdir()] == ["a-b"]
     assert import_model("a-b/c", model, said, shelf, "a test").card.version == 2
+
+
+def test_a_name_that_is_one_of_a_trained_network_is_refused_too(tmp_path, names):
+    (tmp_path / "shelf/fashion-mnist/lenet/metaplastic/1").mkdir(parents=True)
+    model, said = colours(tmp_path / "net.onnx"), Said(labels=names, scale=1 / 255)
+    with pytest.raises(ForeignError, match="fashion-mnist/lenet is in"):
+        import_model("fashion/mnist-lenet", model, said, tmp_path / "shelf", "a test")
 
 
 def test_the_printed_url_asks_the_version_that_was_imported(tmp_path, names, capsys):
@@ -404,18 +454,33 @@ def test_the_printed_url_asks_the_version_that_was_imported(tmp_path, names, cap
     assert printed() == "'localhost:5000/api/test/net?rule=imported&version=3'"
 
 
-def test_ctrl_c_leaves_nothing_behind_and_says_so(tmp_path, names):
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+)
+def test_an_import_that_is_ended_leaves_nothing_behind_and_says_so(tmp_path, names, number):
     model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
     words = ["import", "test/net", str(model), "--labels", str(names), "--scale", "1/255"]
     command = [sys.executable, "-m", "models", *words, "--repository", str(shelf)]
     process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
     while not list(shelf.glob(".importing-*")) and process.poll() is None:
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == INTERRUPTED
+    # Whoever sent SIGTERM sees that the process ended by it.
+    assert process.returncode == (INTERRUPTED if number == signal.SIGINT else -number)
     assert said.strip() == "interrupted"
     assert not list(shelf.iterdir())
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next_one(tmp_path, bring):
+    model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
+    (shelf / ".importing-killed" / "version").mkdir(parents=True)
+    with scratch_folder(shelf, ".importing-") as at_work:
+        assert [path.name for path in shelf.iterdir()] == [at_work.name]
+        bring(model)
+        assert at_work.is_dir()
+    assert [path.name for path in shelf.iterdir()] == ["test"]
 
 
 def test_one_number_for_yes_and_no_says_what_to_export(tmp_path, refused):
@@ -427,8 +492,9 @@ def test_one_number_for_yes_and_no_says_what_to_export(tmp_path, refused):
 
 def test_the_command_prints_what_it_found_and_hides_where_files_lie(tmp_path, names, capsys):
     model, shelf = colours(tmp_path / "net.onnx"), tmp_path / "shelf"
-    command = ["import", "test/net", str(model), "--labels", str(names), "--repository", str(shelf)]
+    command = ["import", "test/net", str(model), f"--labels={names}", "--repository", str(shelf)]
     assert main(command) == 1
+    shelf.rmdir()
     assert "give --scale" in capsys.readouterr().err
     assert main([*command, "--scale", "1/255"]) == 0
     said = capsys.readouterr().out
@@ -462,10 +528,12 @@ def test_a_keras_network_is_imported_from_each_of_its_formats(tmp_path, bring, f
     outputs = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(hidden))
     network = keras.Model(image, outputs)
     path = tmp_path / f"net{format_}"
-    if format_ == "SavedModel":
-        network.export(path, verbose=False)
-    else:
-        network.save(path)
+    network.save(path if format_ != "SavedModel" else tmp_path / "net.keras")
+    if format_ == "SavedModel":  # which TensorFlow alone writes, whatever trains here
+        program = "import keras, sys; keras.saving.load_model(sys.argv[1]).export(sys.argv[2])"
+        command = [sys.executable, "-c", program, tmp_path / "net.keras", path]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
     folder = bring(path)
     pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
     expected = network.predict(pictures, verbose=0)
@@ -487,6 +555,92 @@ def test_a_keras_file_with_code_in_it_is_not_run(tmp_path, refused, ending):
     said = refused(path)
     assert "cannot be converted to ONNX" in said
     assert "Lambda" in said or "lambda" in said
+    assert "runs no code of a file" in said
+    assert "safe_mode" not in said  # which the command does not have
+
+
+@pytest.mark.parametrize("name", ["../../x", "assets/../../x", "/x"])
+def test_a_keras_archive_with_a_name_outside_of_it_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr(name, "")
+    with pytest.raises(ForeignError, match="names a file outside"):
+        check_archive(tmp_path / "net.keras")
+
+
+def test_a_keras_archive_that_holds_far_more_than_it_is_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.packaging.conversion.MOST_BYTES", 10_000)
+    with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", " " * 20_000)
+    assert (tmp_path / "net.keras").stat().st_size < 200
+    with pytest.raises(ForeignError, match="the most for a model"):
+        check_archive(tmp_path / "net.keras")
+
+
+@pytest.mark.slow
+def test_a_keras_network_does_not_augment_what_it_is_asked(tmp_path, bring):
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    turned = keras.layers.RandomFlip()(image)
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(turned))
+    network = keras.Model(image, outputs)
+    network.save(tmp_path / "net.keras")
+    folder = bring(tmp_path / "net.keras")
+    pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(onnx_answers(folder, pictures), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_of_keras_2_is_imported(tmp_path, bring):
+    import h5py
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    hidden = keras.layers.DepthwiseConv2D(3)(image)
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden))
+    network = keras.Model(image, outputs)
+    network.save(tmp_path / "net.h5")
+    with h5py.File(tmp_path / "net.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        (layer,) = (
+            one for one in config["config"]["layers"] if one["class_name"] == "DepthwiseConv2D"
+        )
+        layer["config"]["groups"] = 1  # Keras 2 wrote it, and Keras 3 does not take it
+        file.attrs["model_config"] = json.dumps(config)
+    folder = bring(tmp_path / "net.h5")
+    pictures = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(onnx_answers(folder, pictures), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_saved_model_of_several_functions_says_which_one_is_meant(tmp_path, refused):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    for name in ("train", "classify"):
+        saved.meta_graphs.add().signature_def[name].method_name = "m"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert "the signatures classify, train, and none" in refused(tmp_path / "net")
+
+
+@pytest.mark.slow
+def test_weights_that_an_hdf5_file_has_elsewhere_are_not_read(tmp_path, refused):
+    import h5py
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    outputs = keras.layers.Dense(3, name="last")(keras.layers.Flatten()(image))
+    keras.Model(image, outputs).save(tmp_path / "net.h5")
+    (tmp_path / "secret").write_bytes(b"\0" * 768 * 3 * 4)
+    with h5py.File(tmp_path / "net.h5", "r+") as file:
+        (name,) = (one for one in map(str, file["model_weights/last/last"]) if one != "bias")
+        del file[f"model_weights/last/last/{name}"]
+        place = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset(f"model_weights/last/last/{name}", (768, 3), "f4", external=place)
+    assert "Not allowed: H5 file with external" in refused(tmp_path / "net.h5")
 
 
 @pytest.mark.slow

@@ -406,7 +406,8 @@ def test_arrays_that_were_changed_are_noticed(tmp_path, data):
         load("colours")
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path, data):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_in_the_middle_leaves_nothing_behind(tmp_path, data, number):
     folder = draw_shapes(tmp_path / "in", 400)
     process = subprocess.Popen(
         [sys.executable, "-m", "models", "data", "add", "shapes", str(folder), "--size", "256"],
@@ -419,9 +420,9 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, data):
     ends = time.monotonic() + 60
     while not (written.exists() and written.stat().st_size > 1000) and time.monotonic() < ends:
         assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert "interrupted; nothing was added" in err
     assert [path.name for path in data.iterdir()] == [".lock"]
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from models.packaging.export import keras_logits
 from models.packaging.running import onnx_logits
 from models.training.build import build_learning, build_network
 from models.training.epochs import kept_epoch, patience_is_over
+from models.training.interruption import interrupted_between_steps
 from models.training.recipes import recipe_for, recipe_from
 from models.training.runs import claimed, note_hardware, read_history, start_run
 from models.training.train import train
@@ -56,6 +58,7 @@ def test_the_card_says_how_to_make_the_model_again(runs):
     card = read_card(runs["metaplastic"])
     assert (card.dataset, card.architecture, card.rule) == ("mnist", "lenet", "metaplastic")
     assert card.training.command.startswith("python -m models train mnist lenet --rule metaplastic")
+    assert "/" not in card.training.command  # it is public, and no path of this machine
     assert card.training.recipe["constants"]["rule"] in ("pattern", "kernel", "consolidating")
     assert read_card(runs["backprop"]).training.recipe["constants"] == {}
     assert card.training.recipe["batch_size"] == 8
@@ -278,6 +281,43 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     for expected, found in zip(*weights, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-3)
     assert main(["train", "--resume", str(folder)]) == 1  # finished: says so
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def number(request):
+    """A signal that raises KeyboardInterrupt, as the command has it."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    assert signal.signal(request.param, before) is signal.default_int_handler
+
+
+def test_a_signal_ends_a_training_after_the_current_step(number):
+    steps = []
+
+    def fit():
+        with interrupted_between_steps() as interruption:
+            for step in range(5):
+                if step == 2:
+                    signal.raise_signal(number)
+                steps.append(step)
+                interruption.on_train_batch_end(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit()
+    assert steps == [0, 1, 2]
+
+
+def test_a_signal_that_ends_the_preparing_processes_first_is_no_failure(number):
+    def fit(interrupt):
+        with interrupted_between_steps():
+            if interrupt:
+                signal.raise_signal(number)
+            raise BrokenProcessPool
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupt=True)
+    with pytest.raises(BrokenProcessPool):
+        fit(interrupt=False)
 
 
 @pytest.mark.slow
