@@ -9,13 +9,13 @@ is then deleted unless there was one. Times are seconds since 1970, UTC.
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ def _make_tables(store: Store, connection: sql.Connection) -> None:
 
 
 def reopened(store: Store) -> Store:
-    """Return `store`, or another one if its SQLite file was removed or replaced since it was opened.
+    """Return `store`, or another one if its SQLite file has been removed or replaced.
 
     What is written to a removed file is lost. Raises VotesError as `open_store` does.
     """
@@ -226,7 +226,7 @@ def _file_of(store: Store) -> tuple[int, int] | None:
     if store.dialect.name != "sqlite":
         return None
     try:
-        found = os.stat(str(store.url.database))
+        found = Path(str(store.url.database)).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -126,7 +126,8 @@ class Writer:
         self._urgent.set()
         self._wake.set()
         try:
-            return self._result(wanted)
+            result: T = self._result(wanted)
+            return result
         except TooLate:
             raise _uncertain() from None
         except VotesError as error:

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from models.votes import close_store, open_store, votes
+from models.votes import close_store, open_store
 from tests.e2e.conftest import PATIENCE, Service, running
 from tests.e2e.databases import postgresql
 from tests.e2e.test_votes import SEVEN, WEIGHTS, ask, stored, vote, wait_until
@@ -52,7 +51,7 @@ def test_lists_of_the_same_predictions_in_any_order_do_not_wait_for_each_other_f
     with running(feedback=url, weights=WEIGHTS, workers=2) as service:
         tokens = ask_many(service, 300)
 
-        def vote_in_some_order(seed: int) -> int:
+        def vote_in_some_order(seed: int) -> requests.Response:
             order = random.Random(seed).sample(tokens, len(tokens))
             return post(service, [{"prediction_id": t, "reward": seed % 2} for t in order])
 
@@ -77,7 +76,7 @@ def test_of_a_list_with_bad_entries_nothing_is_stored_and_the_first_of_them_is_n
             ({"prediction_id": tokens[3], "label": "cat"}, 422, "unknown_label"),
             ({"prediction_id": tokens[3], "label": ""}, 422, "unknown_label"),
             ({"prediction_id": tokens[3], "label": "7" * 10**6}, 422, "unknown_label"),
-            ({"prediction_id": tokens[3], "label": "\ud800\u202e٧"}, 422, "unknown_label"),
+            ({"prediction_id": tokens[3], "label": "\ud800\u202e\u0667"}, 422, "unknown_label"),
             ({"prediction_id": tokens[3], "label": None}, 400, "bad_vote"),
             ({"prediction_id": tokens[3], "label": 7}, 400, "bad_vote"),
         ]
@@ -88,7 +87,7 @@ def test_of_a_list_with_bad_entries_nothing_is_stored_and_the_first_of_them_is_n
             assert len(answer.content) < 1000
         wait_until(lambda: _rows(url) == 6)
         with contextlib.closing(_Opened(url)) as one, one.store.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM predictions WHERE id LIKE '%.3'")
+            connection.exec_driver_sql("DELETE FROM predictions WHERE substr(id, 26) = '3'")
         answer = post(service, [*good[:3], deleted, *good[4:]])
         assert (answer.status_code, answer.json().get("index")) in ((404, 3), (503, None))
         assert stored(url) == []
@@ -242,7 +241,3 @@ def test_a_file_that_becomes_corrupt_stops_no_answer_and_a_new_one_is_taken_up(
         assert "file is not a database" in log
         assert "the file was removed or replaced" in log
     assert {one.reward for one in stored(url)} == {0}
-
-
-def test_a_store_that_may_not_be_written_is_a_clear_error_at_the_start(tmp_path: Path) -> None:
-    pass
