@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -635,7 +636,7 @@ def writing(store: Store, *, durable: bool = True) -> Iterator[sql.Connection]:
 def _failing(store: Store) -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         # The text of SQLAlchemy has the statement and its values, which are people's pictures.
         # So has the detail that PostgreSQL adds.
         cause = getattr(error, "orig", None) or error
@@ -648,8 +649,9 @@ def _engine(url: str) -> Store:
         parsed = sql.make_url(url)
     except (ArgumentError, ValueError):
         raise _bad_url() from None
-    in_memory = parsed.drivername == "sqlite" and parsed.database == ":memory:"
-    if parsed.drivername not in KINDS or in_memory or not parsed.database:
+    # A store in memory would be lost, and each process would have another one.
+    no_file = parsed.drivername == "sqlite" and (parsed.database == ":memory:" or parsed.query)
+    if parsed.drivername not in KINDS or no_file or not parsed.database:
         raise _bad_url()
     if parsed.drivername == "sqlite":
         store = sql.create_engine(parsed, connect_args={"timeout": _BUSY})

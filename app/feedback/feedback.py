@@ -45,7 +45,9 @@ from models.votes import (
 
 T = TypeVar("T")
 
-_FRESH = 5.0  # seconds in which a prediction of another process may not be in the store yet
+# Seconds in which a prediction of another process may not be in the store yet. It is longer than
+# SQLite waits for another program that writes.
+_FRESH = 10.0
 _TRIES, _BETWEEN = 10, 0.03  # looks for a fresh prediction, and seconds between them
 
 

@@ -1,6 +1,7 @@
 """The champion answers, in every protocol; a challenger answers a share where the two disagree."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,22 @@ def test_a_challenger_that_cannot_run_disturbs_nobody(
     client = serve(feedback=url_of(tmp_path), canary=1.0)
     answer = ask(client, seven)
     assert (answer["version"], answer["predictions"][0]["label"]) == (2, "empty")
+
+
+def test_a_vote_about_an_answer_of_a_challenger_that_is_gone_is_stored(
+    serve: Callable[..., FlaskClient], versions: Path, seven: bytes, tmp_path: Path
+) -> None:
+    set_aliases(versions, champion=2, challenger=3)
+    client = serve(feedback=url_of(tmp_path), canary=1.0)
+    (prediction,) = ask(client, seven)["predictions"]
+    assert prediction["version"] == 3
+    set_aliases(versions, challenger=None)
+    shutil.rmtree(versions / "3")
+    client = serve(feedback=url_of(tmp_path), canary=1.0)
+    content = {"prediction_id": prediction["prediction_id"], "label": "full"}
+    assert client.post("/api/feedback", json=content).status_code == 202
+    (row,) = client.get("/api/squares/tiny/learning").json["by_version"]
+    assert (row["version"], row["up"], row["labelled"]) == (3, 1, 1)
 
 
 @pytest.fixture

@@ -546,6 +546,21 @@ def test_other_stores_are_refused_at_the_start(url: str) -> None:
         Settings.from_environment({"METAPLASTIC_FEEDBACK": url})
 
 
+def test_a_wrong_url_is_told_without_its_password() -> None:
+    for url in ("postgres://ann:secret@host/votes", "mysql://ann:p@ss/secret@host/votes"):
+        with pytest.raises(SettingsError, match=r"//\*\*\*@host") as refusal:
+            Settings.from_environment({"METAPLASTIC_FEEDBACK": url})
+        assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "sqlite:///x?timeout=0"]
+)
+def test_a_store_that_is_no_file_is_refused(url: str) -> None:
+    with pytest.raises(VotesError, match="expected sqlite:///FILE"):
+        open_store(url)
+
+
 def test_a_canary_needs_votes() -> None:
     with pytest.raises(SettingsError, match="METAPLASTIC_CANARY"):
         Settings.from_environment({"METAPLASTIC_CANARY": "0.1"})

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from models.votes import close_store, open_store
+from models.votes import NewVote, close_store, keep_predictions, open_store, record_votes
+from tests.app.test_feedback import prediction
 from tests.e2e.conftest import PATIENCE, Service, running
 from tests.e2e.databases import postgresql
 from tests.e2e.test_votes import SEVEN, WEIGHTS, ask, stored, vote, wait_until
@@ -91,6 +92,16 @@ def test_of_a_list_with_bad_entries_nothing_is_stored_and_the_first_of_them_is_n
         answer = post(service, [*good[:3], deleted, *good[4:]])
         assert (answer.status_code, answer.json().get("index")) in ((404, 3), (503, None))
         assert stored(url) == []
+
+
+def test_what_is_stored_already_stays_and_does_not_stop_what_comes_with_it(url: str) -> None:
+    # So it is when a connection was lost in a commit that had succeeded.
+    with contextlib.closing(_Opened(url)) as one:
+        keep_predictions(one.store, [prediction("one")])
+        record_votes(one.store, [NewVote("one", "key:ann", reward=1)])
+        keep_predictions(one.store, [prediction("one"), prediction("two")])
+    assert _rows(url) == 2
+    assert [one.reward for one in stored(url)] == [1]
 
 
 class _Opened:
