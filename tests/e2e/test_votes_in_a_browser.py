@@ -139,7 +139,7 @@ def test_quick_votes_are_stored_in_the_order_of_the_clicks(
     ("settings", "told"),
     [
         ({"feedback_wait": 1}, "The time for a vote about this prediction is over"),
-        ({"rate_limit": "1/hour"}, "The service is busy"),
+        ({"rate_limit": "12/hour"}, "The service is busy"),
     ],
     ids=["expired", "limited"],
 )
