@@ -63,6 +63,10 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+# The user and the password of a URL. Messages go to logs.
+_PASSWORD = re.compile(r"//\S*@")
+
+
 def _switch(text: str) -> bool:
     return _choice("on", "off")(text) == "on"
 
@@ -304,7 +308,8 @@ class Settings:
             try:
                 values[entry.name] = entry.metadata["parse"](given[name])
             except ValueError as error:
-                problems.append(f"{name}: expected {error}, found {given[name]!r}")
+                found = _PASSWORD.sub("//***@", given[name])
+                problems.append(f"{name}: expected {error}, found {found!r}")
         if values.get("canary") and "feedback" not in values:
             problems.append(
                 "METAPLASTIC_CANARY: it needs votes, which METAPLASTIC_FEEDBACK turns on"

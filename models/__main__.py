@@ -429,7 +429,10 @@ def _learn(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             "METAPLASTIC_FEEDBACK is not set: it names the store of votes, such as "
             "sqlite:///feedback.db, as for the service"
         )
-    canary = float(os.environ.get("METAPLASTIC_CANARY") or 0) > 0
+    try:
+        canary = float(os.environ.get("METAPLASTIC_CANARY") or 0) > 0
+    except ValueError as error:
+        raise MetaplasticError(f"METAPLASTIC_CANARY: expected a number ({error})") from error
     settings, store = Settings(seed=wanted.seed), open_store(url)
     try:
         if wanted.watch:
@@ -475,9 +478,11 @@ def _trained(repository: Path) -> Iterator[tuple[Path, Card]]:
 
 
 def _newest(models: Iterable[tuple[Path, Card]]) -> list[tuple[Path, Card]]:
-    """Return the newest version of each model."""
+    """Return the newest published version of each model; one that learned from votes is none."""
     newest: dict[str, tuple[Path, Card]] = {}
     for folder, card in models:
+        if card.learned is not None:
+            continue
         if card.name not in newest or newest[card.name][1].version < card.version:
             newest[card.name] = folder, card
     return list(newest.values())

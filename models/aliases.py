@@ -1,8 +1,8 @@
 """The aliases of a model's versions: which one is the champion, and which one the challenger.
 
 They are in one small file beside the versions, `weights/<data set>/<architecture>/<rule>/
-aliases.json`. The champion answers requests; without the file the newest version does. The
-challenger is a candidate for its place. `former` is the champion before the last promotion.
+aliases.json`. The champion answers requests; without the file the newest published version does.
+The challenger is a candidate for its place. `former` is the champion before the last promotion.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from models.cards import MOST_VERSION
+from models.cards import MOST_VERSION, CardError, read_card
 from models.errors import MetaplasticError
 from models.files import read_regular, write_whole
 
@@ -22,6 +22,10 @@ _LOCK = ".aliases.lock"
 
 class AliasError(MetaplasticError):
     """Aliases that cannot be read, written or changed as wanted."""
+
+
+class VersionError(AliasError):
+    """A version that cannot become the champion."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +66,22 @@ def set_aliases(folder: Path, **versions: int | None) -> Aliases:
     """Set some aliases of the model in `folder`, and return all of them.
 
     `versions` are `champion`, `challenger` and `former`; None removes an alias. Aliases that are
-    not given stay. A file that cannot be read is replaced. Raises AliasError if the file cannot be
-    written; then nothing has changed.
+    not given stay. Raises AliasError if the file cannot be written, and as `read_aliases` does;
+    then nothing has changed.
     """
     with _locked(folder):
-        try:
-            before = read_aliases(folder)
-        except AliasError:
-            before = Aliases()
-        return _write(folder, replace(before, **versions))
+        return _write(folder, replace(read_aliases(folder), **versions))
 
 
-def promote(folder: Path, challenger: int | None = None) -> Aliases:
+def promote(
+    folder: Path, challenger: int | None = None, *, answering: int | None = None
+) -> Aliases:
     """Make the challenger the champion, and return the new aliases.
 
-    With a `challenger`, only that version is promoted. Raises AliasError if there is no challenger
-    or another one, and as `read_aliases` and `set_aliases` do.
+    With a `challenger`, only that version is promoted. A rollback returns to the present champion,
+    or to the version `answering` in its place if none is named or its version is gone. Raises
+    AliasError if there is no challenger or another one, VersionError if it is gone or has other
+    labels than the champion, and as `read_aliases` and `set_aliases` do.
     """
     with _locked(folder):
         before = read_aliases(folder)
@@ -88,14 +92,23 @@ def promote(folder: Path, challenger: int | None = None) -> Aliases:
                 f"{folder}: version {challenger} is not the challenger any more; "
                 f"version {before.challenger} is"
             )
-        return _write(folder, Aliases(champion=before.challenger, former=before.champion))
+        former = before.champion if has_version(folder, before.champion) else answering
+        labels = _labels(folder, before.challenger)
+        if former is not None and labels != _labels(folder, former):
+            raise VersionError(
+                f"{folder}: version {before.challenger} has other labels than version {former}, so "
+                f"the same answers would mean something else. Name it as the champion in {ALIASES} "
+                "if that is intended"
+            )
+        return _write(folder, Aliases(champion=before.challenger, former=former))
 
 
 def roll_back(folder: Path, champion: int | None = None) -> Aliases:
     """Make the former champion the champion again, and return the new aliases.
 
     With a `champion`, only that one is replaced. A challenger stays. Raises AliasError if there is
-    no former champion or another champion, and as `read_aliases` and `set_aliases` do.
+    no former champion or another champion, VersionError if the former one is gone, and as
+    `read_aliases` and `set_aliases` do.
     """
     with _locked(folder):
         before = read_aliases(folder)
@@ -106,11 +119,27 @@ def roll_back(folder: Path, champion: int | None = None) -> Aliases:
                 f"{folder}: version {champion} is not the champion any more; "
                 f"version {before.champion} is"
             )
+        _labels(folder, before.former)
         return _write(folder, replace(before, champion=before.former, former=None))
 
 
+def has_version(folder: Path, version: int | None) -> bool:
+    """Return whether `folder` holds this version."""
+    return version is not None and (folder / str(version)).is_dir()
+
+
+def _labels(folder: Path, version: int) -> tuple[str, ...]:
+    """Return the labels of a version. Raises VersionError if it is gone or its card is broken."""
+    if not has_version(folder, version):
+        raise VersionError(f"{folder}: version {version} is gone: there is no folder {version}")
+    try:
+        return read_card(folder / str(version)).labels
+    except CardError as error:
+        raise VersionError(f"{folder}: version {version} cannot be used: {error}") from error
+
+
 def remove_aliases(folder: Path) -> None:
-    """Remove the aliases of the model in `folder`, so that its newest version answers.
+    """Remove the aliases of the model in `folder`, so that its newest published version answers.
 
     Raises AliasError if that is impossible.
     """

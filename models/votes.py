@@ -9,16 +9,20 @@ is then deleted unless there was one. Times are seconds since 1970, UTC.
 
 import contextlib
 import json
+import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from models.errors import MetaplasticError
@@ -26,11 +30,13 @@ from models.errors import MetaplasticError
 SCHEMA = 1  # the version of the tables
 KINDS = ("sqlite", "postgresql+psycopg")
 _BUSY = 5.0  # seconds that SQLite waits for another writer
+_SHORT = 100  # milliseconds that it waits for readers, so that its log file can be emptied
 _CONNECT, _STATEMENT = 3, 5  # seconds that PostgreSQL has for a connection, and for a statement
 _LOCK = 0x6D657461  # PostgreSQL's advisory lock while the tables are made
 _SECRET_BYTES = 32
 
 Store = sql.Engine
+_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 _tables = sql.MetaData()
 _about = sql.Table(
@@ -78,6 +84,14 @@ _voted = _predictions.c.voted.is_not(None)
 sql.Index(
     "votes_of_model",
     *(_predictions.c.dataset, _predictions.c.architecture, _predictions.c.voted),
+    sqlite_where=_voted,
+    postgresql_where=_voted,
+)
+# All that is counted for people, so that counting reads no pictures.
+sql.Index(
+    "counted_votes",
+    *(_predictions.c[name] for name in ("dataset", "architecture", "day", "answer")),
+    *(_predictions.c[name] for name in ("rule", "version", "label", "reward")),
     sqlite_where=_voted,
     postgresql_where=_voted,
 )
@@ -171,29 +185,62 @@ def open_store(url: str) -> Store:
 
     `url` is `sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. Do not use a
     store in another process than the one that opened it. Raises VotesError if it cannot be opened,
-    or has tables of another version.
+    or has tables of another version; then it has not changed.
     """
     store = _engine(url)
-    with writing(store) as connection:
-        if store.dialect.name == "postgresql":
-            # Several machines may start at once.
-            connection.execute(sql.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        _tables.create_all(connection)
-        rows = connection.execute(sql.select(_about.c.name, _about.c.value)).all()
-        known = {str(row.name): str(row.value) for row in rows}
-        for name, value in (
-            ("schema", str(SCHEMA)),
-            ("secret", secrets.token_hex(_SECRET_BYTES)),
-        ):
-            if name not in known:
-                connection.execute(_about.insert().values(name=name, value=value))
-    if (found := known.get("schema", str(SCHEMA))) != str(SCHEMA):
+    try:
+        with writing(store) as connection:
+            _make_tables(store, connection)
+    except VotesError:
         store.dispose()
+        raise
+    return store.execution_options(file=_file_of(store))
+
+
+def _make_tables(store: Store, connection: sql.Connection) -> None:
+    """Make the tables that are missing. Raises VotesError if they have another version."""
+    if store.dialect.name == "postgresql":
+        # Several machines may start at once.
+        connection.execute(sql.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    _about.create(connection, checkfirst=True)
+    rows = connection.execute(sql.select(_about.c.name, _about.c.value)).all()
+    known = {str(row.name): str(row.value) for row in rows}
+    if (found := known.get("schema", str(SCHEMA))) != str(SCHEMA):
         raise VotesError(
             f"{name_of(store)}: its tables have version {found}, and this program needs version "
             f"{SCHEMA}. Use another store, or the program that made it."
         )
-    return store
+    _tables.create_all(connection)
+    for index in _predictions.indexes:  # those that an earlier program has not made
+        index.create(connection, checkfirst=True)
+    for name, value in (
+        ("schema", str(SCHEMA)),
+        ("secret", secrets.token_hex(_SECRET_BYTES)),
+    ):
+        if name not in known:
+            connection.execute(_about.insert().values(name=name, value=value))
+
+
+def reopened(store: Store) -> Store:
+    """Return `store`, or another one if its SQLite file has been removed or replaced.
+
+    What is written to a removed file is lost. Raises VotesError as `open_store` does.
+    """
+    if _file_of(store) == store.get_execution_options()["file"]:
+        return store
+    store.dispose()
+    return open_store(store.url.render_as_string(hide_password=False))
+
+
+def _file_of(store: Store) -> tuple[int, int] | None:
+    """Return device and inode of SQLite's file, or None without one."""
+    if store.dialect.name != "sqlite":
+        return None
+    try:
+        found = Path(str(store.url.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def close_store(store: Store) -> None:
@@ -210,19 +257,27 @@ def secret_of(store: Store) -> bytes:
     """Return the secret that signs the ids of predictions. It never changes. Raises VotesError."""
     with reading(store) as connection:
         found = connection.execute(sql.select(_about.c.value).where(_about.c.name == "secret"))
-        return bytes.fromhex(found.scalar_one())
+        text = str(found.scalar_one())
+    if not re.fullmatch(f"[0-9a-f]{{{2 * _SECRET_BYTES}}}", text):
+        raise VotesError(
+            f"{name_of(store)}: its secret is not {2 * _SECRET_BYTES} hexadecimal digits. Use "
+            "another store, or a backup of this one."
+        )
+    return bytes.fromhex(text)
 
 
 def keep_predictions(store: Store, predictions: Iterable[Prediction]) -> None:
     """Store answers that may get a vote, with their pictures. Raises VotesError: none is stored.
 
     They are on the disk when a vote about one of them is, and may be lost before if the power
-    fails.
+    fails. One that is stored already stays as it is: after a connection was lost in a commit, the
+    same ones come again.
     """
     rows = [_row(one) for one in predictions]
     if rows:
+        insert = _INSERTS[store.dialect.name](_predictions).on_conflict_do_nothing()
         with writing(store, durable=False) as connection:
-            connection.execute(_predictions.insert(), rows)
+            connection.execute(insert, rows)
 
 
 def record_vote(
@@ -264,36 +319,43 @@ def record_votes(store: Store, votes: Sequence[NewVote]) -> list[Recorded]:
     UnknownPredictionError, with the first id that is not in the store, and VotesError; then no vote
     is stored.
     """
-    now = time.time()
-    with writing(store) as connection:
-        return [_record(connection, vote, now) for vote in votes]
-
-
-def _record(connection: sql.Connection, vote: NewVote, now: float) -> Recorded:
-    table = _predictions.c
-    found = connection.execute(
+    now, table = time.time(), _predictions.c
+    ids = sorted({vote.prediction_id for vote in votes})
+    # PostgreSQL locks the rows: nothing deletes them before the commit. In this order, two requests
+    # do not wait for each other for ever.
+    wanted = (
         sql.select(
-            *(table.answer, table.voted, table.reward, table.label, table.voter, table.by_admin)
-        ).where(table.id == vote.prediction_id)
-    ).one_or_none()
-    if found is None:
-        raise UnknownPredictionError(vote.prediction_id)
-    given = vote.reward, vote.label, vote.voter, vote.by_admin
-    if found.voted is not None and tuple(found[2:]) == given:
-        return Recorded(False, found.answer)
-    connection.execute(
-        _predictions.update()
-        .where(table.id == vote.prediction_id)
-        .values(
-            voted=now,
-            day=_day(now),
-            reward=vote.reward,
-            label=vote.label,
-            voter=vote.voter,
-            by_admin=vote.by_admin,
+            *(table.id, table.answer, table.voted),
+            *(table.reward, table.label, table.voter, table.by_admin),
         )
+        .where(table.id.in_(ids))
+        .order_by(table.id)
+        .with_for_update()
     )
-    return Recorded(True, found.answer)
+    recorded = []
+    with writing(store) as connection:
+        answers, before = {}, {}
+        for id_, answer, voted, *vote_before in connection.execute(wanted):
+            answers[id_] = answer
+            before[id_] = None if voted is None else tuple(vote_before)
+        after = dict(before)
+        for vote in votes:
+            if vote.prediction_id not in answers:
+                raise UnknownPredictionError(vote.prediction_id)
+            given = vote.reward, vote.label, vote.voter, vote.by_admin
+            changed = after[vote.prediction_id] != given
+            recorded.append(Recorded(changed, answers[vote.prediction_id]))
+            after[vote.prediction_id] = given
+        names = "reward", "label", "voter", "by_admin"
+        rows = [
+            {"id_": id_, "voted": now, "day": _day(now), **dict(zip(names, given, strict=True))}
+            for id_, given in after.items()
+            if given is not None and given != before[id_]
+        ]
+        if rows:
+            update = _predictions.update().where(table.id == sql.bindparam("id_"))
+            connection.execute(update, rows)
+    return recorded
 
 
 def votes(
@@ -326,9 +388,13 @@ def votes(
     return [_vote(row) for row in reversed(rows)]
 
 
-def count_votes(store: Store, dataset: str, architecture: str) -> int:
-    """Return the number of votes about all rules and versions of a model. Raises VotesError."""
-    wanted = sql.select(sql.func.count()).where(*_about_model(dataset, architecture))
+def count_votes(store: Store, dataset: str, architecture: str, *, since: float = 0.0) -> int:
+    """Return the number of votes about all rules and versions of a model, cast from `since` on.
+
+    Raises VotesError.
+    """
+    late = _predictions.c.voted >= since
+    wanted = sql.select(sql.func.count()).where(*_about_model(dataset, architecture), late)
     with reading(store) as connection:
         return int(connection.execute(wanted).scalar_one())
 
@@ -366,7 +432,7 @@ def votes_by_day(
     """Return the votes of the last `days` days by day and label. Raises VotesError."""
     first = _day(time.time() - (days - 1) * 86400)
     table = _predictions.c
-    wanted = _counts([table.day, table.answer], dataset, architecture).where(table.day >= first)
+    wanted = _counts([table.day, table.answer], dataset, architecture, first)
     with reading(store) as connection:
         rows = connection.execute(wanted).all()
     return [
@@ -378,7 +444,7 @@ def votes_by_day(
 def votes_by_version(store: Store, dataset: str, architecture: str) -> list[VersionVotes]:
     """Return the votes about each rule and version of a model. Raises VotesError."""
     table = _predictions.c
-    wanted = _counts([table.rule, table.version], dataset, architecture)
+    wanted = _counts([table.rule, table.version], dataset, architecture, "")
     with reading(store) as connection:
         rows = connection.execute(wanted).all()
     return [
@@ -387,7 +453,11 @@ def votes_by_version(store: Store, dataset: str, architecture: str) -> list[Vers
     ]
 
 
-def _counts(by: Sequence[Any], dataset: str, architecture: str) -> sql.Select[Any]:
+def _counts(by: Sequence[Any], dataset: str, architecture: str, first: str) -> sql.Select[Any]:
+    """Return the counts of votes since the day `first`, which is always given.
+
+    With it, SQLite takes the index that has all columns.
+    """
     table = _predictions.c
     right = sql.case(
         (table.label.is_not(None), sql.case((table.label == table.answer, 1), else_=0)),
@@ -396,7 +466,7 @@ def _counts(by: Sequence[Any], dataset: str, architecture: str) -> sql.Select[An
     labelled = sql.case((table.label.is_not(None), 1), else_=0)
     return (
         sql.select(*by, sql.func.count(), sql.func.sum(right), sql.func.sum(labelled))
-        .where(*_about_model(dataset, architecture))
+        .where(*_about_model(dataset, architecture), table.day >= first)
         .group_by(*by)
         .order_by(*by)
     )
@@ -454,15 +524,22 @@ def _delete(store: Store, *where: sql.ColumnElement[bool]) -> int:
         return int(connection.execute(_predictions.delete().where(*where)).rowcount)
 
 
-def forget_deleted(store: Store) -> None:
-    """Remove what was deleted from SQLite's log file too, if no reader is in the way.
+def forget_deleted(store: Store) -> bool:
+    """Remove what was deleted from SQLite's log file too. Return False if a reader is in the way.
 
     PostgreSQL's autovacuum does this by itself. Raises VotesError.
     """
-    if store.dialect.name == "sqlite":
-        with _failing(store), store.connect() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if store.dialect.name != "sqlite":
+        return True
+    with _failing(store), store.connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        try:
+            # Others cannot write while this waits for readers.
+            raw.execute(f"PRAGMA busy_timeout={_SHORT}")
+            ((busy, _, _),) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            raw.execute(f"PRAGMA busy_timeout={round(1000 * _BUSY)}")
+    return not busy
 
 
 def note_event(
@@ -538,7 +615,11 @@ def reading(store: Store) -> Iterator[sql.Connection]:
 
 @contextlib.contextmanager
 def writing(store: Store, *, durable: bool = True) -> Iterator[sql.Connection]:
-    """Open a transaction, which is on the disk after the block if `durable`. Raises VotesError."""
+    """Open a transaction, which is on the disk after the block if `durable`. Raises VotesError.
+
+    The execution option `before_commit` of the store is a function that is called before each
+    commit, and may raise VotesError to prevent it.
+    """
     with (
         _failing(store),
         store.connect().execution_options(writes=True, durable=durable) as connection,
@@ -547,16 +628,19 @@ def writing(store: Store, *, durable: bool = True) -> Iterator[sql.Connection]:
         if store.dialect.name == "postgresql" and not durable:
             connection.execute(sql.text("SET LOCAL synchronous_commit TO OFF"))
         yield connection
+        if before_commit := connection.get_execution_options().get("before_commit"):
+            before_commit()
 
 
 @contextlib.contextmanager
 def _failing(store: Store) -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         # The text of SQLAlchemy has the statement and its values, which are people's pictures.
+        # So has the detail that PostgreSQL adds.
         cause = getattr(error, "orig", None) or error
-        text = " ".join(str(cause).split())[:300]
+        text = " ".join(str(cause).partition("\nDETAIL:")[0].split())[:300]
         raise VotesError(f"{name_of(store)}: {text}") from None
 
 
@@ -565,8 +649,9 @@ def _engine(url: str) -> Store:
         parsed = sql.make_url(url)
     except (ArgumentError, ValueError):
         raise _bad_url() from None
-    in_memory = parsed.drivername == "sqlite" and parsed.database == ":memory:"
-    if parsed.drivername not in KINDS or in_memory or not parsed.database:
+    # A store in memory would be lost, and each process would have another one.
+    no_file = parsed.drivername == "sqlite" and (parsed.database == ":memory:" or parsed.query)
+    if parsed.drivername not in KINDS or no_file or not parsed.database:
         raise _bad_url()
     if parsed.drivername == "sqlite":
         store = sql.create_engine(parsed, connect_args={"timeout": _BUSY})

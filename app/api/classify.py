@@ -25,6 +25,7 @@ from app.web.options import (
     refuse_unknown,
 )
 from app.web.uploads import read_uploads
+from models.cards import Card
 
 if TYPE_CHECKING:  # it brings SQLAlchemy along, which is needed only if votes are asked for
     from app.feedback.feedback import Feedback, Keeper
@@ -78,10 +79,14 @@ def _keeper(request: AnyRequest, endpoint: Endpoint, model: Model, feedback: Fee
     challenger = None
     if feedback.canary and "version" not in request.args:
         challenger = endpoint.challengers.get(model.card.rule)
-        same = challenger and challenger.card.input == model.card.input
-        if not same or (challenger and challenger.problem):
+        if challenger and not (_alike(challenger.card, model.card) and not challenger.problem):
             challenger = None
     return feedback.keeper(asker_of(request, feedback.secret), model, challenger)
+
+
+def _alike(one: Card, other: Card) -> bool:
+    """Return whether two versions take the same pictures and tell the same classes apart."""
+    return one.input == other.input and one.labels == other.labels
 
 
 class Architecture(Classifier):

@@ -1,9 +1,9 @@
 """/api/feedback: votes about predictions, and their deletion."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import flask_restx
@@ -12,13 +12,13 @@ from flask import Response, current_app, request
 from app.catalogue.catalogue import Catalogue, Model
 from app.errors import RequestError
 from app.feedback.feedback import Feedback
-from app.feedback.tokens import MOST_CHARACTERS, Ticket, verify
+from app.feedback.tokens import ADDRESS, MOST_CHARACTERS, Ticket, verify
 from app.telemetry.record import note_vote
 from app.web import vote_schemas
 from app.web.addresses import asker_of
 from app.web.answers import Content, Resource, answer, content_of, respond
 from app.web.body import AnyRequest, read_body, read_json
-from app.web.keys import KeyFile, is_admin, require_admin
+from app.web.keys import KEY_NAME, KeyFile, is_admin, require_admin
 from app.web.options import DELETION, describe, refuse_unknown
 from models.votes import (
     NewVote,
@@ -26,7 +26,6 @@ from models.votes import (
     delete_before,
     delete_key,
     delete_prediction,
-    forget_deleted,
 )
 
 PATH = "/api/feedback"
@@ -62,22 +61,23 @@ class Votes(Resource):
         """Delete predictions with their votes: of a key, before a time, or one."""
         require_admin()
         refuse_unknown(request.args, DELETION)
-        if len(request.args) != 1:
+        if len(list(request.args.items(multi=True))) != 1:
             message = f"Expected one parameter of: {', '.join(DELETION)}."
             raise RequestError(400, "bad_parameter", message)
         name, value = next(iter(request.args.items()))
-        deleted = self.feedback.do(self._deletion(name, value))
+        deleted = self.feedback.delete(self._deletion(name, value))
         return answer({"deleted": deleted})
 
-    def _deletion(self, name: str, value: str) -> Any:
-        """Return the job that deletes. Raises RequestError 400 or 404."""
+    def _deletion(self, name: str, value: str) -> Callable[[Store], int]:
+        """Return what deletes. Raises RequestError 400 or 404."""
         if name == "key":
-            whose = value if value.startswith("address:") else f"key:{value}"
-            return partial(_delete, delete_key, whose)
+            whose = _asker(value)
+            return lambda store: delete_key(store, whose)
         if name == "before":
-            return partial(_delete, delete_before, _moment(value))
+            moment = _moment(value)
+            return lambda store: delete_before(store, moment)
         ticket = verify(value, self.feedback.secret)
-        return partial(_delete, delete_prediction, ticket.id)
+        return lambda store: delete_prediction(store, ticket.id)
 
 
 def store_votes(
@@ -110,12 +110,6 @@ def store_votes(
             label_of = labels[found.answer] if found.answer < len(labels) else str(found.answer)
             note_vote(ticket.model, ticket.version, label_of, "up" if up else "down")
     return content_of({"accepted": len(votes)}, 202)
-
-
-def _delete(delete: Any, value: Any, store: Store) -> int:
-    number: int = delete(store, value)
-    forget_deleted(store)
-    return number
 
 
 def _read_votes(body: bytes) -> list[Given]:
@@ -186,6 +180,19 @@ def _index_of(label: str, model: Model) -> int:
         message = f"{model.card.name} has no class {label[:40]!r}; it has: {', '.join(labels)}."
         raise RequestError(422, "unknown_label", message)
     return labels.index(label)
+
+
+def _asker(name: str) -> str:
+    """Return the asker that the store has for a key or the hash of an address.
+
+    Raises RequestError 400.
+    """
+    if ADDRESS.fullmatch(name):
+        return name
+    if KEY_NAME.fullmatch(name):
+        return f"key:{name}"
+    message = f"key: expected the name of a key, or `address:` and a hash, found {name[:40]!r}."
+    raise RequestError(400, "bad_parameter", message, parameter="key")
 
 
 def _moment(text: str) -> float:

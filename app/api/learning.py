@@ -11,7 +11,8 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from app.catalogue.catalogue import Endpoint, Model
+from app.catalogue.catalogue import Endpoint, Model, RepositoryError
+from app.catalogue.load import load_model
 from app.errors import RequestError
 from app.feedback.feedback import Feedback
 from app.telemetry.record import note_model
@@ -84,7 +85,7 @@ class Promote(Learned):
         """Make the challenger the champion, whatever its gates say."""
         require_admin()
         model = self.champion()
-        found = _change(model, _promote)
+        found = _change(model, "challenger", _promote)
         self.note(votes.PROMOTED, model, found.champion or 0)
         return answer(_done(votes.PROMOTED, found), 202)
 
@@ -96,33 +97,43 @@ class Rollback(Learned):
         """Make the former champion the champion again."""
         require_admin()
         model = self.champion()
-        found = _change(model, lambda folder, _: aliases.roll_back(folder))
+        found = _change(model, "former", _roll_back)
         self.note(votes.ROLLED_BACK, model, found.champion or 0)
         return answer(_done(votes.ROLLED_BACK, found), 202)
 
 
-def _promote(folder: Path, champion: int) -> aliases.Aliases:
-    # Without an alias the newest version answers; it must be known for a rollback.
-    if aliases.read_aliases(folder).champion is None:
-        aliases.set_aliases(folder, champion=champion)
-    return aliases.promote(folder)
+def _promote(folder: Path, version: int | None, answering: int) -> aliases.Aliases:
+    return aliases.promote(folder, version, answering=answering)
 
 
-def _change(model: Model, change: Callable[[Path, int], aliases.Aliases]) -> aliases.Aliases:
-    """Change the aliases of `model`. Raises RequestError 409.
+def _roll_back(folder: Path, version: int | None, answering: int) -> aliases.Aliases:
+    return aliases.roll_back(folder)
+
+
+def _change(
+    model: Model, which: str, change: Callable[[Path, int | None, int], aliases.Aliases]
+) -> aliases.Aliases:
+    """Make the version with the alias `which` the champion of `model`. Raises RequestError 409.
 
     The master sees the change within a second, and replaces the workers.
     """
     if model.folder.name != str(model.card.version):
         message = f"{model.card.name} is a single run, and not in a repository with versions."
         raise RequestError(409, "no_such_alias", message)
+    folder = model.folder.parent
     try:
-        return change(model.folder.parent, model.card.version)
-    except aliases.AliasError as error:
+        version = getattr(aliases.read_aliases(folder), which)
+        if aliases.has_version(folder, version):
+            # A version that the service cannot read would leave the answers to another one.
+            load_model(folder / str(version), current_app.extensions["settings"])
+        return change(folder, version, model.card.version)
+    except (aliases.AliasError, RepositoryError) as error:
         # The path of the folder is the operator's business.
         current_app.logger.warning("%s", error)
-        message = str(error).replace(f"{model.folder.parent}", model.card.name)
-        raise RequestError(409, "no_such_alias", f"{message}.") from None
+        message = str(error).replace(f"{folder}", model.card.name).removesuffix(".")
+        unusable = isinstance(error, aliases.VersionError | RepositoryError)
+        code = "unusable_version" if unusable else "no_such_alias"
+        raise RequestError(409, code, f"{message}.") from None
 
 
 def _done(status: str, found: aliases.Aliases) -> dict[str, Any]:

@@ -4,11 +4,13 @@ A prediction gets an id and waits in the store for its vote. The application has
 made before the workers are forked, and each worker writes by a thread of its own.
 """
 
+import hashlib
+import hmac
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,7 +45,9 @@ from models.votes import (
 
 T = TypeVar("T")
 
-_FRESH = 5.0  # seconds in which a prediction of another process may not be in the store yet
+# Seconds in which a prediction of another process may not be in the store yet. It is longer than
+# SQLite waits for another program that writes.
+_FRESH = 10.0
 _TRIES, _BETWEEN = 10, 0.03  # looks for a fresh prediction, and seconds between them
 
 
@@ -57,10 +61,15 @@ class Feedback:
         self.secret = _prepare(settings.feedback)
         self._writer = Writer(settings.feedback, self.wait)
         self._verdicts: list[tuple[str, str, str, str]] = []
+        self._read: Future[None] | None = None  # the last reading of the verdicts
 
     def keeper(self, asker: str, champion: Model, challenger: Model | None) -> "Keeper":
         """Return what keeps the predictions of one request to the `champion`."""
         return Keeper(self, asker, os.urandom(12).hex(), champion, challenger)
+
+    def start(self) -> None:
+        """Begin to delete what expires in this process, also if nobody asks for anything."""
+        self._writer.start()
 
     def put(self, prediction: Prediction) -> bool:
         """Queue a prediction. Return False if there is no room."""
@@ -69,6 +78,16 @@ class Feedback:
     def do(self, job: Callable[[Store], T]) -> T:
         """Return the result of `job` with the store. Raises RequestError 503 if it has none now."""
         return self._writer.do(job)
+
+    def delete(self, deletion: Callable[[Store], int]) -> int:
+        """Return how many predictions `deletion` has deleted from the store, as `do` does."""
+
+        def run(store: Store) -> int:
+            number = deletion(store)
+            self._writer.forget(store)
+            return number
+
+        return self.do(run)
 
     def ticket(self, token: str) -> Ticket:
         """Return what the id of a prediction says. Raises RequestError 404 or 410."""
@@ -79,7 +98,8 @@ class Feedback:
 
         They are as old as the last call, so that a scrape of the metrics does not wait.
         """
-        self._writer.do_later(self._read_verdicts)
+        if self._read is None or self._read.done():  # none piles up while the store is slow
+            self._read = self._writer.do_later(self._read_verdicts)
         return self._verdicts
 
     def _read_verdicts(self, store: Store) -> None:
@@ -122,9 +142,15 @@ class Keeper:
     champion: Model  # the model that is asked
     challenger: Model | None  # to be asked besides, or None
 
-    def draws_challenger(self) -> bool:
-        """Return whether the challenger is to answer about a picture on which the two differ."""
-        return random.random() < self.feedback.canary  # noqa: S311  (no secret depends on it)
+    def draws_challenger(self, pixels: NDArray[np.float32]) -> bool:
+        """Return whether the challenger is to answer about a picture on which the two differ.
+
+        The same asker with the same picture gets the same answer each time.
+        """
+        version = self.challenger.card.version if self.challenger else None
+        about = f"{self.asker}|{self.champion.card.name}|{version}|".encode()
+        drawn = hmac.digest(self.feedback.secret, about + _stored(pixels).tobytes(), hashlib.sha256)
+        return int.from_bytes(drawn[:8]) < self.feedback.canary * 2**64
 
     def keep(
         self,
@@ -158,7 +184,7 @@ class Keeper:
                 asker=self.asker,
                 made=now,
                 expires=float(expires),
-                pixels=np.rint(pixels * 255).astype(np.uint8),
+                pixels=_stored(pixels),
                 both=both,
                 canary=both is not None and card.version == both.challenger,
             )
@@ -167,6 +193,11 @@ class Keeper:
             note_lost()
             return None
         return sign(ticket, self.feedback.secret)
+
+
+def _stored(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture (height, width, channels) in 0..1 as the store keeps it."""
+    return np.rint(pixels * 255).astype(np.uint8)
 
 
 _secrets: dict[str, bytes] = {}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from app.errors import RequestError
 
 MOST_CHARACTERS = 1024
+ADDRESS = re.compile("address:[0-9a-f]{24}")  # what stands for an asker without a key
 _SIGNATURE = 16  # bytes
 _TEXT = re.compile(
     r"(?P<request>[0-9a-f]{24})\|(?P<index>\d{1,5})\|(?P<model>[a-z0-9-]{1,300})\|"
@@ -69,6 +70,8 @@ def verify(token: str, secret: bytes) -> Ticket:
         signed = base64.b64decode(token.encode("ascii"), b"-_", validate=True)
     except (ValueError, binascii.Error):  # UnicodeEncodeError is a ValueError
         raise unknown_prediction() from None
+    if base64.urlsafe_b64encode(signed) != token.encode():  # base64 has other spellings of it
+        raise unknown_prediction()
     given, text = signed[:_SIGNATURE], signed[_SIGNATURE:]
     if not hmac.compare_digest(given, _signature(text, secret)):
         raise unknown_prediction()

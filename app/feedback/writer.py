@@ -24,8 +24,10 @@ from models.votes import (
     close_store,
     delete_expired,
     delete_oldest_waiting,
+    forget_deleted,
     keep_predictions,
     open_store,
+    reopened,
 )
 
 T = TypeVar("T")
@@ -35,12 +37,37 @@ MOST_KEPT_BYTES = 1024 * 1024 * 1024  # pictures in the store that wait for a vo
 _OVERHEAD = 200  # bytes of a prediction besides its picture
 _PAUSE = 0.05  # seconds in which predictions gather, to be written together
 _BATCH = 500  # predictions in one transaction
-_PATIENCE = 3.0  # seconds that a request waits for a job
+_PATIENCE = 3.0  # seconds that a request waits for a job, and then for the end of its commit
+_FAREWELL = 8.0  # seconds that a process which ends waits for its writer; SQLite waits for 5
 _STUCK = 1.0  # seconds after which a job that is not done makes further ones fail at once
 _RETRY = 1.0  # seconds between two attempts to write
 _LOG_INTERVAL = 60.0  # seconds between two log lines about the same trouble
 _SWEEP = 60.0  # seconds between two deletions of what has expired
 _log = logging.getLogger("gunicorn.error")
+
+
+class _Job:
+    """Something to be done with the store, and whether its caller still waits for it."""
+
+    def __init__(self, run: Callable[[Store], Any]) -> None:
+        self.run = run
+        self.done: Future[Any] = Future()
+        self.given_up = False
+        self.committing = False
+        self._guard = threading.Lock()
+
+    def give_up(self) -> bool:
+        """Return whether it is certain that nothing has been and will be written."""
+        with self._guard:
+            self.given_up = not self.committing
+            return self.given_up
+
+    def before_commit(self) -> None:
+        """Raise VotesError if the caller was told that nothing is written."""
+        with self._guard:
+            if self.given_up:
+                raise VotesError(f"it took more than {_PATIENCE:g} seconds, and was undone")
+            self.committing = True
 
 
 class Writer:
@@ -57,8 +84,10 @@ class Writer:
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._queue: deque[Prediction] = deque()
-        self._jobs: deque[tuple[Callable[[Store], Any], Future[Any]]] = deque()
+        self._jobs: deque[_Job] = deque()
         self._waiting = 0  # bytes in the queue
+        self._written = 0  # bytes written since the last sweep
+        self._unforgotten = False  # whether SQLite's log file may hold what was deleted
         self._largest = 1  # bytes of the largest prediction so far
         self._wake = threading.Event()
         self._urgent = threading.Event()
@@ -70,7 +99,7 @@ class Writer:
 
     def put(self, prediction: Prediction) -> bool:
         """Queue a prediction. Return False, without waiting, if the queue is full."""
-        self._start()
+        self.start()
         size = prediction.pixels.nbytes + _OVERHEAD
         with self._guard:
             if self._waiting + size > MOST_WAITING_BYTES:
@@ -85,27 +114,40 @@ class Writer:
     def do(self, job: Callable[[Store], T]) -> T:
         """Return the result of `job`, after all queued predictions are written.
 
-        Raises what it raises, but RequestError 503 for a VotesError and if it takes too long.
+        Raises what it raises, but RequestError 503 for a VotesError and if it takes too long. The
+        error says so if something may have been written.
         """
-        self._start()
+        self.start()
         since = self._busy_since
         if since and time.monotonic() > since + _STUCK:
             raise _unavailable()
-        done: Future[T] = Future()
-        self._jobs.append((job, done))
+        wanted = _Job(job)
+        self._jobs.append(wanted)
         self._urgent.set()
         self._wake.set()
         try:
-            return done.result(_PATIENCE)
+            result: T = self._result(wanted)
+            return result
         except TooLate:
-            raise _unavailable() from None
+            raise _uncertain() from None
         except VotesError as error:
             self._complain(error)
-            raise _unavailable() from error
+            # A commit of SQLite that fails is undone. PostgreSQL's answer to one may be lost.
+            lost = wanted.committing and not self._url.startswith("sqlite")
+            raise (_uncertain() if lost else _unavailable()) from error
 
-    def do_later(self, job: Callable[[Store], object]) -> None:
+    def _result(self, job: _Job) -> Any:
+        """Return the result of `job`. Raises TooLate if it is still being committed."""
+        try:
+            return job.done.result(_PATIENCE)
+        except TooLate:
+            if job.give_up():
+                raise VotesError(f"no answer within {_PATIENCE:g} seconds") from None
+        return job.done.result(_PATIENCE)
+
+    def do_later(self, job: Callable[[Store], None]) -> Future[None]:
         """Run `job` soon, without waiting for it. Its errors are logged."""
-        self._start()
+        self.start()
 
         def logged(store: Store) -> None:
             try:
@@ -113,19 +155,35 @@ class Writer:
             except VotesError as error:
                 self._complain(error)
 
-        self._jobs.append((logged, Future()))
+        wanted = _Job(logged)
+        self._jobs.append(wanted)
         self._wake.set()
+        return wanted.done
+
+    def forget(self, store: Store) -> None:
+        """Remove what was deleted from SQLite's log file, or try again at the next sweeps.
+
+        Call it in a job.
+        """
+        self._unforgotten = True
+        try:
+            self._unforgotten = not forget_deleted(store)
+        except VotesError as error:
+            self._complain(error)
 
     def close(self) -> None:
-        """Write what is queued, and end the thread."""
+        """Write what is queued, and end the thread. The log says if something is lost."""
         if self._thread is None or self._pid != os.getpid():
             return
         self._stopping = True
         self._urgent.set()
         self._wake.set()
-        self._thread.join(_PATIENCE)
+        self._thread.join(_FAREWELL)
+        if self._queue:
+            _log.error("votes: %d predictions were not stored before the end", len(self._queue))
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, which also deletes what has expired."""
         if self._pid != os.getpid():
             self._begin()
         if self._thread is not None and self._thread.is_alive():
@@ -147,9 +205,13 @@ class Writer:
             self._urgent.clear()
             self._write()
             self._do_jobs()
-            if time.monotonic() > swept + self._sweep:
-                swept = time.monotonic()
+            much = self._written > MOST_KEPT_BYTES // 16
+            if much or time.monotonic() > swept + self._sweep:
+                swept, self._written = time.monotonic(), 0
                 self._attempt(self._delete_old)
+        # An answer may have come after the last round had begun.
+        self._write()
+        self._do_jobs()
         if self._store:
             close_store(self._store)
 
@@ -163,17 +225,22 @@ class Writer:
                 return
             for _ in some:
                 self._queue.popleft()
+            size = sum(one.pixels.nbytes + _OVERHEAD for one in some)
+            self._written += size
             with self._guard:
-                self._waiting -= sum(one.pixels.nbytes + _OVERHEAD for one in some)
+                self._waiting -= size
 
     def _do_jobs(self) -> None:
         while self._jobs:
-            job, done = self._jobs.popleft()
+            job = self._jobs.popleft()
+            if job.given_up:
+                continue
             self._busy_since = time.monotonic()
             try:
-                done.set_result(job(self._open()))
+                store = self._open().execution_options(before_commit=job.before_commit)
+                job.done.set_result(job.run(store))
             except Exception as error:
-                done.set_exception(error)
+                job.done.set_exception(error)
             finally:
                 self._busy_since = 0.0
 
@@ -201,13 +268,26 @@ class Writer:
     def _open(self) -> Store:
         if self._store is None:
             self._store = open_store(self._url)
+        elif (store := reopened(self._store)) is not self._store:
+            _log.warning("votes: the file was removed or replaced; the one that is there is used")
+            self._store = store
         return self._store
 
     def _delete_old(self, store: Store) -> None:
-        delete_expired(store)
-        delete_oldest_waiting(store, MOST_KEPT_BYTES // self._largest)
+        deleted = delete_expired(store)
+        deleted += delete_oldest_waiting(store, MOST_KEPT_BYTES // self._largest)
+        if deleted or self._unforgotten:
+            self.forget(store)
 
 
 def _unavailable() -> RequestError:
-    message = "Votes cannot be stored or read now; the log says why. Try again."
+    message = "Votes cannot be stored or read now, and nothing was changed; the log says why. "
+    return RequestError(503, "feedback_unavailable", f"{message}Try again.")
+
+
+def _uncertain() -> RequestError:
+    message = (
+        "The store of votes has not confirmed this in time, and it may be stored or not. Send it "
+        "again: the same vote twice counts once."
+    )
     return RequestError(503, "feedback_unavailable", message)

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.catalogue.catalogue import Model
 from app.catalogue.network import Network
+from app.images.grids import Floats
 from app.images.readings import Prepared
 from app.images.styles import Reading
 from app.predict.inference import Outcome, infer, join
@@ -95,11 +96,12 @@ def _choose(readings: dict[str, Reading], outcome: Outcome) -> tuple[Reading, Ou
 
 
 def recognise_with_both(
-    champion: Model, challenger: Model, draws: Callable[[], bool], pictures: list[Prepared]
+    champion: Model, challenger: Model, draws: Callable[[Floats], bool], pictures: list[Prepared]
 ) -> list[Seen]:
     """Return `pictures` as the champion saw them, or as the challenger did.
 
-    The challenger answers only if the two disagree and `draws` says so.
+    The challenger answers only if the two disagree and `draws` says so about the picture as the
+    champion received it.
     """
     seen: list[Seen] = []
     by_champion = recognise(champion.network, champion.calibration, pictures)
@@ -107,7 +109,7 @@ def recognise_with_both(
     for first, second in zip(by_champion, by_challenger, strict=True):
         answers = first.label, second.label
         model, one = champion, first
-        if answers[0] != answers[1] and draws():
+        if answers[0] != answers[1] and draws(first.reading.pixels):
             model, one = challenger, second
         seen.append(one._replace(both=AskedBoth(model, answers)))
     return seen

@@ -4,6 +4,7 @@ A connection that is answered here leaves the worker's loop. It is closed after 
 """
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from threading import BoundedSemaphore
 
 from app.server.connection import Connection
 
+_log = logging.getLogger("gunicorn.error")
 _THREADS = 2
 _MOST = 64  # connections at once
 
@@ -25,7 +27,10 @@ class Aside:
         self._pool: ThreadPoolExecutor | None = None
 
     def take(self, connection: Connection, answer: Callable[[], bytes]) -> bool:
-        """Have a thread send what `answer` returns. Return False if too many wait already."""
+        """Have a thread send what `answer` returns. Return False if too many wait already.
+
+        An error of `answer` is logged, and the connection is closed.
+        """
         if not self._room.acquire(blocking=False):
             return False
         self._pool = self._pool or ThreadPoolExecutor(_THREADS, "aside")
@@ -36,7 +41,11 @@ class Aside:
 
     def _send(self, sock: socket.socket, answer: Callable[[], bytes]) -> None:
         try:
-            content = answer()
+            try:
+                content = answer()
+            except Exception:
+                _log.exception("an answer could not be given")
+                return
             with contextlib.suppress(OSError):  # the client is gone
                 sock.settimeout(self._seconds)
                 sock.sendall(content)

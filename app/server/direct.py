@@ -19,7 +19,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from app.api.classify import classification
 from app.api.predict import prediction
 from app.catalogue.catalogue import Catalogue
-from app.errors import RequestError
+from app.errors import TOO_BUSY, RequestError
 from app.protocols.v2 import INFER, INFER_VERSION, inference
 from app.server.aside import Aside
 from app.server.connection import Connection
@@ -75,7 +75,11 @@ class Direct:
         request, route, view = asked
         lingers = not connection.all_taken
         if route in self.waits:
-            return self._give_away(connection, request, route, view)
+            if not connection.all_taken:  # the next request has come already
+                return False
+            if self._give_away(connection, request, route, view):
+                return True
+            view = _refuse_now
         request.body = connection.take_body()
         content, headers = self._answer(connection, request, route, view)
         wish = request.environ.get("HTTP_CONNECTION", "").lower()
@@ -99,9 +103,7 @@ class Direct:
     def _give_away(
         self, connection: Connection, request: WholeRequest, route: str, view: View
     ) -> bool:
-        """Have a thread answer `request`. Return False if it must be answered here."""
-        if not connection.all_taken:  # the next request has come already
-            return False
+        """Have a thread answer `request`. Return False if too many wait for that already."""
         request.body = connection.body()
 
         def answer() -> bytes:
@@ -151,6 +153,11 @@ class Direct:
             f"Date: {self._date[1]}\r\nConnection: {'close' if closing else 'keep-alive'}\r\n"
             f"{lines}\r\n"
         ).encode("latin-1")
+
+
+def _refuse_now(_: WholeRequest) -> Content:
+    """Refuse a request for which there is no thread. Here all others would wait for the disk."""
+    raise TOO_BUSY.again()
 
 
 def _views(

@@ -216,6 +216,8 @@ def _make_ready(worker: Any) -> None:
     sandbox.start()  # forks, so it comes before anything that starts a thread
     heed_sigterm()
     worker.app.application.extensions["worker"] = worker
+    if feedback := worker.app.application.extensions.get("feedback"):
+        feedback.start()  # what has expired is deleted even if nobody asks for anything
     server: Server = worker.app
     try:
         server.catalogue.open_first_sessions()

@@ -91,8 +91,8 @@ def read_json(body: bytes, expected: str, most_values: int) -> Any:
         raise RequestError(
             413,
             "too_many_values",
-            f"The JSON holds up to {values} values. A request with the largest accepted number of "
-            f"images has at most {most_values}. Send fewer images at once.",
+            f"The JSON holds up to {values} values; the largest request that is accepted here has "
+            f"at most {most_values}. Send less at once.",
             limit=most_values,
         )
     if len(body) > _MOST_BEYOND_ASCII and not body.isascii():

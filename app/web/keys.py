@@ -27,7 +27,10 @@ ADMIN, USER = "admin", "user"
 # Paths that need no key: the documentation, the demonstration, and the checks of orchestrators.
 _OPEN = frozenset({"/", "/swagger.json", "/demo", "/favicon.ico"})
 _OPEN_BELOW = ("/health/", "/v2/health/", "/swaggerui/", "/static/", "/demo/")
-LINE = re.compile(rf"(?P<name>[\w.@-]{{1,64}}) +(?P<role>{ADMIN}|{USER}) +(?P<hash>[0-9a-f]{{64}})")
+KEY_NAME = re.compile(r"[\w.@-]{1,64}")
+LINE = re.compile(
+    rf"(?P<name>{KEY_NAME.pattern}) +(?P<role>{ADMIN}|{USER}) +(?P<hash>[0-9a-f]{{64}})"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -71,8 +74,9 @@ class KeyFile:
         content = self._read()
         # Parsed again, and its problems logged again, only if it has changed.
         if content != self._content:
-            self._content = content
+            # In this order: another thread, which sees the content, has its keys.
             self._keys, problems = parse_keys(content, self.path)
+            self._content = content
             for problem in problems:
                 _log.error("%s The other lines are valid.", problem)
             if not self._keys:

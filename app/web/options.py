@@ -41,7 +41,7 @@ PARAMETERS = {
     ),
     "rule": Parameter("The learning rule that the network was trained with."),
     "version": Parameter(
-        "The version of the model. The default is the champion, or else the newest one.",
+        "The version of the model. The default is the champion, or else the newest published one.",
         low=0,
         high=MOST_VERSION,
         type="integer",

@@ -141,7 +141,7 @@ _ERRORS = {
     403: "The prediction was made for another key, or this needs the key of an admin.",
     404: "There is no such prediction or model.",
     408: "The request took too long to arrive.",
-    409: "There is no such version to change to.",
+    409: "There is no such version to change to, or it cannot be used.",
     410: "The time for a vote about this prediction is over.",
     413: "Too many bytes or votes.",
     422: "The data set has no such class.",

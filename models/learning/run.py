@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.aliases import promote, read_aliases, roll_back, set_aliases
+from models.aliases import has_version, promote, read_aliases, roll_back, set_aliases
 from models.cards import Card, find_models
 from models.learning.challenger import LearnError, make_challenger, published_version
 from models.learning.gates import (
@@ -95,14 +95,20 @@ def _judged(model: Model, votes: Votes, canary: bool) -> Decision | None:
 
 
 def _judge_champion(model: Model, votes: Votes) -> Decision | None:
-    """Roll back if the champion's live votes are worse than the former champion's."""
+    """Roll back if the champion's live votes are worse than the former champion's.
+
+    The published version takes the place of a former champion that is gone.
+    """
     aliases = read_aliases(model.folder)
     if aliases.champion is None or aliases.former is None:
         return None
     live = live_gate(votes, aliases.champion, aliases.former)
     if live.verdict != FAILED:
         return None
-    roll_back(model.folder, aliases.champion)
+    if has_version(model.folder, aliases.former):
+        roll_back(model.folder, aliases.champion)
+    else:
+        set_aliases(model.folder, champion=model.card.version, former=None)
     return Decision(ROLLED_BACK, aliases.champion, (live,))
 
 
@@ -115,7 +121,7 @@ def _judge_challenger(model: Model, votes: Votes, canary: bool) -> Decision | No
     challenger = aliases.challenger
     if challenger is None or aliases.champion is None:
         return None
-    if not (model.folder / str(challenger)).is_dir():
+    if not has_version(model.folder, challenger):
         set_aliases(model.folder, challenger=None)
         return None
     outcome = _decide(model, challenger, [canary_gate(votes, challenger)])
@@ -182,8 +188,7 @@ def _keep_champion(folder: Path) -> None:
     Without a champion, or if its version was removed, that is the newest published version. A
     version that learned from votes becomes the champion by its gates or by an admin only.
     """
-    champion = read_aliases(folder).champion
-    if champion is None or not (folder / str(champion)).is_dir():
+    if not has_version(folder, read_aliases(folder).champion):
         set_aliases(folder, champion=published_version(folder)[1].version)
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from models.cards import IMPORTED, RULES, find_models
+from models.cards import IMPORTED, RULES, Card, find_models
 from models.errors import MetaplasticError
 from models.learning.challenger import LearnError
 from models.learning.gates import Verdict
@@ -31,6 +32,7 @@ from models.votes import (
     count_votes,
     events,
     note_event,
+    reopened,
     take_requests,
     votes,
 )
@@ -72,10 +74,10 @@ def learn_from_store(
     What was done is recorded in the store. Raises LearnError, VotesError, and what making a
     challenger raises.
     """
-    model = find_model(folder)
+    model, began = find_model(folder), time.time()
     take_requests(store, model.card.dataset, model.card.architecture)
-    outcome = learn_once(model, _read(model, store), settings, canary=canary)
-    _note(model, store, outcome)
+    outcome = learn_once(model, read_votes(model, store), settings, canary=canary)
+    _note(model, store, outcome, began)
     return outcome
 
 
@@ -103,37 +105,39 @@ def watch(
         signal.signal(number, stop)
     while not stopped.is_set():
         try:
-            for outcome in _one_look(folder, store, settings, canary, say):
+            store = reopened(store)
+            for outcome in one_look(folder, store, settings, canary, say):
                 say(sentence(outcome))
         except MetaplasticError as error:  # such as a database that is down; the next look may work
             say(f"not now: {error}")
         stopped.wait(every)
 
 
-def _one_look(
+def one_look(
     folder: Path,
     store: Store,
     settings: Settings,
     canary: bool,
     say: Callable[[str], None],
 ) -> list[Decision]:
-    model = find_model(folder)
+    """Judge champion and challenger, learn if there is a reason to, and return what was done."""
+    model, began = find_model(folder), time.time()
     endpoint = model.card.dataset, model.card.architecture
-    known, asked = _read(model, store), take_requests(store, *endpoint) > 0
+    known, asked = read_votes(model, store), take_requests(store, *endpoint) > 0
     # An admin who asks for a challenger does not want to wait for the present one.
     outcome = judge(model, known, canary=canary and not asked)
     if outcome is not None:
         if outcome.said == WAITING:
             return []
-        _note(model, store, outcome)
+        _note(model, store, outcome, began)
         return [outcome]
-    if not asked and count_votes(store, *endpoint) - _learned_from(model, store) < LEAST_VOTES:
+    if not asked and count_votes(store, *endpoint, since=_read_until(model, store)) < LEAST_VOTES:
         return []
     if len(known) < LEAST_VOTES:
         say(f"{len(known)} votes: expected {LEAST_VOTES} or more to learn from")
         return []
     outcome = learn_once(model, known, settings)
-    _note(model, store, outcome)
+    _note(model, store, outcome, began)
     return [outcome]
 
 
@@ -145,30 +149,41 @@ def sentence(outcome: Decision) -> str:
     return f"version {outcome.version}: {outcome.said} ({gates})"
 
 
-def _read(model: Model, store: Store) -> Votes:
+def read_votes(model: Model, store: Store) -> Votes:
+    """Return the newest votes about the model, as far as they fit its published version."""
     card = model.card
     found = votes(store, card.dataset, card.architecture, rule=card.rule, most=_READ)
     shape = card.input.height, card.input.width, card.input.channels
-    return vote_arrays([vote for vote in found if _fits(vote, shape, len(card.labels))], shape)
+    labels = {other.version: other.labels for _, other in find_models(model.folder)}
+    return vote_arrays([vote for vote in found if _fits(vote, card, shape, labels)], shape)
 
 
-def _fits(vote: Vote, shape: tuple[int, int, int], classes: int) -> bool:
-    """Return whether the vote is about a network like the published one.
+def _fits(
+    vote: Vote, card: Card, shape: tuple[int, int, int], labels: Mapping[int, tuple[str, ...]]
+) -> bool:
+    """Return whether the vote is about a network like the published one, of which `card` is.
 
-    An earlier one may have had images of another size, or more classes.
+    An earlier one may have had images of another size or other labels. `labels` are those of the
+    versions that are there. A newer version that is gone was a challenger of the published one.
     """
     known = vote.prediction
-    return known.pixels.shape == shape and max(known.answer, vote.label or 0) < classes
+    gone = card.labels if known.version > card.version else None
+    same = labels.get(known.version, gone) == card.labels
+    indices_fit = max(known.answer, vote.label or 0) < len(card.labels)
+    return known.pixels.shape == shape and same and indices_fit
 
 
-def _learned_from(model: Model, store: Store) -> int:
-    """Return how many votes there were when the last challenger was made."""
+def _read_until(model: Model, store: Store) -> float:
+    """Return when the votes were read of which the last challenger was made."""
     made = events(store, model.card.dataset, model.card.architecture, kind=CHALLENGER, most=1)
-    return int(made[0].content.get("all_votes", 0)) if made else 0
+    return float(made[0].content.get("read", made[0].at)) if made else 0.0
 
 
-def _note(model: Model, store: Store, outcome: Decision) -> None:
-    """Record an outcome: how a challenger did at its gates, and whether the champion changed."""
+def _note(model: Model, store: Store, outcome: Decision, began: float) -> None:
+    """Record an outcome: how a challenger did at its gates, and whether the champion changed.
+
+    The votes were read when the run `began`.
+    """
     card = model.card
     endpoint = card.dataset, card.architecture
     kind = ROLLED_BACK_EVENT if outcome.said == ROLLED_BACK else CHALLENGER
@@ -176,7 +191,7 @@ def _note(model: Model, store: Store, outcome: Decision) -> None:
         "version": outcome.version,
         "outcome": outcome.said,
         "gates": [_as_json(verdict) for verdict in outcome.verdicts],
-        "all_votes": count_votes(store, *endpoint),
+        "read": began,
     }
     note_event(store, kind, *endpoint, card.rule, content)
     if outcome.said == PROMOTED:

@@ -211,7 +211,7 @@ def query_of(folder: Path, card: Card) -> str:
     asked = [f"rule={card.rule}"] if any(not path.name.startswith(".") for path in beside) else []
     try:
         champion = read_aliases(versions).champion
-    except AliasError:  # the newest version answers then
+    except AliasError:  # the newest published version answers then
         champion = None
     if champion not in (None, card.version):
         asked.append(f"version={card.version}")

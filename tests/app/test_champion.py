@@ -1,6 +1,7 @@
 """The champion answers, in every protocol; a challenger answers a share where the two disagree."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from app.server.main import Server
 from app.settings import Settings
-from models.aliases import ALIASES, set_aliases
+from models.aliases import ALIASES, Aliases, read_aliases, set_aliases
 from models.votes import CHALLENGER, PROMOTED, Both, events, note_event, open_store, votes
 from tests.app.made import put_linear
 from tests.app.test_feedback import ADMIN, hash_of, url_of, wait_until
@@ -158,8 +160,10 @@ def test_the_challenger_answers_its_share_of_disagreements_and_both_answers_are_
     set_aliases(versions, champion=2, challenger=3)
     client = serve(feedback=url_of(tmp_path), canary=0.5)
     by_version: dict[int, int] = {2: 0, 3: 0}
-    for _ in range(60):
-        answer = ask(client, seven)
+    for caller in range(60):
+        from_address = {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{caller}"}}
+        form = {"file": (io.BytesIO(seven), "seven.png")}
+        answer = client.post("/api/squares/tiny", data=form, **from_address).json
         (prediction,) = answer["predictions"]
         by = prediction.get("version", answer["version"])
         assert prediction["label"] == LABELS[by == 3]
@@ -176,6 +180,25 @@ def test_the_challenger_answers_its_share_of_disagreements_and_both_answers_are_
     metrics = client.get("/metrics").text
     assert f'predictions_total{{label="full",model="{NAME}",version="3"}}' in metrics
     assert f'predictions_total{{label="full",model="{NAME}",version="2"}}' not in metrics
+
+
+def test_a_caller_gets_the_same_answer_about_the_same_picture(
+    serve: Callable[..., FlaskClient], versions: Path, seven: bytes, tmp_path: Path
+) -> None:
+    set_aliases(versions, champion=2, challenger=3)
+    answers: dict[int, set[str]] = {}
+    for _ in range(2):  # also after a restart
+        client = serve(feedback=url_of(tmp_path), canary=0.5)
+        for strokes in range(20):
+            picture = Image.new("L", (28, 28), 255)
+            picture.paste(0, (4, 4, 8 + strokes, 24))
+            file = io.BytesIO()
+            picture.save(file, "PNG")
+            for _ in range(3):
+                (one,) = ask(client, file.getvalue(), "?preprocess=raw")["predictions"]
+                answers.setdefault(strokes, set()).add(one["label"])
+    assert all(len(labels) == 1 for labels in answers.values())
+    assert set.union(*answers.values()) == set(LABELS)  # a chance of one in half a million
 
 
 def test_where_the_two_agree_or_a_version_is_asked_for_the_challenger_never_answers(
@@ -200,6 +223,22 @@ def test_a_challenger_that_cannot_run_disturbs_nobody(
     client = serve(feedback=url_of(tmp_path), canary=1.0)
     answer = ask(client, seven)
     assert (answer["version"], answer["predictions"][0]["label"]) == (2, "empty")
+
+
+def test_a_vote_about_an_answer_of_a_challenger_that_is_gone_is_stored(
+    serve: Callable[..., FlaskClient], versions: Path, seven: bytes, tmp_path: Path
+) -> None:
+    set_aliases(versions, champion=2, challenger=3)
+    client = serve(feedback=url_of(tmp_path), canary=1.0)
+    (prediction,) = ask(client, seven)["predictions"]
+    assert prediction["version"] == 3
+    set_aliases(versions, challenger=None)
+    shutil.rmtree(versions / "3")
+    client = serve(feedback=url_of(tmp_path), canary=1.0)
+    content = {"prediction_id": prediction["prediction_id"], "label": "full"}
+    assert client.post("/api/feedback", json=content).status_code == 202
+    (row,) = client.get("/api/squares/tiny/learning").json["by_version"]
+    assert (row["version"], row["up"], row["labelled"]) == (3, 1, 1)
 
 
 @pytest.fixture
@@ -244,6 +283,60 @@ def test_the_first_promotion_can_be_taken_back_too(
     assert managed("rollback").json["champion"] == 3
 
 
+def test_a_version_that_is_gone_or_broken_is_neither_promoted_nor_returned_to(
+    managed: Callable[..., Any], versions: Path
+) -> None:
+    set_aliases(versions, champion=2, challenger=9, former=8)
+    for what, version in (("promote", 9), ("rollback", 8)):
+        answer = managed(what)
+        assert (answer.status_code, answer.json["code"]) == (409, "unusable_version")
+        assert f"{NAME}: version {version} is gone" in answer.json["message"]
+    (versions / "3" / "model.onnx").unlink()
+    set_aliases(versions, challenger=3, former=3)
+    for what in ("promote", "rollback"):
+        answer = managed(what)
+        assert (answer.status_code, answer.json["code"]) == (409, "unusable_version")
+        assert f"{NAME}/3/model.onnx: cannot be read" in answer.json["message"]
+        assert str(versions) not in answer.json["message"]
+    assert read_aliases(versions) == Aliases(champion=2, challenger=3, former=3)
+
+
+def test_a_challenger_with_other_labels_answers_nobody_and_is_not_promoted(
+    managed: Callable[..., Any],
+    serve: Callable[..., FlaskClient],
+    versions: Path,
+    seven: bytes,
+    tmp_path: Path,
+) -> None:
+    put_linear(
+        versions / "4",
+        dataset="squares",
+        architecture="tiny",
+        style="garment",
+        labels=LABELS[::-1],
+        weights=always(1),
+        rule="metaplastic",
+        version=4,
+    )
+    set_aliases(versions, champion=2, challenger=4)
+    refused = managed("promote")
+    assert (refused.status_code, refused.json["code"]) == (409, "unusable_version")
+    assert "version 4 has other labels than version 2" in refused.json["message"]
+    (prediction,) = ask(serve(feedback=url_of(tmp_path), canary=1.0), seven)["predictions"]
+    assert (prediction["label"], "version" in prediction) == ("empty", False)
+
+
+def test_a_broken_file_of_aliases_is_not_replaced(
+    managed: Callable[..., Any], versions: Path
+) -> None:
+    (versions / ALIASES).write_text("{")
+    for what in ("promote", "rollback"):
+        answer = managed(what)
+        assert (answer.status_code, answer.json["code"]) == (409, "no_such_alias")
+        assert f"{NAME}/{ALIASES}: is not JSON" in answer.json["message"]
+    assert (versions / ALIASES).read_text() == "{"
+
+
 def test_the_learner_sees_the_wish_and_callers_see_the_gates(
     managed: Callable[..., Any],
     versions: Path,
@@ -255,7 +348,7 @@ def test_the_learner_sees_the_wish_and_callers_see_the_gates(
     (event,) = events(store, "squares", "tiny")
     assert event.kind == "requested"
     gate = {"gate": "home", "verdict": "passed", "reason": "0.01 points", "votes": 5000}
-    content = {"version": 3, "outcome": "waiting", "gates": [gate], "all_votes": 12}
+    content = {"version": 3, "outcome": "waiting", "gates": [gate], "read": 12.0}
     note_event(store, CHALLENGER, "squares", "tiny", "metaplastic", content)
     set_aliases(versions, champion=2, challenger=3)
     client = serve(feedback=url_of(tmp_path))

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,21 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app.errors import RequestError
 from app.feedback import tokens, writer
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, StartError
 from app.web.keys import hash_of
-from models.votes import VotesError, close_store, open_store, votes
+from models.votes import (
+    NewVote,
+    Prediction,
+    Store,
+    VotesError,
+    close_store,
+    delete_key,
+    keep_predictions,
+    open_store,
+    record_votes,
+    votes,
+    writing,
+)
 from tests.app.asking import refused, send_many, upload
 
 ADMIN, ANN, BOB = "key-of-the-admin", "key-of-ann", "key-of-bob"
@@ -174,6 +187,16 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.02)  # between two looks
 
 
+def respelled(token: str) -> list[str]:
+    """Other texts that base64 reads as the same bytes, where there are any."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    bare = token.rstrip("=")
+    others = [f"{token}=", token.replace("-", "+").replace("_", "/")]
+    if bare != token:  # the last digit has bits that do not count
+        others.append(f"{bare[:-1]}{digits[digits.index(bare[-1]) + 1]}{token[len(bare) :]}")
+    return [other for other in others if other != token]
+
+
 def altered(token: str, secret: bytes) -> list[str]:
     raw = base64.urlsafe_b64decode(token)
     other = raw.replace(b"|4|", b"|5|")
@@ -186,6 +209,7 @@ def altered(token: str, secret: bytes) -> list[str]:
         "\N{SNOWMAN}",
         base64.urlsafe_b64encode(other).decode(),
         base64.urlsafe_b64encode(raw[:16] + raw[17:]).decode(),
+        *respelled(token),
         tokens.sign(tokens.verify(token, secret), b"the secret of another store"),
     ]
 
@@ -308,10 +332,25 @@ def test_an_admin_deletes_by_key_by_time_and_by_prediction(
     assert [one.voter for one in stored(tmp_path)] == ["key:bob"]
     assert delete("before=2100-01-01T00:00:00Z").json == {"deleted": 1}
     assert rows(tmp_path) == []
-    for query in ("", "key=ann&before=2020-01-01", "before=yesterday", "before=2026-13-01"):
+    for query in (
+        "",
+        "key=ann&before=2020-01-01",
+        "key=ann&key=bob",
+        *("key=", "key=%00", "key=%25", "key=a'--", "key=address:x", f"key={'a' * 65}"),
+        *("before=", "before=yesterday", "before=2026-13-01", "before=0000-01-01"),
+        *("before=2026-11-28T24:01", "before=99999-01-01", "before=%EF%BC%92026-11-28"),
+    ):
         refused(delete(query), 400, "bad_parameter")
     refused(delete("all=true"), 400, "unknown_parameter")
     refused(delete("prediction_id=x"), 404, "unknown_prediction")
+
+
+@pytest.mark.parametrize("name", ["a_b", "a.b", "a-", "____", "%", "*"])
+def test_the_name_of_a_key_is_no_pattern(tmp_path: Path, name: str) -> None:
+    store = open_store(url_of(tmp_path))
+    keep_predictions(store, [replace(prediction("one"), asker="key:aXb")])
+    assert delete_key(store, f"key:{name}") == 0
+    close_store(store)
 
 
 def test_deleted_pictures_are_not_left_in_the_file(
@@ -328,6 +367,27 @@ def test_deleted_pictures_are_not_left_in_the_file(
     assert row in files()
     with_keys.delete("/api/feedback?key=ann", headers={"X-API-Key": ADMIN})
     assert row not in files()
+
+
+def test_expired_pictures_are_not_left_in_the_file_either(tmp_path: Path) -> None:
+    one = writer.Writer(url_of(tmp_path), wait=1)
+    row = np.arange(28, dtype=np.uint8).tobytes()
+    pixels = np.frombuffer(28 * row, np.uint8).reshape(28, 28, 1)
+
+    def left() -> bool:
+        return row in b"".join(path.read_bytes() for path in tmp_path.glob("votes.db*"))
+
+    assert one.put(prediction("brief", pixels=pixels, expires=time.time() + 1))
+    one.do(lambda store: None)
+    assert left()
+    reader = sqlite3.connect(tmp_path / "votes.db", isolation_level=None)
+    reader.execute("BEGIN")  # a learner, for instance, reads just then
+    reader.execute("SELECT * FROM predictions").fetchall()
+    wait_until(lambda: not rows(tmp_path))
+    assert left()  # the log file holds what the reader may still ask for
+    reader.close()
+    wait_until(lambda: not left())
+    one.close()
 
 
 def test_the_learning_shows_votes_by_day_and_label_and_the_live_accuracy(
@@ -362,7 +422,7 @@ def test_answers_go_out_while_the_store_cannot_be_written(
     try:
         assert ask(voting, seven)["label"] == "7"
         answer = vote(voting, {"prediction_id": token, "reward": 0})
-        refused(answer, 503, "feedback_unavailable")
+        assert "nothing was changed" in refused(answer, 503, "feedback_unavailable")["message"]
         assert answer.headers["Retry-After"]
         monkeypatch.setattr(writer, "MOST_WAITING_BYTES", 0)  # as if the queue were full
         assert "prediction_id" not in ask(voting, seven)
@@ -370,6 +430,47 @@ def test_answers_go_out_while_the_store_cannot_be_written(
         assert lost in voting.get("/metrics").text
     finally:
         blocker.close()
+    wait_until(lambda: voting.get("/api/mnist/lenet/learning").status_code == 200)
+    (found,) = stored(tmp_path)
+    assert found.reward == 1  # the refused vote has not been stored later
+
+
+def test_a_vote_that_takes_too_long_is_undone_and_one_in_its_commit_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_PATIENCE", 0.2)
+    one = writer.Writer(url_of(tmp_path), wait=60)
+    told, outcomes = threading.Event(), []
+
+    def slow(store: Store) -> None:
+        with writing(store):
+            told.wait(20)
+        outcomes.append("written")
+
+    with pytest.raises(RequestError, match="nothing was changed"):
+        one.do(slow)
+    told.set()
+    one.do(lambda store: None)  # the first is over
+    assert outcomes == []
+
+    def begun(store: Store) -> str:
+        with writing(store):
+            pass
+        time.sleep(0.3)  # as a slow disk: longer than the patience, and less than twice
+        return "written"
+
+    assert one.do(begun) == "written"
+    told.clear()
+
+    def hanging(store: Store) -> None:
+        with writing(store):
+            pass
+        told.wait(20)
+
+    with pytest.raises(RequestError, match="it may be stored or not"):
+        one.do(hanging)
+    told.set()
+    one.close()
 
 
 def test_a_job_that_hangs_makes_others_fail_at_once(tmp_path: Path) -> None:
@@ -401,12 +502,63 @@ def test_what_is_queued_is_written_when_the_process_ends(
     assert len(rows(tmp_path)) == 3
 
 
+def test_an_answer_in_the_last_moment_is_stored_too(tmp_path: Path) -> None:
+    one = writer.Writer(url_of(tmp_path), wait=60)
+    ending = threading.Thread(target=one.close)
+
+    def last(store: Store) -> None:
+        ending.start()
+        wait_until(lambda: one._stopping)
+        assert one.put(prediction("last"))  # the thread has written what was queued before
+
+    one.do(last)
+    ending.join(60)
+    assert [row[0] for row in rows(tmp_path)] == ["last"]
+
+
+def test_what_cannot_be_stored_before_the_end_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "_FAREWELL", 0.1)
+    one = writer.Writer(url_of(tmp_path), wait=60)
+    one.do(lambda store: None)
+    blocker = sqlite3.connect(tmp_path / "votes.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with caplog.at_level("ERROR", "gunicorn.error"):
+        assert one.put(prediction("lost"))
+        one.close()
+    blocker.close()
+    assert "1 predictions were not stored before the end" in caplog.text
+
+
+def prediction(name: str, **more: Any) -> Prediction:
+    """A prediction with a picture, made up."""
+    now = time.time()
+    given = {"made": now, "expires": now + 60, "pixels": np.full((28, 28, 1), 7, np.uint8)} | more
+    return Prediction(name, "mnist", "lenet", "metaplastic", 4, 7, "key:ann", **given)
+
+
 @pytest.mark.parametrize(
     "url", ["mysql://x/y", "sqlite://", "feedback.db", "postgresql://host/votes"]
 )
 def test_other_stores_are_refused_at_the_start(url: str) -> None:
     with pytest.raises(SettingsError, match=r"METAPLASTIC_FEEDBACK: expected sqlite:///FILE"):
         Settings.from_environment({"METAPLASTIC_FEEDBACK": url})
+
+
+def test_a_wrong_url_is_told_without_its_password() -> None:
+    for url in ("postgres://ann:secret@host/votes", "mysql://ann:p@ss/secret@host/votes"):
+        with pytest.raises(SettingsError, match=r"//\*\*\*@host") as refusal:
+            Settings.from_environment({"METAPLASTIC_FEEDBACK": url})
+        assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "sqlite:///x?timeout=0"]
+)
+def test_a_store_that_is_no_file_is_refused(url: str) -> None:
+    with pytest.raises(VotesError, match="expected sqlite:///FILE"):
+        open_store(url)
 
 
 def test_a_canary_needs_votes() -> None:
@@ -428,6 +580,84 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         connection.execute("UPDATE about SET value = '99' WHERE name = 'schema'")
     with pytest.raises(VotesError, match="have version 99"):
         open_store(url_of(tmp_path))
+
+
+def test_a_store_of_another_version_is_left_as_it_is(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "votes.db") as connection:
+        connection.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        connection.execute("INSERT INTO about VALUES ('schema', '2')")
+    with pytest.raises(VotesError, match="have version 2"):
+        open_store(url_of(tmp_path))
+    with sqlite3.connect(tmp_path / "votes.db") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [
+            ("about",),
+            ("sqlite_autoindex_about_1",),
+        ]
+        assert connection.execute("SELECT * FROM about").fetchall() == [("schema", "2")]
+
+
+@pytest.mark.parametrize("secret", ["", "00", "x" * 64])
+def test_a_store_with_a_broken_secret_prevents_the_start(
+    lenets: Path, tmp_path: Path, secret: str
+) -> None:
+    close_store(open_store(url_of(tmp_path)))
+    with sqlite3.connect(tmp_path / "votes.db") as connection:
+        connection.execute("UPDATE about SET value = ? WHERE name = 'secret'", (secret,))
+    with pytest.raises(StartError, match="its secret is not 64 hexadecimal digits"):
+        create_app(Settings(weights=lenets, feedback=url_of(tmp_path)))
+
+
+def test_what_is_stored_already_does_not_stop_what_comes_with_it(tmp_path: Path) -> None:
+    # So it is when a connection was lost in a commit that had succeeded.
+    store = open_store(url_of(tmp_path))
+    keep_predictions(store, [prediction("one")])
+    record_votes(store, [NewVote("one", "key:ann", reward=1)])
+    keep_predictions(store, [prediction("one"), prediction("two")])
+    close_store(store)
+    assert {row[0] for row in rows(tmp_path)} == {"one", "two"}
+    assert [one.reward for one in stored(tmp_path)] == [1]
+
+
+def test_votes_about_one_prediction_in_one_list_are_taken_in_their_order(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path))
+    keep_predictions(store, [prediction("one"), prediction("two")])
+    up, down = (NewVote("one", "key:ann", reward=reward) for reward in (1, 0))
+    other = NewVote("two", "key:ann", label=3)
+    found = record_votes(store, [up, up, other, down])
+    assert [one.changed for one in found] == [True, False, True, True]
+    assert {one.prediction.id: (one.reward, one.label) for one in stored(tmp_path)} == {
+        "one": (0, None),
+        "two": (None, 3),
+    }
+    (before,) = (one.voted for one in stored(tmp_path) if one.prediction.id == "one")
+    assert [one.changed for one in record_votes(store, [up, down])] == [True, True]
+    (after,) = (one.voted for one in stored(tmp_path) if one.prediction.id == "one")
+    assert after == before  # it ended as it was
+    close_store(store)
+
+
+def test_a_file_that_is_replaced_while_the_service_runs_is_noticed(
+    voting: FlaskClient, seven: bytes, tmp_path: Path
+) -> None:
+    before = ask(voting, seven)["prediction_id"]
+    assert vote(voting, {"prediction_id": before, "reward": 1}).status_code == 202
+    for path in tmp_path.glob("votes.db*"):
+        path.unlink()
+    refused(vote(voting, {"prediction_id": before, "reward": 0}), 503, "feedback_unavailable")
+    after = ask(voting, seven)["prediction_id"]
+    assert vote(voting, {"prediction_id": after, "reward": 0}).status_code == 202
+    (found,) = stored(tmp_path)  # in the file that is there
+    assert found.reward == 0
+
+
+@pytest.mark.parametrize("content", [b"this is no database", b"SQLite format 3\0" + bytes(5000)])
+def test_a_file_that_is_no_store_prevents_the_start(
+    lenets: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "votes.db").write_bytes(content)
+    with pytest.raises(StartError, match=r"METAPLASTIC_FEEDBACK: sqlite:///.*votes\.db"):
+        create_app(Settings(weights=lenets, feedback=url_of(tmp_path)))
+    assert (tmp_path / "votes.db").read_bytes() == content
 
 
 def test_a_failed_prediction_has_no_id(voting: FlaskClient, seven: bytes, blank: bytes) -> None:

@@ -121,3 +121,45 @@ def test_a_vote_that_is_refused_says_why(page: Page, site: Service) -> None:
     page.click("#up")
     page.wait(lambda: "The service does not answer" in page.text("#vote-problem"))
     assert page.find("#up").get_attribute("aria-pressed") == "false"
+
+
+def test_quick_votes_are_stored_in_the_order_of_the_clicks(
+    page: Page, site: Service, tmp_path: Path
+) -> None:
+    thumbs = "const [up, down] = ['up', 'down'].map((id) => document.getElementById(id));"
+    page.run(f"{thumbs} for (const thumb of [up, down, up, down, up]) thumb.click();")
+    page.wait(lambda: page.find("#up").get_attribute("aria-pressed") == "true")
+    wanted = "return document.getElementById('instead').hidden"
+    page.wait(lambda: page.run(wanted) and learned(site)["by_version"][0]["up"] == 1)
+    assert page.find("#down").get_attribute("aria-pressed") == "false"
+    assert learned(site)["votes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"feedback_wait": 1}, "The time for a vote about this prediction is over"),
+        ({"rate_limit": "12/hour"}, "The service is busy"),
+    ],
+    ids=["expired", "limited"],
+)
+def test_a_vote_that_fails_leaves_the_thumbs_as_they_were(
+    browser: Chrome, tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'votes.db'}"
+    weights = ROOT / "weights/mnist/lenet"
+    with running(weights=weights, feedback=url, **settings) as service:
+        page = Page(browser, f"{service.url}/demo").ready()
+        page.click("[data-sample=seven]")
+        page.wait(lambda: page.find("#up").is_enabled())
+
+        def refused() -> bool:
+            page.click("#down")
+            page.wait(lambda: page.text("#vote-problem") or page.text("#vote-said"))
+            return told in page.text("#vote-problem")
+
+        page.wait(refused)
+        page.click("#up")
+        page.wait(lambda: told in page.text("#vote-problem"))
+        assert page.find("#up").get_attribute("aria-pressed") == "false"
+        assert page.text("#vote-said") in ("", "Thank you: your vote is counted.")

@@ -9,6 +9,7 @@ export class Votes {
     this.network = network;
     this.id = null; // of the shown prediction
     this.top = []; // its classes, the most probable first
+    this.last = Promise.resolve(); // the last vote: the next one is sent when it is answered
     find("up").addEventListener("click", () => this.#vote("up", { reward: 1 }));
     find("down").addEventListener("click", () => this.#vote("down", { reward: 0 }));
     find("runner-up").addEventListener("click", () => this.#correct(this.top[1].label));
@@ -62,16 +63,25 @@ export class Votes {
     if (await this.#send({ label })) {
       find("vote-said").textContent = `Thank you: it is ${label}.`;
       find("right").value = label;
+    } else {
+      find("right").value = ""; // so that the same class can be chosen again
     }
   }
 
-  async #send(vote) {
+  /** Send a vote after those before it. Return whether it was counted and is about what is shown. */
+  #send(vote) {
     const { id } = this;
-    say(find("vote-problem"), "");
+    const sent = this.last.then(() => this.#sendNow(id, vote));
+    this.last = sent;
+    return sent;
+  }
+
+  async #sendNow(id, vote) {
+    if (id === this.id) say(find("vote-problem"), "");
     try {
       await send("/api/feedback", { prediction_id: id, ...vote });
     } catch (error) {
-      say(find("vote-problem"), error.message);
+      if (id === this.id) say(find("vote-problem"), error.message);
       return false;
     }
     if (id !== this.id) return false; // the picture has changed
