@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 from models.errors import MetaplasticError
@@ -23,6 +24,9 @@ def join(address: str) -> Any:
     belongs to. This machine must be one of its nodes (`ray start`), and know its token. No cluster
     is started. Raises ClusterError.
     """
+    # Ray would start a cluster for `local`, and use another protocol for ray://.
+    if not re.fullmatch(r"auto|(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}", address):
+        raise ClusterError(f"--on: expected auto or HOST:PORT, found {address!r}")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

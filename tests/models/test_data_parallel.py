@@ -65,3 +65,4 @@ def test_what_cannot_be_divided_says_why(made_data, tmp_path, devices, backend, 
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.glob("mnist-*")) == []  # and no run is begun
