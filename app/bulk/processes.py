@@ -125,12 +125,9 @@ def _ctrl_c_later() -> Iterator[None]:
 def _serve(pipe: Connection, order: Order) -> None:
     """Work on the chunks that come through `pipe`, until its other end is closed."""
     end_with_parent(os.getppid())  # the process that forks, which ends with the command
-    while True:
-        try:
-            chunk = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(work_on(order, chunk))
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone
+        while True:
+            pipe.send(work_on(order, pipe.recv()))
 
 
 def cores() -> int:

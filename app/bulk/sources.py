@@ -335,11 +335,12 @@ def _in_url(url: str) -> Iterator[Listed]:
             below: list[str] = []
             for entry in files.ls(place, detail=True):
                 path = entry["name"].rstrip("/")
-                # Some stores list the folder itself.
-                if path.startswith(f"{place}/") and is_shown(path.rsplit("/", 1)[-1]):
+                # Some stores list the folder itself, or what is not in it.
+                inside = path.startswith(place) and path != place
+                if inside and is_shown(path.rsplit("/", 1)[-1]):
                     (below if entry["type"] == "directory" else found).append(path)
             for path in sorted(found):
-                yield Listed(path[len(root) + 1 :])
+                yield Listed(path[len(root) :].lstrip("/"))
             waiting += sorted(below, reverse=True)
     except StartError:
         raise

@@ -260,6 +260,13 @@ def test_a_store_gives_its_files_whatever_their_names_except_hidden_ones(store: 
     assert found(f"{store}d/") == {"b::c.png": CONTENT.decode()}
 
 
+def test_a_store_in_another_one_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("d/b.png", CONTENT)
+    assert found(f"zip://::file://{tmp_path}/a.zip") == {"d/b.png": CONTENT.decode()}
+
+
 def test_a_pipe_below_a_url_blocks_nobody(tmp_path: Path) -> None:
     pytest.importorskip("fsspec")
     os.mkfifo(put(tmp_path, "a.png") / "pipe.png")
