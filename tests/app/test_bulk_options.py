@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_what_is_no_address_of_a_cluster_starts_none(address: str) -> None:
     """Ray would start a cluster for some of these."""
     with pytest.raises(ClusterError, match="expected auto or HOST:PORT, found"):
         join(address)
+
+
+def test_where_nobody_listens_is_told_at_once() -> None:
+    """Ray itself would try for a quarter of an hour."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", "127.0.0.1:99999"):
+            with pytest.raises(ClusterError, match=rf"--on {address}: .* cannot be joined"):
+                join(address)
 
 
 def test_an_empty_address_of_a_cluster_is_not_this_machine(
