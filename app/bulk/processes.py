@@ -125,6 +125,9 @@ def _ctrl_c_later() -> Iterator[None]:
 def _serve(pipe: Connection, order: Order) -> None:
     """Work on the chunks that come through `pipe`, until its other end is closed."""
     end_with_parent(os.getppid())  # the process that forks, which ends with the command
+    command = multiprocessing.parent_process()
+    if command is None or not command.is_alive():  # it was gone before
+        return
     with contextlib.suppress(EOFError, OSError):  # the other end is gone
         while True:
             pipe.send(work_on(order, pipe.recv()))

@@ -303,6 +303,33 @@ def test_fifty_kills_at_random_moments_lose_nothing_and_double_nothing(
     assert not errors_path(out).exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_command_leaves_no_process_even_if_that_is_stuck(
+    folder: Path, out: Path, number: signal.Signals
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.app.test_bulk import carry_out; "
+        "from tests.app.bulk_answers import stuck; "
+        "carry_out(Path(sys.argv[1]), Path(sys.argv[2]), stuck)"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    ends = time.monotonic() + 60
+    while len(below := children_of(process.pid)) < 4:  # two at work, who forks, who cleans up
+        assert time.monotonic() < ends
+        time.sleep(0.01)  # between two looks, not in place of one
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)  # at the end of all that hold its stderr
+    assert (process.returncode, told) == (-number, "")
+    while any(Path(f"/proc/{one}").exists() for one in below):
+        assert time.monotonic() < ends
+        time.sleep(0.01)  # between two looks, not in place of one
+
+
 def children_of(pid: int) -> list[int]:
     """Return the processes below `pid` that work on chunks."""
     found = []
