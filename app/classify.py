@@ -9,7 +9,7 @@ results.errors.csv, and the next run tries them again. With --on, the processes 
 the work.
 
 Exit status: 0 if all pictures are classified, 1 if some were skipped, 2 if the command could not
-start or go on (the message says why), 130 if it was interrupted.
+start or go on (the message says why), 130 if it was interrupted by Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import csv
 import itertools
 import math
 import os
+import signal
 import sqlite3
 import sys
 import traceback
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.out.is_symlink():  # it would be replaced, and not the table that it leads to
-            options.out = options.out.resolve()
+            options.out = Path(os.path.realpath(options.out))
         return _fill(options)
     except (StartError, RequestError) as error:
         say(error, sys.stderr)
@@ -113,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=_table,
         help="the table to write or continue: .parquet, or else CSV",
     )
     where = parser.add_mutually_exclusive_group()
@@ -146,6 +147,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"stop if no task is finished for so long (default: {PATIENCE:g})",
     )
     return parser
+
+
+def _table(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"expected a file of this machine, found {text!r}")
+    return Path(text)
 
 
 def _count(text: str) -> int:
@@ -273,5 +280,11 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    # Without a handler, the first process of a container does not end by SIGTERM.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

@@ -47,6 +47,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
         (("--patience", "nan"), "expected seconds above 0, found 'nan'"),
         (("--patience", "-1"), "expected seconds above 0, found '-1'"),
         (("--share", "4/4"), "expected 0/4 to 3/4"),
+        (("--out", "s3://bucket/a.csv"), "expected a file of this machine"),
         (("--processes", "2", "--on", "auto"), "not allowed with argument"),
     ],
 )
