@@ -487,9 +487,9 @@ def test_shares_are_all_pictures_together_and_none_twice(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
-    tmp_path: Path, out: Path, lenets: Path, number: signal.Signals
+    tmp_path: Path, out: Path, lenets: Path, stop: signal.Signals
 ) -> None:
     folder = tmp_path / "sevens"
     folder.mkdir()
@@ -505,10 +505,10 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
     while not list(folder_of(out).glob("part-*")):
         assert time.monotonic() < ends
         time.sleep(0.005)  # between two looks, not in place of one
-    if number == signal.SIGINT:  # a terminal sends it to all
-        os.killpg(process.pid, number)
+    if stop == signal.SIGINT:  # a terminal sends it to all
+        os.killpg(process.pid, stop)
     else:
-        process.send_signal(number)
+        process.send_signal(stop)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert told == "\nStopped. Run the same command to continue.\n"
