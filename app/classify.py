@@ -9,29 +9,38 @@ results.errors.csv, and the next run tries them again. With --on, the processes 
 the work.
 
 Exit status: 0 if all pictures are classified, 1 if some were skipped, 2 if the command could not
-start or go on (the message says why), 130 if it was interrupted.
+start or go on (the message says why), 130 if it was interrupted by Ctrl-C or SIGTERM.
 """
 
 import argparse
 import csv
 import itertools
+import math
 import os
+import signal
 import sqlite3
 import sys
+import traceback
 import zlib
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from app.bulk.answers import ModelFile, Order, classify
-from app.bulk.job import About, Job, folder_of
-from app.bulk.merge import Merged, errors_path, merge
+from app.bulk.job import About, Job, damaged, folder_of
+from app.bulk.merge import Merged, check_errors, errors_path, merge
 from app.bulk.parts import part_numbers
 from app.bulk.processes import Processes, cores
 from app.bulk.progress import Progress
 from app.bulk.runner import Runner
 from app.bulk.sources import Source, find_source, pictures_in
-from app.bulk.tables import Identity, finished_rows, format_of, name_in_tables
+from app.bulk.tables import (
+    Identity,
+    finished_rows,
+    format_of,
+    name_in_tables,
+)
 from app.bulk.work import work_through
 from app.catalogue.catalogue import Model
 from app.catalogue.load import load_catalogue
@@ -44,33 +53,44 @@ DONE, SKIPPED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 CHUNK = 256  # pictures: about a second of work
 PATIENCE = 600.0  # seconds
 _LISTED = 20  # errors that are printed
+_LONGEST = 300  # characters of a name and of an error that are printed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     escape_commands()
     options = parser().parse_args(arguments)
-    out: Path = options.out
     try:
-        settings = Settings.from_environment(os.environ)
-        model = _find_model(settings, options.model, options.rule)
-        source = find_source(options.source)
-        identity = Identity(model.card.name, str(model.card.version))
-        next(finished_rows(out, identity), None)  # before anything is written: is it a table of it?
-        with closing(Job(out, _about(source, options.share, model))) as job:
-            before, merged = _run(options, job, source, model, settings)
+        if options.out.is_symlink():  # it would be replaced, and not the table that it leads to
+            options.out = Path(os.path.realpath(options.out))
+        return _fill(options)
     except (StartError, RequestError) as error:
         say(error, sys.stderr)
-        return UNUSABLE
     except OSError as error:
-        say(f"{error.filename or out}: {error.strerror or error}", sys.stderr)
-        return UNUSABLE
-    except sqlite3.Error as error:
-        say(f"{folder_of(out)} cannot be written: {error}", sys.stderr)
-        return UNUSABLE
+        say(f"{error.filename or options.out}: {error.strerror or error}", sys.stderr)
+    except sqlite3.OperationalError as error:
+        say(f"{folder_of(options.out)} cannot be written: {error}", sys.stderr)
+    except sqlite3.DatabaseError as error:
+        say(damaged(options.out, error), sys.stderr)
     except KeyboardInterrupt:
         print("\nStopped. Run the same command to continue.", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # Python's own status for it would be that of skipped pictures
+        say(traceback.format_exc(), sys.stderr)
+    return UNUSABLE
+
+
+def _fill(options: argparse.Namespace) -> int:
+    """Fill the table, and return the exit status."""
+    out: Path = options.out
+    settings = Settings.from_environment(os.environ)
+    model = _find_model(settings, options.model, options.rule)
+    source = find_source(options.source)
+    identity = Identity(model.card.name, str(model.card.version))
+    next(finished_rows(out, identity), None)  # before anything is written: is it a table of it?
+    check_errors(out)
+    with closing(Job(out, _about(source, options.share, model))) as job:
+        before, merged = _run(options, job, source, model, settings)
     _list_errors(out, merged.skipped)
     told = f" ({before} were done before)" if before else ""
     say(f"{merged.classified} classified{told}, {merged.skipped} skipped: {out}")
@@ -94,11 +114,20 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=_table,
         help="the table to write or continue: .parquet, or else CSV",
     )
-    parser.add_argument(
-        "--processes", type=_count, default=cores(), help="on this machine (default: its cores)"
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        # No default here: argparse would take the same number for an option that is not given.
+        "--processes",
+        type=_count,
+        help="on this machine (default: its cores)",
+    )
+    where.add_argument(
+        "--on",
+        metavar="auto|HOST:PORT",
+        help="work on a Ray cluster: that of this machine, or the one whose head is at HOST:PORT",
     )
     parser.add_argument(
         "--share",
@@ -108,16 +137,11 @@ def parser() -> argparse.ArgumentParser:
         help="only a part of the pictures, from 0/COUNT to COUNT-1/COUNT, chosen by their names",
     )
     parser.add_argument(
-        "--on",
-        metavar="auto|HOST:PORT",
-        help="work on a Ray cluster: that of this machine, or the one whose head is at HOST:PORT",
-    )
-    parser.add_argument(
         "--chunk-size", type=_count, default=CHUNK, help=f"pictures a task (default: {CHUNK})"
     )
     parser.add_argument(
         "--patience",
-        type=float,
+        type=_seconds,
         default=PATIENCE,
         metavar="SECONDS",
         help=f"stop if no task is finished for so long (default: {PATIENCE:g})",
@@ -125,10 +149,27 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _table(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"expected a file of this machine, found {text!r}")
+    return Path(text)
+
+
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    if not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= 100_000:
+        message = f"expected a whole number from 1 to 100000, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return seconds
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -140,17 +181,24 @@ def _share(text: str) -> tuple[int, int]:
 
 def _find_model(settings: Settings, name: str, rule: str | None) -> Model:
     """Return the default model of `name`. Raises StartError or RequestError."""
-    endpoints = load_catalogue(settings).endpoints
+    catalogue = load_catalogue(replace(settings, model=name))
+    endpoints = catalogue.endpoints
     if name not in endpoints:
+        if catalogue.default_left_out:  # it is there, and cannot be used
+            raise StartError(catalogue.default_left_out)
         raise StartError(f"There is no model {name!r}; there are: {', '.join(endpoints)}.")
+    for folder, problem in catalogue.left_out.items():  # another version of it may answer
+        if folder.startswith(f"{name}/"):
+            say(f"left out: {problem}", sys.stderr)
     return endpoints[name].find(rule)
 
 
 def _about(source: Source, share: tuple[int, int], model: Model) -> About:
     number, count = share
     part = f", share {number}/{count}" if count > 1 else ""
+    path = source.path if source.kind == "fsspec" else os.path.realpath(source.path)
     return About(
-        source=f"{source.kind} {source.path}{part}",
+        source=f"{source.kind} {name_in_tables(path)}{part}",
         model=model.card.name,
         version=str(model.card.version),
         file=model.runs,
@@ -168,11 +216,13 @@ def _run(
     out: Path = options.out
     identity = Identity(model.card.name, str(model.card.version))
     kind = format_of(out)
-    ours = {str(path.absolute()) for path in (out, errors_path(out))}
-    within = str(folder_of(out).absolute()) + os.sep
+    root = os.path.realpath(source.path)
+    beside = Path(os.path.realpath(out.parent))
+    ours = {str(beside / path.name) for path in (out, errors_path(out))}
+    within = str(beside / folder_of(out).name) + os.sep
 
     def is_theirs(name: str) -> bool:
-        path = str(Path(source.path, name))
+        path = str(Path(root, name))
         return path not in ours and not path.startswith(within)
 
     listed = pictures_in(source)
@@ -206,11 +256,11 @@ def _run(
 
 
 def _runner(options: argparse.Namespace, order: Order, chunks: int) -> Runner:
-    if options.on:
+    if options.on is not None:
         from app.bulk.on_ray import Cluster
 
         return Cluster(options.on, order)
-    return Processes(order, min(options.processes, chunks))
+    return Processes(order, min(options.processes or cores(), chunks))
 
 
 def _list_errors(out: Path, skipped: int) -> None:
@@ -219,11 +269,22 @@ def _list_errors(out: Path, skipped: int) -> None:
         return
     with errors_path(out).open(encoding="utf-8", newline="") as file:
         for row in itertools.islice(csv.DictReader(file), _LISTED):
-            name = row["file"].removeprefix("'")
-            say(f"skipped {one_line(name)}: {one_line(row['error'])}", sys.stderr)
+            name, error = _short(row["file"].removeprefix("'")), _short(row["error"])
+            say(f"skipped {name}: {error}", sys.stderr)
     if skipped > _LISTED:
         say(f"and {skipped - _LISTED} more, in {errors_path(out)}", sys.stderr)
 
 
+def _short(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    # Without a handler, the first process of a container does not end by SIGTERM.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

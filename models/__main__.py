@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from models.data.datasets import load
+    from models.training.data_parallel import count_devices
     from models.training.distillation import teachers_of
     from models.training.recipes import recipe_for, recipe_from
     from models.training.runs import open_run, start_run
@@ -67,6 +68,8 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         recipe = recipe_from(card.need_training().recipe)
         load(card.dataset)
         teachers_of(recipe, card.dataset)
+        if wanted.data_parallel:
+            count_devices(recipe.batch_size)
         run = start_run(*(wanted.runs, card.dataset, card.architecture, card.rule, recipe, command))
     elif wanted.dataset is None or wanted.architecture is None:
         parser.error("train needs a data set and an architecture, or --like MODEL, or --resume RUN")
@@ -87,6 +90,8 @@ def _train(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             parser.error(f"{wanted.dataset} has validation pictures of its own: no --validation")
         arrays.split(recipe.validation)
         teachers_of(recipe, wanted.dataset)
+        if wanted.data_parallel:
+            count_devices(recipe.batch_size)
         run = start_run(
             wanted.runs, wanted.dataset, wanted.architecture, wanted.rule, recipe, command
         )
@@ -119,7 +124,7 @@ def _train_all(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     ]
     if not planned:
         raise MetaplasticError("models/training/recipes.toml has no model of this rule and preset")
-    cards = _trained_on_cluster(planned, wanted) if wanted.on else {}
+    cards = {} if wanted.on is None else _trained_on_cluster(planned, wanted)
     for number, model in enumerate(planned, start=1):
         card = model.card or cards.get(model.name)
         if card is None:
@@ -171,7 +176,7 @@ def _compare(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> int
             parser.error(f"compare needs a data set and an architecture, or {' or '.join(STUDIES)}")
     elif wanted.architecture is not None:
         parser.error(f"compare {wanted.what} takes no architecture")
-    if wanted.on and wanted.architecture is not None:
+    if wanted.on is not None and wanted.architecture is not None:
         parser.error("compare DATASET ARCHITECTURE is done on this machine: no --on")
     limits = Limits(wanted.seeds, wanted.epochs, wanted.images, tuple(wanted.part))
     try:

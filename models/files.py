@@ -1,4 +1,4 @@
-"""Write files in one step, and open regular files only."""
+"""Write files in one step, open regular files only, and know those that nobody means."""
 
 import errno
 import os
@@ -34,3 +34,11 @@ def read_regular(path: Path) -> bytes:
     """Return the content of a file. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read()
+
+
+def is_shown(name: str) -> bool:
+    """Return whether a file or folder of this name is one of people: not hidden, no system's note.
+
+    macOS and Windows put their notes into folders and archives.
+    """
+    return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")

@@ -58,7 +58,7 @@ def run_study(
     _check_parts(limits.parts, STUDIES[study].values())
     wanted = {name: limits.apply(groups) for name, groups in STUDIES[study].items()}
     used = {group.dataset for groups in wanted.values() for group in groups}
-    with closing(Trainings(on, used)) if on else nullcontext() as trainings:
+    with nullcontext() if on is None else closing(Trainings(on, used)) as trainings:
         for name, groups in wanted.items():
             what = (functools.partial(plan, groups), carry_out[name])
             where = (Tables(results, name), folder / name)

@@ -1,6 +1,7 @@
 """The answers about the pictures of a chunk, in the process that works on it."""
 
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ def work_on(order: Order, chunk: Chunk) -> Done | str:
         return str(error)
     except OSError as error:
         return f"{error.filename or order.parts}: {error.strerror or error}"
+    except Exception:  # of this program: the next chunk would end so too
+        return traceback.format_exc()
     skipped = sum(bool(row.error) for row in rows)
     return Done(chunk.number, len(rows) - skipped, skipped)
 
@@ -94,11 +97,27 @@ def _prepared(order: Order, picture: Listed, model: Model) -> Prepared | Request
         return usable(*each)
     except RequestError as error:
         return error.again()
+    except StartError:
+        raise
+    except Exception as error:  # one picture must not stop a million others
+        return RequestError(500, "internal", f"It cannot be prepared: {error!r}.")
 
 
 def _rows(model: Model, pictures: list[Prepared]) -> Iterator[Row]:
-    """Yield the answers about `pictures`, still without their names."""
-    for seen in recognise(model.network, model.calibration, pictures) if pictures else ():
+    """Yield the answers about `pictures`, or why there is none, still without their names."""
+    if not pictures:
+        return
+    try:
+        found = recognise(model.network, model.calibration, pictures)
+    except Exception as error:  # NaN, or what ONNX Runtime raises: perhaps for one of them only
+        if len(pictures) > 1:
+            for one in pictures:
+                yield from _rows(model, [one])
+            return
+        told = error.message if isinstance(error, RequestError) else f"The network failed: {error}"
+        yield Row("", error=told)
+        return
+    for seen in found:
         probabilities = seen.outcome.probabilities[0]
         best = int(probabilities.argmax())
         yield Row(

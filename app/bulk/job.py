@@ -55,10 +55,10 @@ class Job:
     """The written job of one table. Close it after use."""
 
     def __init__(self, out: Path, about: About) -> None:
-        """Open the job of the table `out`, or write a new one.
+        """Open the job of the table `out`, or a new one, which `plan` writes down.
 
         Raises StartError if it is another job, or if another process works on it; OSError if its
-        folder cannot be made.
+        folder cannot be made, and sqlite3.OperationalError if nothing can be written in it.
         """
         self.folder = folder_of(out)
         self.folder.mkdir(exist_ok=True)
@@ -68,34 +68,36 @@ class Job:
         except BlockingIOError as error:
             self._lock.close()
             raise StartError(f"Another process already fills {out}. Wait for its end.") from error
-        self._database = sqlite3.connect(self.folder / "job.sqlite")
+        self._about = asdict(about)
         try:
-            self._open(out, about)
+            self._database = sqlite3.connect(self.folder / "job.sqlite")
+        except sqlite3.OperationalError:
+            self._lock.close()
+            raise
+        try:
+            self._open(out)
+        except sqlite3.OperationalError:  # such as a disk that is full
+            self.close()
+            raise
         except sqlite3.DatabaseError as error:
             self.close()
-            raise StartError(
-                f"{self.folder / 'job.sqlite'} cannot be read: {error}. Remove the folder "
-                f"{self.folder} to begin again; the rows of {out} are kept."
-            ) from error
+            raise damaged(out, error) from error
         except StartError:
             self.close()
             raise
 
-    def _open(self, out: Path, about: About) -> None:
+    def _open(self, out: Path) -> None:
         self._database.executescript(_TABLES)
         known = dict(self._database.execute("SELECT key, value FROM about"))
-        for key, value in asdict(about).items():
+        if not known:
+            remove_parts(self.folder)  # of a job whose file is gone
+        for key, value in self._about.items():
             if known.setdefault(key, value) != value:
                 raise StartError(
                     f"{self.folder} is of another job: its {key} is {known[key]}, not {value}. "
                     f"Name another file with --out, or remove {out} and {self.folder}."
                 )
         self._run = int(known.get("run", 0)) + 1
-        written = {**asdict(about), "run": str(self._run)}
-        with self._database:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO about VALUES (?, ?)", list(written.items())
-            )
 
     def close(self) -> None:
         """Close the files, and let others work on the job."""
@@ -113,9 +115,13 @@ class Job:
 
         `answered` are the names in the table; `cell` returns a picture's name as the table has it.
         Pictures that are gone from the source are left out. Parts of unknown chunks are removed:
-        their rows are in the table.
+        their rows are in the table. If `pictures` raises an error, nothing is written.
         """
         with self._database as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO about VALUES (?, ?)",
+                list({**self._about, "run": str(self._run)}.items()),
+            )
             database.executemany(
                 "INSERT INTO pictures (name, place, run) VALUES (?, ?, ?) ON CONFLICT (name) "
                 "DO UPDATE SET place = excluded.place, run = excluded.run",
@@ -229,6 +235,15 @@ class Job:
     def _one(self, query: str, *values: object) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._database.execute(query, values).fetchone()
         return row
+
+
+def damaged(out: Path, error: sqlite3.DatabaseError) -> StartError:
+    """Return what is said of a job that cannot be read."""
+    folder = folder_of(out)
+    return StartError(
+        f"{folder / 'job.sqlite'} cannot be read: {error}. Remove the folder {folder} to begin "
+        f"again; the rows of {out} are kept."
+    )
 
 
 def folder_of(out: Path) -> Path:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from app.bulk.answers import Done, Order, copy_of, work_on
@@ -104,8 +105,11 @@ class Cluster:
             return Died(number, "process ended: its node was short of memory")
         except errors.WorkerCrashedError:
             return Died(number, "process ended")
-        except errors.RayTaskError as error:
-            return Died(number, f"process failed: {error.cause!r}")
+        except errors.RayTaskError as error:  # not of a picture: `work_on` itself raises nothing
+            raise StartError(
+                f"A task failed: {error.cause!r}. Each machine of the cluster needs this "
+                f"repository at {Path.cwd()}, and the same Python packages. See docs/bulk.md."
+            ) from error
         except errors.RayError:
             return Lost(number)
         if isinstance(answer, str):

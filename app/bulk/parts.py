@@ -2,10 +2,11 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from app.bulk.tables import Row, csv_writer
+from app.settings import StartError
 
 _PREFIX, _PARTIAL = "part-", ".partial"
 
@@ -30,10 +31,24 @@ def write_part(folder: Path, number: int, rows: Iterable[Row]) -> None:
     sync_folder(folder)
 
 
-def read_part(folder: Path, number: int) -> Iterator[Row]:
-    """Yield the rows of a part."""
-    with part_path(folder, number).open(encoding="utf-8", newline="") as file:
-        yield from (Row(*cells) for cells in csv.reader(file))
+def read_part(folder: Path, number: int, names: Iterable[str]) -> list[Row]:
+    """Return the rows of a part, in which there must be one for each of `names`.
+
+    A part of which something is missing, which only a fault of the disk explains, is removed.
+    Raises StartError then.
+    """
+    path = part_path(folder, number)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [Row(*cells) for cells in csv.reader(file)]
+        if missing := set(names) - {row.file for row in rows}:
+            raise ValueError(f"{len(missing)} rows are missing")
+    except (ValueError, TypeError, csv.Error) as error:
+        path.unlink()
+        raise StartError(
+            f"{path} was damaged ({error}), and is removed. Run the same command to do it again."
+        ) from error
+    return rows
 
 
 def part_numbers(folder: Path) -> set[int]:

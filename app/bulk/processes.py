@@ -5,13 +5,16 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from app.bulk.answers import Order, work_on
 from app.bulk.job import Chunk
 from app.bulk.runner import Died, Ended
+from app.parent_process import end_with_parent
 from app.settings import StartError
 
 _ENDING = 5.0  # seconds that a process has to end
@@ -29,13 +32,13 @@ class Processes:
     """Processes that each load the model once. A dead one is replaced by a new one.
 
     They are forked from a process that has no thread and no network, so that they start fast and a
-    fork loses nothing.
+    fork loses nothing. All end with the command, whatever ends it.
     """
 
     def __init__(self, order: Order, count: int) -> None:
         self._order = order
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([work_on.__module__])
+        self._context.set_forkserver_preload(["app.bulk.forker", work_on.__module__])
         self._count = count
         self._workers: list[_Worker] = []
 
@@ -82,7 +85,8 @@ class Processes:
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_serve, args=(theirs, self._order), daemon=True)
             try:
-                process.start()
+                with _ctrl_c_later():
+                    process.start()
             except (OSError, EOFError):  # the process that forks was killed: a new one does
                 time.sleep(_PAUSE)  # a process that is just ending still counts as running
                 continue
@@ -104,15 +108,29 @@ def _end(worker: _Worker) -> str:
     return signal.Signals(-code).name if code < 0 else f"status {code}"
 
 
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Have Ctrl-C wait, and never reach the processes that are started meanwhile.
+
+    A terminal sends it to all of them. They are ended by the command.
+    """
+    resource_tracker.ensure_running()  # else it would be started below, and let Ctrl-C through
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def _serve(pipe: Connection, order: Order) -> None:
     """Work on the chunks that come through `pipe`, until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command stops, and ends this process
-    while True:
-        try:
-            chunk = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(work_on(order, chunk))
+    end_with_parent(os.getppid())  # the process that forks, which ends with the command
+    command = multiprocessing.parent_process()
+    if command is None or not command.is_alive():  # it was gone before
+        return
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone
+        while True:
+            pipe.send(work_on(order, pipe.recv()))
 
 
 def cores() -> int:

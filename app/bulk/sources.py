@@ -6,16 +6,25 @@ without a search: nothing for a file, the position of the bytes in an archive.
 
 import functools
 import os
+import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from app.errors import RequestError
 from app.settings import MEBIBYTE, StartError
-from models.files import open_regular
+from models.files import is_shown, open_regular
+
+_LONGEST_LINE = 16 * 1024  # characters of a path or a URL
+# What the readers of archives raise for broken ones, beside their own errors.
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError),
+    *(ValueError, RuntimeError, ArithmeticError, LookupError),
+)
 
 
 class Listed(NamedTuple):
@@ -44,18 +53,29 @@ class Kind(NamedTuple):
 def find_source(text: str) -> Source:
     """Return the source that `text` names. Raises StartError if there is none of a known kind."""
     if "://" in text:
-        return Source("fsspec", text.rstrip("/"))
+        return Source("fsspec", text if text.endswith("://") else text.rstrip("/"))
     path = Path(text).absolute()
     if path.is_dir():
         return Source("folder", str(path))
     if not path.is_file():
         raise StartError(f"{text} is not a folder, and not a file that names or holds pictures.")
-    if tarfile.is_tarfile(path):
-        if path.suffix.lower() != ".tar":
-            raise StartError(f"{text} is a compressed tar. Decompress it first, into a .tar file.")
+    if _is_tar(path, "r:"):
         return Source("tar", str(path))
-    kinds = {".zip": "zip", ".parquet": "parquet"}
+    if _is_tar(path, "r"):
+        raise StartError(f"{text} is a compressed tar. Decompress it first, into a .tar file.")
+    kinds = {".tar": "tar", ".zip": "zip", ".parquet": "parquet"}
     return Source(kinds.get(path.suffix.lower(), "list"), str(path))
+
+
+def _is_tar(path: Path, mode: Literal["r", "r:"]) -> bool:
+    """Return whether a file begins as a tar: with the mode `r` also as a compressed one."""
+    try:
+        tarfile.open(path, mode).close()
+    except OSError:
+        raise
+    except _BROKEN:
+        return False
+    return True
 
 
 def pictures_in(source: Source) -> Iterator[Listed]:
@@ -83,22 +103,54 @@ def read_picture(source: Source, picture: Listed, limit: int) -> bytes:
 
 
 def _in_folder(path: str) -> Iterator[Listed]:
-    """Yield the files of a folder and below as relative paths, except hidden ones."""
-    for place, below, files in os.walk(path):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+    """Yield the files of a folder and below as relative paths, except hidden ones.
+
+    A link counts as the file that it leads to; links to folders are not followed. What cannot be
+    looked at, a folder too, is yielded as well: reading it tells why.
+    """
+    waiting = [Path()]
+    while waiting:
+        place = waiting.pop()
+        files, below = [], []
+        try:
+            with os.scandir(path / place) as found:
+                for entry in found:
+                    if not is_shown(entry.name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(entry.name)
+                    elif entry.is_file(follow_symlinks=False) or not _is_no_file(entry):
+                        files.append(entry.name)
+        except OSError as error:
+            if place == Path():
+                raise StartError(f"{path} cannot be read: {error.strerror}.") from error
+            yield Listed(str(place))
+            continue
         for name in sorted(files):
-            found = Path(place, name)
-            if not name.startswith(".") and found.is_file():
-                yield Listed(str(found.relative_to(path)))
+            yield Listed(str(place / name))
+        waiting += [place / name for name in sorted(below, reverse=True)]
+
+
+def _is_no_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is, or leads to, something else than a file: a folder, a pipe."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:  # a link that leads nowhere
+        return False
 
 
 def _in_list(path: str) -> Iterator[Listed]:
     """Yield the lines of a file: paths, seen from the folder of that file, or URLs."""
-    with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-        for line in lines:
+    # Some editors begin a file with U+FEFF, which `utf-8-sig` passes over.
+    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        while line := lines.readline(_LONGEST_LINE):
+            if "\0" in line or len(line) == _LONGEST_LINE:
+                found = "a byte 0" if "\0" in line else f"a line of over {_LONGEST_LINE} characters"
+                raise StartError(
+                    f"{path} is not a list of paths: it has {found}. The name of an archive ends "
+                    "with .tar, .zip or .parquet."
+                )
             if name := line.rstrip("\r\n"):
-                if "\0" in name:
-                    raise StartError(f"{path} is not a list of paths: it has a byte 0.")
                 yield Listed(name)
 
 
@@ -116,18 +168,48 @@ def _read_of_list(path: str, picture: Listed, limit: int) -> bytes:
 # Archives -------------------------------------------------------------------------------------
 
 
+def _is_theirs(member: str) -> bool:
+    """Return whether a member of an archive is no hidden file, and no note of a system."""
+    return all(part in (".", "..") or is_shown(part) for part in member.split("/"))
+
+
 def _in_tar(path: str) -> Iterator[Listed]:
+    """Yield the files of a tar archive, and its links, which cannot be read."""
     try:
         with tarfile.open(path, "r:") as archive:
+            before = -1
             for member in archive:
+                if member.size < 0 or member.offset <= before:  # tarfile would go on for ever
+                    raise tarfile.ReadError("a member has a negative size")
+                before = member.offset
+                if not _is_theirs(member.name):
+                    continue
                 if member.isfile() and not member.issparse():
                     yield Listed(member.name, f"{member.offset_data} {member.size}")
+                elif member.isfile() or member.issym() or member.islnk():
+                    yield Listed(member.name, _LINK)
                 archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
-    except (tarfile.TarError, OSError) as error:
+            _check_end(archive)
+    except _BROKEN as error:
         raise StartError(f"{path} cannot be read as a tar archive: {error}.") from error
 
 
+_LINK = "link"  # the place of a picture whose bytes are not in one piece under its own name
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise ReadError if it is no end where tarfile found no further member."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"it is damaged or incomplete at byte {archive.offset}")
+
+
 def _read_of_tar(path: str, picture: Listed, limit: int) -> bytes:
+    if picture.place == _LINK:
+        message = "It is a link, or has holes. Pack it with tar --dereference --hard-dereference."
+        raise RequestError(400, "unreadable", message)
     start, size = map(int, picture.place.split())
     with open_regular(Path(path)) as file:
         file.seek(start)
@@ -138,9 +220,9 @@ def _in_zip(path: str) -> Iterator[Listed]:
     try:
         with zipfile.ZipFile(path) as archive:
             for number, member in enumerate(archive.infolist()):
-                if not member.is_dir():
+                if not member.is_dir() and _is_theirs(member.filename):
                     yield Listed(member.filename, str(number))
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
         raise StartError(f"{path} cannot be read as a zip archive: {error}.") from error
 
 
@@ -151,13 +233,15 @@ def _open_zip(path: str) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
 
 
 def _read_of_zip(path: str, picture: Listed, limit: int) -> bytes:
-    # zipfile raises RuntimeError for a password and NotImplementedError for a rare compression.
-    problems = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
     try:
         archive, members = _open_zip(path)
-        with archive.open(members[int(picture.place)]) as member:
-            return member.read(limit + 1)
-    except problems as error:
+        member = members[int(picture.place)]
+        # Of the other methods, zipfile decompresses more than it is asked for: gigabytes at worst.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile("of the compressions, only deflate is read")
+        with archive.open(member) as file:
+            return file.read(limit + 1)
+    except _BROKEN as error:  # a RuntimeError for one that is encrypted
         message = f"The zip archive does not give it: {error}."
         raise RequestError(400, "unreadable", message) from error
 
@@ -167,7 +251,7 @@ def _read_of_zip(path: str, picture: Listed, limit: int) -> bytes:
 
 def _in_parquet(path: str) -> Iterator[Listed]:
     """Yield the number of each row of a Parquet file that has one column of bytes."""
-    table, _ = _open_parquet(path)
+    table, *_ = _open_parquet(path)
     row = 0
     for group in range(table.metadata.num_row_groups):
         for index in range(table.metadata.row_group(group).num_rows):
@@ -176,8 +260,8 @@ def _in_parquet(path: str) -> Iterator[Listed]:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_parquet(path: str) -> tuple[Any, str]:
-    """Return a Parquet file, and the name of its column of bytes.
+def _open_parquet(path: str) -> tuple[Any, str, str | None]:
+    """Return a Parquet file, the name of its column of bytes, and the field in it, if any.
 
     Pictures as the library `datasets` writes them count as well: a column of structures with a
     field `bytes`.
@@ -189,26 +273,35 @@ def _open_parquet(path: str) -> tuple[Any, str]:
         table = parquet.ParquetFile(path, memory_map=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise StartError(f"{path} cannot be read as a Parquet file: {error}.") from error
-    of_bytes = {pyarrow.binary(), pyarrow.large_binary()}
-    found = []
+    found: list[tuple[str, str | None]] = []
     for column in table.schema_arrow:
-        if column.type in of_bytes:
-            found.append(column.name)
-        elif pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-            found.append(f"{column.name}.bytes")
+        if _is_of_bytes(column.type):
+            found.append((column.name, None))
+        elif pyarrow.types.is_struct(column.type):
+            index = column.type.get_field_index("bytes")
+            if index >= 0 and _is_of_bytes(column.type.field(index).type):
+                found.append((column.name, "bytes"))
     if len(found) != 1:
+        names = ", ".join(name for name, _ in found) or "none"
         raise StartError(
-            f"{path}: expected one column of bytes, found {len(found)} "
-            f"({', '.join(found) or 'none'}). Write a Parquet file with the pictures' column alone."
+            f"{path}: expected one column of bytes, found {len(found)} ({names}). Write a Parquet "
+            "file with the pictures' column alone."
         )
-    return table, found[0]
+    return table, *found[0]
+
+
+def _is_of_bytes(kind: Any) -> bool:
+    import pyarrow
+
+    return kind in (pyarrow.binary(), pyarrow.large_binary(), pyarrow.binary_view())
 
 
 @functools.lru_cache(maxsize=1)  # a chunk reads its rows in their order
 def _row_group(path: str, number: int) -> Any:
-    table, column = _open_parquet(path)
-    (values,) = table.read_row_group(number, columns=[column]).columns
-    for field in column.split(".")[1:]:
+    table, name, field = _open_parquet(path)
+    leaf = name if field is None else f"{name}.{field}"
+    values = table.read_row_group(number, columns=[leaf]).column(name)
+    if field is not None:
         import pyarrow.compute
 
         values = pyarrow.compute.struct_field(values, field)
@@ -217,7 +310,11 @@ def _row_group(path: str, number: int) -> Any:
 
 def _read_of_parquet(path: str, picture: Listed, limit: int) -> bytes:
     group, index = map(int, picture.place.split())
-    data: bytes | None = _row_group(path, group)[index].as_py()
+    try:
+        data: bytes | None = _row_group(path, group)[index].as_py()
+    except (*_BROKEN, NotImplementedError) as error:  # pyarrow's errors are among them
+        message = f"The Parquet file does not give it: {error}."
+        raise RequestError(400, "unreadable", message) from error
     return data or b""
 
 
@@ -226,32 +323,56 @@ def _read_of_parquet(path: str, picture: Listed, limit: int) -> bytes:
 
 def _in_url(url: str) -> Iterator[Listed]:
     """Yield the files below a URL as paths relative to it, except hidden ones."""
-    files, root = _file_system(url)
     try:
+        files, root = _file_system(url)
         if not files.isdir(root):
             raise StartError(f"{url} is not a folder.")
-        for place, below, names in files.walk(root):
-            for name in [name for name in below if name.startswith(".")]:
-                del below[name]  # fsspec's walk yields dictionaries or lists
-            for name in sorted(names):
-                if not name.startswith("."):
-                    yield Listed(f"{place}/{name}"[len(root.rstrip("/")) + 1 :])
-    except OSError as error:
-        raise StartError(f"{url} cannot be read: {error}.") from error
+        root = root.rstrip("/")
+        waiting = [root]
+        while waiting:
+            place = waiting.pop()
+            found: list[str] = []
+            below: list[str] = []
+            for entry in files.ls(place, detail=True):
+                path = entry["name"].rstrip("/")
+                # Some stores list the folder itself, or what is not in it.
+                inside = path.startswith(place) and path != place
+                if inside and is_shown(path.rsplit("/", 1)[-1]):
+                    (below if entry["type"] == "directory" else found).append(path)
+            for path in sorted(found):
+                yield Listed(path[len(root) :].lstrip("/"))
+            waiting += sorted(below, reverse=True)
+    except StartError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise StartError(f"{url} cannot be read: {_told(error)}.") from error
 
 
 def _read_url(url: str, picture: Listed, limit: int) -> bytes:
-    files, path = _file_system(f"{url}/{picture.name}" if url else picture.name)
-    data: bytes = files.cat_file(path, start=0, end=limit + 1)
+    """Return the bytes of a file below `url`, or of the URL that `picture` is."""
+    try:
+        files, path = _file_system(url or picture.name)
+        path = f"{path.rstrip('/')}/{picture.name}" if url else path
+        if getattr(files, "local_file", False):
+            return _read_file("", Listed(path), limit)
+        data: bytes = files.cat_file(path, start=0, end=limit + 1)
+    except (StartError, OSError):
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise RequestError(400, "unreadable", f"It cannot be read: {_told(error)}.") from error
     return data
 
 
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 def _file_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, and the path in it."""
+    """Return fsspec's file system for a URL, and the path in it. Raises StartError without one."""
     fsspec = wanted("fsspec", "fsspec", url)
     try:
         files, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:  # the protocol's own package, such as s3fs
+    except ImportError as error:  # the protocol's own package, such as s3fs
         raise StartError(f"{url}: {error}") from error
     return files, path
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ ERROR_COLUMNS = ("file", "error")
 _FORMULA = ("=", "+", "-", "@")
 _MARKED = ("\t", "\r", "\n", "'")
 _ROWS_AT_ONCE = 50_000
+_C1 = re.compile("[\x80-\x9f]")  # control characters
+
+# The names of an archive's files may be longer than the module allows at first.
+csv.field_size_limit(2**31 - 1)
 
 
 class Row(NamedTuple):
@@ -37,12 +42,14 @@ class Identity(NamedTuple):
 
 
 def name_in_tables(name: str) -> str:
-    """Return `name` as text without control characters, different for each name.
+    r"""Return `name` as text without control characters, different for each name.
 
-    Bytes that are not text and control characters become escapes, and a backslash becomes two.
+    Bytes that are not text become `\xe9`, control characters `\x1b` or `\u0085`, and a backslash
+    becomes two.
     """
     doubled = os.fsencode(name).replace(b"\\", b"\\\\")
-    return printable(doubled.decode("utf-8", "backslashreplace"))
+    text = doubled.decode("utf-8", "backslashreplace")
+    return printable(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def plain(text: str) -> str:
@@ -86,16 +93,19 @@ class Csv:
             ended = file.read() == b"\n"
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)  # line ends are not converted, since names may contain them
-            if tuple(next(rows, ())) != COLUMNS:
-                raise _foreign(path)
-            held: tuple[str, ...] | None = None  # the last row, until another one follows
-            for row in rows:
-                if held is not None:
+            try:
+                if tuple(next(rows, ())) != COLUMNS:
+                    raise _foreign(path)
+                held: tuple[str, ...] | None = None  # the last row, until another one follows
+                for row in rows:
+                    if held is not None:
+                        yield held
+                    # Tables of older versions contain control characters unescaped.
+                    held = (printable(row[0]), *row[1:]) if len(row) == len(COLUMNS) else None
+                if held is not None and ended:
                     yield held
-                # Tables of older versions contain control characters unescaped.
-                held = (printable(row[0]), *row[1:]) if len(row) == len(COLUMNS) else None
-            if held is not None and ended:
-                yield held
+            except csv.Error as error:
+                raise _foreign(path) from error
 
     @staticmethod
     def write(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
@@ -128,12 +138,15 @@ class Parquet:
             raise _foreign(path) from error
         if tuple(table.schema_arrow.names) != COLUMNS:
             raise _foreign(path)
-        for batch in table.iter_batches(_ROWS_AT_ONCE):
-            for file, label, probability, familiar, model, version in zip(
-                *(column.to_pylist() for column in batch.columns), strict=True
-            ):
-                familiar_text = str(familiar).lower()
-                yield file, label, f"{probability:.6f}", familiar_text, model, str(version)
+        try:
+            for batch in table.iter_batches(_ROWS_AT_ONCE):
+                for file, label, probability, familiar, model, version in zip(
+                    *(column.to_pylist() for column in batch.columns), strict=True
+                ):
+                    known = "" if familiar is None else str(familiar).lower()
+                    yield file, label, f"{probability:.6f}", known, model, str(version)
+        except (TypeError, ValueError) as error:  # cells without a value, or with another kind
+            raise _foreign(path) from error
 
     @staticmethod
     def write(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
@@ -146,10 +159,9 @@ class Parquet:
         with path.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
             for some in _in_groups(rows, _ROWS_AT_ONCE):
                 files, labels, probabilities, familiar, models, versions = zip(*some, strict=True)
-                columns = [
-                    *(files, labels, map(float, probabilities)),
-                    *((text == "true" for text in familiar), models, map(int, versions)),
-                ]
+                known = ({"true": True, "false": False}.get(text) for text in familiar)
+                columns = [files, labels, map(float, probabilities), known, models]
+                columns.append(map(int, versions))
                 arrays = [
                     pyarrow.array(list(values), field.type)
                     for values, field in zip(columns, schema, strict=True)
@@ -189,7 +201,11 @@ def finished_rows(out: Path, identity: Identity) -> Iterator[tuple[str, ...]]:
 
     Raises StartError if it is no table of answers of the model.
     """
-    if not out.exists() or out.stat().st_size == 0:
+    if not out.exists():
+        return
+    if not out.is_file():  # it would be replaced
+        raise StartError(f"{out} is not a file. Name another one with --out.")
+    if out.stat().st_size == 0:
         return
     for row in format_of(out).read(out):
         if row[4:6] != tuple(identity):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from models.data.storage import SPLITS, DataError
-from models.files import read_regular
+from models.files import is_shown, read_regular
 
 MOST_BYTES = 200 << 20  # of one picture's file
 _SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
@@ -53,8 +53,8 @@ class Folder:
             if any(resolved == parent for parent in Path(folder).absolute().parents):
                 below.clear()  # a link to a folder that holds it: an endless way down
                 continue
-            below[:] = sorted(filter(_is_shown, below))
-            for file in sorted(filter(_is_shown, files)):
+            below[:] = sorted(filter(is_shown, below))
+            for file in sorted(filter(is_shown, files)):
                 yield (Path(folder) / file).relative_to(self.root).as_posix()
 
     def read(self, name: str) -> bytes:
@@ -71,7 +71,7 @@ class Zip:
         self.archive = archive
         files = [info.filename for info in archive.infolist() if not info.is_dir()]
         paths = {name: PurePosixPath(name).parts for name in files}
-        shown = {n: parts for n, parts in paths.items() if parts and all(map(_is_shown, parts))}
+        shown = {n: parts for n, parts in paths.items() if parts and all(map(is_shown, parts))}
         top = {parts[0] for parts in shown.values()}
         alone = len(top) == 1 and all(len(parts) > 2 for parts in shown.values())
         self._stored = {"/".join(parts[alone:]): name for name, parts in shown.items()}
@@ -192,7 +192,3 @@ def _dialect(text: str) -> type[csv.Dialect]:
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
 
     return Dialect
-
-
-def _is_shown(name: str) -> bool:
-    return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")

@@ -28,8 +28,17 @@ def all_devices(batch_size: int) -> Iterator[int]:
     """Have what is built inside use all devices of JAX, and yield their number.
 
     Gradients and batch normalisation are those of the whole batch, so the results are those of one
-    device, up to rounding. Raises MetaplasticError on other backends, and for a batch that cannot
-    be divided.
+    device, up to rounding. Raises MetaplasticError as `count_devices` does.
+    """
+    count = count_devices(batch_size)
+    with _DataParallel(auto_shard_dataset=False).scope():
+        yield count
+
+
+def count_devices(batch_size: int) -> int:
+    """Return the number of JAX's devices.
+
+    Raises MetaplasticError on other backends, and for a batch that cannot be divided.
     """
     if keras.backend.backend() != "jax":
         raise MetaplasticError(
@@ -41,8 +50,7 @@ def all_devices(batch_size: int) -> Iterator[int]:
             f"--data-parallel: a batch of {batch_size} images cannot be divided by {count} devices;"
             " set another one by --batch-size"
         )
-    with _DataParallel(auto_shard_dataset=False).scope():
-        yield count
+    return count
 
 
 def divisible(split: Split, count: int) -> Split:

@@ -19,10 +19,10 @@ from app.bulk import work
 from app.bulk.answers import Answer, ModelFile, Order
 from app.bulk.job import About, Job, folder_of
 from app.bulk.merge import errors_path, merge
-from app.bulk.parts import part_numbers, read_part, write_part
+from app.bulk.parts import part_numbers, part_path, read_part, write_part
 from app.bulk.processes import Processes
 from app.bulk.progress import Progress
-from app.bulk.sources import Source, find_source, pictures_in, read_picture
+from app.bulk.sources import Listed, Source, find_source, pictures_in, read_picture
 from app.bulk.tables import COLUMNS, Identity, Row, finished_rows
 from app.catalogue.load import SAMPLES
 from app.classify import main
@@ -109,22 +109,23 @@ def test_a_part_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_part(tmp_path, 7, rows())
     assert part_numbers(tmp_path) == set()
+    rows = [Row("a\nb", "1"), Row('"', error="no"), Row("n" * 200_000, "1")]
     for _ in range(2):
-        write_part(tmp_path, 7, [Row("a\nb", "1"), Row('"', error="no")])
-    assert list(read_part(tmp_path, 7)) == [Row("a\nb", "1"), Row('"', error="no")]
+        write_part(tmp_path, 7, rows)
+    assert read_part(tmp_path, 7, ["a\nb"]) == rows
     assert part_numbers(tmp_path) == {7}
 
 
 def test_a_killed_command_goes_on_with_the_chunks_that_are_missing(folder: Path, out: Path) -> None:
     job = open_job(folder, out)
     first, second = job.numbers()[:2]
-    write_part(job.folder, first, [Row("00", "from before")])
+    before = [Row("00", "from before"), Row("01", "1"), Row("02", "2")]
+    write_part(job.folder, first, before)
     (job.folder / ".part-00000002.machine.1.partial").write_text("half a row")
     assert job.pictures([first]) == 17
     job.close()
     carry_out(folder, out)
-    assert table(out)["00"] == "from before"
-    assert len(table(out)) == 18  # its chunk had three pictures, and its part says what it says
+    assert table(out) == all_of(folder) | {"00": "from before"}
     assert not list(folder_of(out).glob(".*partial"))
     assert second not in part_numbers(folder_of(out))
 
@@ -194,6 +195,57 @@ def test_another_model_other_bytes_and_another_source_are_refused(
     assert table(out) == all_of(folder)
 
 
+def test_a_start_that_fails_ties_the_table_to_nothing(folder: Path, out: Path) -> None:
+    """As when a picture was given in the place of a folder."""
+
+    def torn() -> Iterator[Listed]:
+        yield Listed("00")
+        raise StartError("not a list of paths")
+
+    job = Job(out, About("list photo.png", *IDENTITY, "model.onnx", "0"))
+    with pytest.raises(StartError, match="not a list"):
+        job.plan(torn(), (), os.fsdecode, 3)
+    job.close()
+    carry_out(folder, out)
+    assert table(out) == all_of(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b'"00","0","0.500000","true",""\r\n', b'"00","0"\r\n', b"\xff\xfe", b'"08","x","","",""'],
+)
+def test_a_damaged_part_is_told_and_done_again(folder: Path, out: Path, damage: bytes) -> None:
+    job = open_job(folder, out)
+    part = part_path(job.folder, job.numbers()[0])
+    part.write_bytes(damage)
+    job.close()
+    with pytest.raises(StartError, match=r"part-00000001 was damaged .* Run the same command"):
+        carry_out(folder, out)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["pictures", "results.csv.job"]
+    carry_out(folder, out)
+    assert table(out) == all_of(folder)
+
+
+def test_parts_of_a_job_whose_file_is_gone_or_whose_chunk_was_halved_count_for_nothing(
+    folder: Path, out: Path
+) -> None:
+    job = open_job(folder, out)
+    chunk = job.chunk(job.numbers()[1])
+    write_part(job.folder, job.numbers()[0], [Row(f"{n:02}", "old") for n in range(3)])
+    job.close()
+    (job.folder / "job.sqlite").unlink()
+    job = open_job(folder, out)
+    assert part_numbers(job.folder) == set()
+    job.halve(chunk)
+    runner = Processes(order_for(folder, job), 2)
+    work.work_through(job, runner, Progress(20), 60)
+    runner.close()
+    write_part(job.folder, chunk.number, [Row(one.name, "late") for one in chunk.pictures])
+    merge(job, out, IDENTITY)
+    job.close()
+    assert table(out) == all_of(folder)
+
+
 def test_two_commands_do_not_fill_the_same_table(folder: Path, out: Path) -> None:
     job = open_job(folder, out)
     with pytest.raises(StartError, match="Another process already fills"):
@@ -249,6 +301,33 @@ def test_fifty_kills_at_random_moments_lose_nothing_and_double_nothing(
     carry_out(folder, out)
     assert table(out) == all_of(folder)
     assert not errors_path(out).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_command_leaves_no_process_even_if_that_is_stuck(
+    folder: Path, out: Path, number: signal.Signals
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.app.test_bulk import carry_out; "
+        "from tests.app.bulk_answers import stuck; "
+        "carry_out(Path(sys.argv[1]), Path(sys.argv[2]), stuck)"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    ends = time.monotonic() + 60
+    while len(below := children_of(process.pid)) < 4:  # two at work, who forks, who cleans up
+        assert time.monotonic() < ends
+        time.sleep(0.01)  # between two looks, not in place of one
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)  # at the end of all that hold its stderr
+    assert (process.returncode, told) == (-number, "")
+    while any(Path(f"/proc/{one}").exists() for one in below):
+        assert time.monotonic() < ends
+        time.sleep(0.01)  # between two looks, not in place of one
 
 
 def children_of(pid: int) -> list[int]:
@@ -408,8 +487,9 @@ def test_shares_are_all_pictures_together_and_none_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
-    tmp_path: Path, out: Path, lenets: Path
+    tmp_path: Path, out: Path, lenets: Path, stop: signal.Signals
 ) -> None:
     folder = tmp_path / "sevens"
     folder.mkdir()
@@ -425,7 +505,10 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_continues(
     while not list(folder_of(out).glob("part-*")):
         assert time.monotonic() < ends
         time.sleep(0.005)  # between two looks, not in place of one
-    os.killpg(process.pid, signal.SIGINT)
+    if stop == signal.SIGINT:  # a terminal sends it to all
+        os.killpg(process.pid, stop)
+    else:
+        process.send_signal(stop)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert told == "\nStopped. Run the same command to continue.\n"

@@ -147,7 +147,24 @@ def test_many_pictures_are_classified_with_an_empty_column(
     assert (row["label"], row["in_distribution"]) == ("red", "")
 
 
-def test_a_picture_for_which_it_computes_no_number_is_refused(tmp_path: Path) -> None:
+def test_a_table_in_parquet_leaves_open_what_is_not_known(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(shelf))
+    (tmp_path / "in").mkdir()
+    out = tmp_path / "table.parquet"
+    for name in ("a.png", "b.png"):  # the second time, the first row is read and written again
+        (tmp_path / "in" / name).write_bytes(RED)
+        assert (
+            classify_folder([str(tmp_path / "in"), "--model", "test/plain", "--out", str(out)]) == 0
+        )
+    assert parquet.read_table(out)["in_distribution"].to_pylist() == [None, None]
+
+
+def test_a_picture_for_which_it_computes_no_number_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = onnx.load(colours(tmp_path / "net.onnx"))
     limit = numpy_helper.from_array(np.float32(0.9), "limit")  # above it, a root of what is below 0
     model.graph.initializer.append(limit)
@@ -176,6 +193,16 @@ def test_a_picture_for_which_it_computes_no_number_is_refused(tmp_path: Path) ->
         response = client.post(path, data=white, content_type="image/png")
         assert (response.status_code, response.json["code"]) == (422, "no_number")
     assert client.post("/predict", data=RED, content_type="image/png").status_code == 200
+    monkeypatch.setenv("METAPLASTIC_WEIGHTS", str(tmp_path / "shelf"))
+    folder, out = tmp_path / "in", tmp_path / "table.csv"
+    folder.mkdir()
+    for name, content in (("1.png", RED), ("2.png", white), ("3.png", BLUE)):
+        (folder / name).write_bytes(content)
+    assert classify_folder([str(folder), "--model", "test/net", "--out", str(out)]) == 1
+    assert [row["label"] for row in csv.DictReader(out.read_text().splitlines())] == ["red", "blue"]
+    (error,) = csv.DictReader((tmp_path / "table.errors.csv").read_text().splitlines())
+    assert error["file"] == "2.png"
+    assert error["error"].startswith("The network computes no number")
 
 
 def test_the_providers_are_onnx_runtimes_and_a_missing_one_stops_the_start(shelf: Path) -> None:

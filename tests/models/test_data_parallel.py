@@ -67,3 +67,4 @@ def test_other_backends_say_what_to_do(tmp_path, capsys):
     assert main(command) == 1
     said = capsys.readouterr().err
     assert "works on JAX, not on tensorflow: set KERAS_BACKEND=jax" in said
+    assert list(tmp_path.glob("mnist-*")) == []  # and no run is begun
