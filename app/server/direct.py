@@ -73,14 +73,12 @@ class Direct:
         if asked is None:
             return False
         request, route, view = asked
-        lingers = not connection.all_taken
         if route in self.waits:
             return self._give_away(connection, request, route, view)
         request.body = connection.take_body()
         content, headers = self._answer(connection, request, route, view)
         wish = request.environ.get("HTTP_CONNECTION", "").lower()
         connection.closing = wish == "close" or self.worker.closes(connection)
-        connection.lingers = lingers
         connection.answer(self._head(content.status, headers, connection.closing), content.body)
         return True
 
