@@ -66,9 +66,7 @@ class Loop:
 
     def turn(self) -> None:
         """Poll the connections once, and answer one request."""
-        if time.monotonic() >= self.next_sign:
-            self.worker.notify()
-            self.next_sign = time.monotonic() + self.beat
+        self.give_sign()
         self.crammed = called = False
         for number, _ in self._poll():
             if connection := self.watch.connections.get(number):
@@ -95,6 +93,12 @@ class Loop:
             return_freed_memory()
         if time.monotonic() > self.looked + self.poll_timeout:
             self._end_the_late()
+
+    def give_sign(self) -> None:
+        """Give the master a sign of life, if the last one is some time ago."""
+        if time.monotonic() >= self.next_sign:
+            self.worker.notify()
+            self.next_sign = time.monotonic() + self.beat
 
     def _answer(self, connection: Connection) -> None:
         gateway.answer(connection, self.worker)
