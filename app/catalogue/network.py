@@ -20,6 +20,15 @@ BATCH = 16
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+def _nothing() -> None:
+    pass
+
+
+# Called after each run of a network. A worker sets it, so that its master does not take it for
+# hanging while it answers a request with many images.
+after_run: Callable[[], None] = _nothing
+
+
 def open_network(
     model: bytes, image: tuple[int, int, int], classes: int, providers: Sequence[str]
 ) -> Network:
@@ -61,6 +70,7 @@ def open_network(
                 if "bad_alloc" in str(error):  # C++'s exception for too little memory
                     raise MemoryError(f"ONNX Runtime: {error}") from error
                 raise
+            after_run()
             return logits
 
         answered = network(np.zeros((1, *image), np.float32))

@@ -18,6 +18,7 @@ from app.settings import StartError
 
 _LONGEST_PAUSE = 60.0  # seconds until a worker that could not start is tried again
 _BETWEEN_CROWDED_RELOADS = 5.0  # seconds between reloads while two older sets of workers leave
+_PAUSED = 0.5  # seconds; if a wait takes this much longer than it should, this process was stopped
 
 
 class GracefulArbiter(Arbiter):
@@ -37,6 +38,17 @@ class GracefulArbiter(Arbiter):
     def handle_hup(self) -> None:
         # The reload follows in manage_workers, so that many signals cause one reload.
         self.reload_wanted = True
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        began = time.monotonic()
+        signals: list[int] = super().wait_for_signals(timeout)
+        if time.monotonic() > began + timeout + _PAUSED:
+            # The workers of a paused container were stopped as well, and could give no sign of
+            # life. Each has its full time again.
+            for worker in self.WORKERS.values():
+                if worker.answers:
+                    worker.tmp.notify()
+        return signals
 
     def manage_workers(self) -> None:
         if self.app.mended() or self.app.aliases_changed():

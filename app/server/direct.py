@@ -73,7 +73,6 @@ class Direct:
         if asked is None:
             return False
         request, route, view = asked
-        lingers = not connection.all_taken
         if route in self.waits:
             if not connection.all_taken:  # the next request has come already
                 return False
@@ -84,7 +83,6 @@ class Direct:
         content, headers = self._answer(connection, request, route, view)
         wish = request.environ.get("HTTP_CONNECTION", "").lower()
         connection.closing = wish == "close" or self.worker.closes(connection)
-        connection.lingers = lingers
         connection.answer(self._head(content.status, headers, connection.closing), content.body)
         return True
 

@@ -57,7 +57,10 @@ class Loop:
         self.poller = self.watch.poller
         self.poller.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self.poller.register(worker.PIPE[0], select.EPOLLIN)  # wakes the worker for a signal
-        self.poll_timeout, self.looked, self.next_sign = 1.0, time.monotonic(), 0.0
+        self.beat = min(HEARTBEAT, self.settings.timeout / 10)
+        # An idle worker also gives its signs of life in time.
+        self.poll_timeout = min(1.0, 2 * self.beat)
+        self.looked, self.next_sign = time.monotonic(), 0.0
         self.budget = Budget(BUFFERED_REQUESTS * self.settings.max_request_bytes)
         self.crammed = False  # whether the budget is full of complete requests
         self.balance: Balance = worker.app.balance
@@ -65,9 +68,7 @@ class Loop:
 
     def turn(self) -> None:
         """Poll the connections once, and answer one request."""
-        if time.monotonic() >= self.next_sign:
-            self.worker.notify()
-            self.next_sign = time.monotonic() + min(HEARTBEAT, self.settings.timeout / 10)
+        self.give_sign()
         self.crammed = called = False
         for number, _ in self._poll():
             if connection := self.watch.connections.get(number):
@@ -94,6 +95,12 @@ class Loop:
             return_freed_memory()
         if time.monotonic() > self.looked + self.poll_timeout:
             self._end_the_late()
+
+    def give_sign(self) -> None:
+        """Give the master a sign of life, if the last one is some time ago."""
+        if time.monotonic() >= self.next_sign:
+            self.worker.notify()
+            self.next_sign = time.monotonic() + self.beat
 
     def _answer(self, connection: Connection) -> None:
         gateway.answer(connection, self.worker)

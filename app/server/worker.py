@@ -15,6 +15,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
+from app.catalogue import network
 from app.parent_process import signal_when_parent_ends
 from app.server.connection import Connection
 from app.server.loop import Loop
@@ -81,6 +82,7 @@ class PollingWorker(Worker):
 
         self.direct = Direct(self)
         self.loop = Loop(self)
+        network.after_run = self.loop.give_sign
         while self.alive:
             self.loop.turn()
         self._leave()

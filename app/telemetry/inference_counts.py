@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import Gauge
@@ -55,7 +54,7 @@ def observe(record: Record, status: int, seconds: float) -> None:
         counted.seconds.inc(record.waited + seconds)
         counted.executions.inc(-(-len(inference.labels) // BATCH))
         counted.note_time()
-    if status >= HTTPStatus.BAD_REQUEST and record.model and "read" in record.stages:
+    if status >= 400 and record.model and "read" in record.stages:
         name = record.model, str(record.version)
         _REQUESTS.labels(*name, "fail").inc()
         _SECONDS.labels(*name, "fail").inc(record.waited + seconds)

@@ -3,7 +3,6 @@
 It never has the content of an image.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -56,8 +55,10 @@ def request_writer(settings: Settings) -> Writer:
         if status >= least:
             line = form(_content(record, request, status, size, seconds, trace)) + "\n"
             # One call, so that the lines of several workers do not mix.
-            with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
+            try:
                 os.write(sys.stdout.fileno(), line.encode("utf-8", "backslashreplace"))
+            except OSError:
+                return  # the reader has gone, or the disk is full
 
     return write
 

@@ -155,7 +155,8 @@ def read_model(query: MultiDict[str, str], endpoint: Endpoint) -> Model:
 def refuse_unknown(query: MultiDict[str, str], known: Iterable[str]) -> None:
     """Raise RequestError 400 for a parameter that is not `known`, so that none is ignored."""
     if query and (unknown := [name for name in query if name not in known]):
-        message = f"Unknown parameter {unknown[0][:40]!r}; there are: {', '.join(known)}."
+        listed = ", ".join(known) or "none"
+        message = f"Unknown parameter {unknown[0][:40]!r}; there are: {listed}."
         raise RequestError(400, "unknown_parameter", message, parameter=unknown[0][:40])
 
 

@@ -72,6 +72,7 @@ def test_an_unknown_parameter_is_named(client: FlaskClient) -> None:
     error = refused(client.post(f"{LENET}?sample=one&tpo=3"), 400, "unknown_parameter")
     assert "'tpo'" in error["message"]
     refused(client.get(f"{LENET}?top=3"), 400, "unknown_parameter")
+    assert "there are: none." in client.get("/demo/models?top=3").text
 
 
 @pytest.mark.parametrize(

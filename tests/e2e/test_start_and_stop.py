@@ -315,3 +315,20 @@ def test_workers_end_within_a_second_of_their_master_even_while_they_work(start:
         os.kill(service.process.pid, signal.SIGKILL)
         assert wait_until(lambda: not any(map(runs, workers)), seconds=1)
         client.join(PATIENCE)
+
+
+@pytest.mark.slow
+def test_a_container_that_was_paused_keeps_its_workers(start: Start) -> None:
+    with start(workers=2, timeout=3) as service:
+        assert wait_until(lambda: len(service.workers) == 2)
+        processes = [service.process.pid, *service.workers]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4.5)  # longer than the timeout: nothing happens meanwhile
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+        for _ in range(4):
+            answer = requests.post(f"{service.url}/predict?sample=one", timeout=PATIENCE)
+            assert answer.status_code == 200
+        assert service.workers == set(processes[1:])
+        assert "TIMEOUT" not in service.stop()[1]

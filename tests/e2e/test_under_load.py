@@ -99,6 +99,26 @@ def test_a_killed_worker_costs_its_own_requests_and_is_back_in_two_seconds(start
     assert sum(lost.values()) <= 4, outcomes  # of each client one, that the worker had taken up
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_busy_for_longer_than_the_timeout_is_not_taken_for_hanging(
+    start: Start,
+) -> None:
+    """It answers about a thousand images, which takes the network some seconds."""
+    blob = {"binary_data_size": 1000 * 32 * 32 * 3}
+    images = {"name": "images", "shape": [1000, 32, 32, 3], "datatype": "UINT8"}
+    head = json.dumps({"inputs": [{**images, "parameters": blob}]}).encode()
+    with start(workers=1, timeout=1, max_images=1000, int8="off") as service:
+        before = service.workers
+        answer = requests.post(
+            f"{service.url}/v2/models/cifar10-deep-brainprop/infer",
+            head + bytes(blob["binary_data_size"]),
+            headers={"Inference-Header-Content-Length": str(len(head))},
+            timeout=PATIENCE,
+        )
+        assert answer.status_code == 200
+        assert service.workers == before
+
+
 def test_sighup_under_load_swaps_the_models_and_loses_no_request(
     start: Start, tmp_path: Path
 ) -> None:
