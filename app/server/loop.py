@@ -141,6 +141,7 @@ class Loop:
             self._read(connection)
         now = time.monotonic()
         for connection in self.watch.connections.values():
+            hear(connection.sock)
             most = silent if connection.state in SILENT else seconds
             connection.deadline = min(connection.deadline, now + most)
         self.poll_timeout = 0.1
@@ -161,7 +162,6 @@ class Loop:
                 self._end(self.watch.longest_idle())
             return None
         sock.setblocking(False)
-        hear(sock)
         connection = Connection(sock, address, self.settings.max_request_bytes, self.budget)
         connection.enter(State.NEW, self.settings.read_timeout)
         return connection

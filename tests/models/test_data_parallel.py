@@ -59,6 +59,7 @@ def test_two_devices_have_the_losses_of_one_and_a_batch_that_cannot_be_divided_s
     cards = [next(runs.glob("*/card.json")).read_text() for runs in (one, two)]
     assert ["2 devices" in card for card in cards] == [False, True]
     assert "a batch of 63 images cannot be divided by 2 devices" in done.stderr
+    assert list(none.glob("mnist-*")) == []  # and no run is begun
 
 
 @pytest.mark.usefixtures("on_made_data")
