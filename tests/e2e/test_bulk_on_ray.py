@@ -101,6 +101,32 @@ def test_a_node_without_the_model_gets_it_from_the_object_store(
     assert len(table(out)) == len(list(SAMPLES.glob("*/*.png")))
 
 
+def test_machines_without_this_program_stop_the_command_and_cost_no_picture_its_row(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """The program runs from a copy, which is renamed when it has joined."""
+    copy = tmp_path / "copy"
+    for name in ("app", "models"):
+        shutil.copytree(ROOT / name, copy / name)
+    program = (
+        "import os, sys; os.chdir(sys.argv[-1]); sys.path[0] = sys.argv[-1]\n"
+        "from app.bulk.on_ray import Cluster; from app import classify; began = Cluster.__init__\n"
+        "def begin(self, address, order):\n"
+        "    began(self, address, order); os.rename(sys.argv[-1], sys.argv[-1] + '-gone')\n"
+        "Cluster.__init__ = begin; sys.exit(classify.main(sys.argv[1:-1]))"
+    )
+    out = tmp_path / "results.csv"
+    command = ["-c", program, *classify(out, "--on", cluster.address)[2:], str(copy)]
+    done = cluster.run(*command, METAPLASTIC_WEIGHTS=str(ROOT / "weights/cifar10/lenet"))
+    assert done.returncode == 2, done.stderr
+    assert "No module named 'app'" in done.stderr
+    assert "Each machine of the cluster needs this repository" in done.stderr
+    assert not out.exists()
+    done = cluster.run(*classify(out, "--on", cluster.address))
+    assert done.returncode == 0, done.stderr
+    assert len(table(out)) == len(list(SAMPLES.glob("*/*.png")))
+
+
 def test_a_file_that_kills_its_process_is_found_and_the_rest_is_finished(
     cluster: Cluster, folder: Path, tmp_path: Path
 ) -> None:
