@@ -1,8 +1,11 @@
 """Votes that are made for a test."""
 
+import time
+
 import numpy as np
 
 from models.learning.vote_arrays import NONE, UNKNOWN, Votes
+from models.votes import Prediction
 
 
 def made_votes(answers, rewards=1, labels=UNKNOWN, keys=None, **others):
@@ -27,3 +30,23 @@ def made_votes(answers, rewards=1, labels=UNKNOWN, keys=None, **others):
         disputed=each(others.get("disputed", False), np.bool_),
         canary=each(others.get("canary", False), np.bool_),
     )
+
+
+def predictions(count, *, version=1, name=""):
+    """Dark pictures that a version of MNIST's LeNet has answered, numbered from 0 behind `name`."""
+    now = time.time()
+    return [
+        Prediction(
+            id=f"{name}{number}",
+            dataset="mnist",
+            architecture="lenet",
+            rule="metaplastic",
+            version=version,
+            answer=1,
+            asker="key:a",
+            made=now,
+            expires=now + 60,
+            pixels=np.zeros((28, 28, 1), np.uint8),
+        )
+        for number in range(count)
+    ]

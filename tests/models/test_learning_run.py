@@ -25,7 +25,7 @@ from models.learning.gates import FAILED
 from models.learning.learner import Settings
 from models.learning.run import REFUSED, ROLLED_BACK, find_model, judge, learn_once
 from models.learning.vote_arrays import UNKNOWN
-from models.learning.watch import learn_from_store, one_look, read_votes
+from models.learning.watch import learn_from_store, one_look
 from models.packaging.running import onnx_logits
 from models.votes import (
     CHALLENGER,
@@ -38,7 +38,7 @@ from models.votes import (
     open_store,
     record_vote,
 )
-from tests.models.made_votes import made_votes
+from tests.models.made_votes import made_votes, predictions
 
 pytestmark = [pytest.mark.usefixtures("on_made_data"), pytest.mark.slow]
 
@@ -157,17 +157,6 @@ def test_a_champion_that_gets_fewer_thumbs_up_is_rolled_back(folder):
     rewards = np.where(newer, np.arange(400) % 2, 1)
     votes = made_votes(np.zeros(400, int), rewards, UNKNOWN, versions=1 + newer)
     outcome = learn_once(find_model(folder), votes, QUICK)
-    assert (outcome.said, outcome.version) == (ROLLED_BACK, 2)
-    assert read_aliases(folder) == Aliases(champion=1)
-
-
-def test_a_rollback_to_a_version_that_is_gone_returns_to_the_published_one(folder):
-    learn_once(find_model(folder), votes_on(folder), QUICK)
-    set_aliases(folder, champion=2, former=7)
-    newer = np.arange(400) >= 200
-    rewards = np.where(newer, np.arange(400) % 2, 1)
-    votes = made_votes(np.zeros(400, int), rewards, UNKNOWN, versions=np.where(newer, 2, 7))
-    outcome = judge(find_model(folder), votes)
     assert (outcome.said, outcome.version) == (ROLLED_BACK, 2)
     assert read_aliases(folder) == Aliases(champion=1)
 
@@ -301,52 +290,13 @@ def test_votes_about_a_network_with_other_images_do_not_stop_the_learner(folder,
     assert outcome.said == REFUSED
 
 
-def votes_from(place, count, version=1, **more):
-    """Return predictions of a version, numbered from `place` on."""
-    now = time.time()
-    given = {"answer": 1, "asker": "key:a", "made": now, "expires": now + 60} | more
-    pixels = np.zeros((28, 28, 1), np.uint8)
-    return [
-        Prediction(
-            id=f"{number}",
-            dataset="mnist",
-            architecture="lenet",
-            rule="metaplastic",
-            version=version,
-            pixels=pixels,
-            **given,
-        )
-        for number in range(place, place + count)
-    ]
-
-
-def test_votes_about_a_version_with_other_labels_are_left_out(folder, tmp_path):
-    # In the store a label is its place in the list of the version that answered.
-    for version, labels in ((2, "0123456789"), (3, "9876543210")):
-        shutil.copytree(folder / "1", folder / f"{version}")
-        card = json.loads((folder / "1" / "card.json").read_text())
-        card |= {"version": version, "labels": list(labels)}
-        (folder / f"{version}" / "card.json").write_text(json.dumps(card))
-    shutil.move(folder / "3", folder / "0")  # an older one: 2 is published last
-    card = json.loads((folder / "0" / "card.json").read_text()) | {"version": 0}
-    (folder / "0" / "card.json").write_text(json.dumps(card))
-    store = open_store(f"sqlite:///{tmp_path / 'votes.db'}")
-    versions = {0: "other labels", 1: "the same", 2: "the published one", 5: "a challenger of it"}
-    for place, version in enumerate(versions):
-        keep_predictions(store, votes_from(place, 1, version))
-        record_vote(store, f"{place}", voter="key:a", reward=1)
-    known = read_votes(find_model(folder), store)
-    close_store(store)
-    assert sorted(known.versions) == [1, 2, 5]
-
-
 def test_after_a_deletion_new_votes_count_from_the_last_challenger_on(folder, url):
     store = open_store(url)
     assert learn_from_store(folder, store, QUICK).said == REFUSED
     said = []
     assert one_look(folder, store, QUICK, False, said.append) == []  # all are learned from
     assert delete_key(store, "key:a") == 120  # who asked for them
-    keep_predictions(store, votes_from(0, 100))
+    keep_predictions(store, predictions(100))
     for place in range(100):
         record_vote(store, f"{place}", voter=f"key:user{place % 12}", label=1)
     (outcome,) = one_look(folder, store, QUICK, False, said.append)
