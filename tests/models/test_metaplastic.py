@@ -25,6 +25,8 @@ BASES = {
     "adam": lambda: keras.optimizers.Adam(0.01, clipnorm=1.0),
     "adamw": lambda: keras.optimizers.AdamW(0.01),
 }
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+TRIED = BASES if ON_TENSORFLOW else ("nesterov", "adam")
 STEPS = 5
 
 
@@ -75,7 +77,7 @@ def one_step(rule, gradient, weights, name="kernel", **constants):
     return keras.ops.convert_to_numpy(variable)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", TRIED)
 @pytest.mark.parametrize("rule", RULES)
 def test_strength_0_is_the_base_optimizer_bit_for_bit(rule, base):
     plain = take_steps(BASES[base](), STEPS)
@@ -84,7 +86,7 @@ def test_strength_0_is_the_base_optimizer_bit_for_bit(rule, base):
         np.testing.assert_array_equal(metaplastic[path], weights, err_msg=path)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", TRIED)
 @pytest.mark.parametrize("rule", ["kernel", "consolidating"])
 def test_a_strength_above_0_changes_the_kernels_and_nothing_else(rule, base):
     plain = take_steps(BASES[base](), STEPS)
@@ -119,6 +121,7 @@ class HalvedConvolution(keras.layers.Conv2D):
         return super().call(inputs) / 2
 
 
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="these layers are the same on every backend")
 @pytest.mark.parametrize(
     ("layer", "shape", "kernels"),
     [
