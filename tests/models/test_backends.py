@@ -15,13 +15,14 @@ EVERYWHERE = [
     *("test_locally_connected.py", "test_flip_average.py"),
 ]
 CONTRACT = "test_optimizer_contract.py"
+QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # what is compiled runs a few times
 UNCOMPILED = {"JAX_DISABLE_JIT": "1"}  # its thousands of single steps would be compiled one by one
 
 
 @pytest.mark.parametrize(
     ("backend", "modules", "settings"),
     [
-        pytest.param("jax", EVERYWHERE, {}, marks=pytest.mark.needs("jax")),
+        pytest.param("jax", EVERYWHERE, QUICKLY_COMPILED, marks=pytest.mark.needs("jax")),
         pytest.param("jax", [CONTRACT], UNCOMPILED, marks=pytest.mark.needs("jax")),
         pytest.param(
             *("torch", [*EVERYWHERE, CONTRACT, "test_fast_clone.py"], {}),
@@ -70,7 +71,8 @@ def test_training_on_jax_needs_no_tensorflow_until_the_export(made_data, tmp_pat
             check=False,
         )
 
-    arguments = ["mnist", "lenet", "--epochs", "2", "--runs", str(runs)]
+    small = ["--set", "network={kernels = [4, 6], dense = [12]}"]
+    arguments = ["mnist", "lenet", *small, "--epochs", "2", "--runs", str(runs)]
     without = train(arguments, os.pathsep.join([str(tmp_path), here]))
     (run,) = runs.iterdir()
     assert "epoch 2/2" in without.stderr
