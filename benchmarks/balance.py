@@ -64,8 +64,9 @@ def measure(count: int, *, at_once: bool) -> tuple[float, float]:
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {body.kind}\r\nContent-Length: "
     request = f"{head}{len(body.data)}\r\n\r\n".encode() + body.data
     with service(workers=2, max_waiting=2 * count, keep_alive=60) as (process, url):
+        # The client that found the service ready has gone then, and the second worker is there.
+        time.sleep(1)
         workers = sorted(children(process))
-        time.sleep(1)  # until the client that found the service ready has gone
         before = [sockets(worker) for worker in workers]
         clients = []
         for _ in range(count):
