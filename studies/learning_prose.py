@@ -23,8 +23,7 @@ places for one key, and at most twice its equal share for one class while others
 same store, seed, backend and number of threads give the same challenger.
 
 The loss of a softmax network is `-log p` of the right class after a thumb up or a label, and
-`-log(1 - p)` of the class that was answered after a thumb down. To the latter comes 0.3 times the
-entropy of the other classes, so that the network decides between them. A BrainProp network has
+`-log(1 - p)` of the class that was answered after a thumb down. A BrainProp network has
 `(r - q)^2 / 2` of the class that was answered, and of all classes after a label. The averages of
 batch normalisation stay fixed, pictures are not augmented, and the weights stay inside a ball
 around the published ones.

@@ -4,13 +4,8 @@ A vote says that a picture belongs to a class (thumb up, or a label), or that it
 the class that was answered (thumb down). With z the outputs of the network and p = softmax(z):
 
     belongs to t:          loss = -log p_t
-    does not belong to s:  loss = -log(1 - p_s) + SURE * H(p without s)
+    does not belong to s:  loss = -log(1 - p_s)
     at home:               loss = -T^2 * sum over classes of P log softmax(z / T)
-
-H(p without s) is the entropy of the other classes, whose shares are those of softmax(z) without s.
-Once p_s is small, the likelihood alone says nothing about them. A small entropy lets the network
-decide between them by what other votes taught it (Grandvalet and Bengio, "Semi-supervised Learning
-by Entropy Minimization", NIPS 2004).
 
 P is softmax(z / T) of the published network. So the last row is distillation (Hinton, Vinyals and
 Dean, arXiv 1503.02531), at a temperature T of TEMPERATURE. It keeps what the network knows (Li and
@@ -39,7 +34,6 @@ from models.packaging.scoring import Logits
 Targets = npt.NDArray[np.float32]  # (N, 3, classes)
 REWARD = "reward estimates"  # the meaning of the outputs after BrainProp, as on the card
 TEMPERATURE = 4.0  # of distillation at home
-SURE = 0.3  # weight of the entropy after a thumb down
 _EXCLUDED = 1e9  # larger than any output
 
 
@@ -79,13 +73,9 @@ class VoteLoss(keras.losses.Loss):
         """Return the loss (N,) of each image."""
         belongs, excluded, taught = targets[:, 0], targets[:, 1], targets[:, 2]
         likely = -ops.sum(belongs * ops.log_softmax(logits, axis=-1), axis=-1)
-        others = logits - _EXCLUDED * excluded
-        unlikely = ops.logsumexp(logits, axis=-1) - ops.logsumexp(others, axis=-1)
-        shares = (1 - excluded) * ops.softmax(others, axis=-1)
-        unsure = -ops.sum(shares * ops.log_softmax(others, axis=-1), axis=-1)
-        unsure *= ops.sum(excluded, axis=-1)  # of thumbs down alone
+        others = ops.logsumexp(logits - _EXCLUDED * excluded, axis=-1)
         soft = -ops.sum(taught * ops.log_softmax(logits / TEMPERATURE, axis=-1), axis=-1)
-        return likely + unlikely + SURE * unsure + TEMPERATURE**2 * soft
+        return likely + ops.logsumexp(logits, axis=-1) - others + TEMPERATURE**2 * soft
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")
