@@ -35,12 +35,7 @@ from app.bulk.processes import Processes, cores
 from app.bulk.progress import Progress
 from app.bulk.runner import Runner
 from app.bulk.sources import Source, find_source, pictures_in
-from app.bulk.tables import (
-    Identity,
-    finished_rows,
-    format_of,
-    name_in_tables,
-)
+from app.bulk.tables import Identity, finished_rows, format_of, name_in_tables
 from app.bulk.work import work_through
 from app.catalogue.catalogue import Model
 from app.catalogue.load import load_catalogue

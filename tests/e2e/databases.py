@@ -112,3 +112,13 @@ def postgresql() -> Iterator[PostgreSQL]:
             yield server
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def store_of_votes(kind: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of a new store: a file of SQLite in `folder`, or a PostgreSQL server."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'votes.db'}"
+    else:
+        with postgresql() as server:
+            yield server.url

@@ -16,7 +16,7 @@ import requests
 from models.votes import NewVote, close_store, keep_predictions, open_store, record_votes
 from tests.app.test_feedback import prediction
 from tests.e2e.conftest import PATIENCE, Service, running
-from tests.e2e.databases import postgresql
+from tests.e2e.databases import store_of_votes
 from tests.e2e.test_votes import SEVEN, WEIGHTS, ask, stored, vote, wait_until
 
 pytestmark = pytest.mark.slow
@@ -24,11 +24,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'votes.db'}"
-    else:
-        with postgresql() as server:
-            yield server.url
+    with store_of_votes(request.param, tmp_path) as found:
+        yield found
 
 
 def ask_many(service: Service, count: int) -> list[str]:

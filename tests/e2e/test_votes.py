@@ -20,7 +20,7 @@ from models.aliases import ALIASES, set_aliases
 from models.votes import Vote, close_store, open_store, votes
 from tests.app.made import LENET
 from tests.e2e.conftest import PATIENCE, ROOT, running
-from tests.e2e.databases import postgresql
+from tests.e2e.databases import postgresql, store_of_votes
 
 SEVEN = (ROOT / "app/static/samples/mnist/seven.png").read_bytes()
 WEIGHTS = ROOT / "weights/mnist/lenet"
@@ -28,11 +28,8 @@ WEIGHTS = ROOT / "weights/mnist/lenet"
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'votes.db'}"
-    else:
-        with postgresql() as server:
-            yield server.url
+    with store_of_votes(request.param, tmp_path) as found:
+        yield found
 
 
 def ask(service: str, session: Any = requests) -> Any:
