@@ -10,7 +10,7 @@ FEW = "500 votes, "  # before the shift, under a condition with fewer votes
 
 # 8 passes over 2,000 votes, and as many steps over fewer.
 _MANY, _FEW = Budget(2000, epochs=8, fixed=True), Budget(500, epochs=32, fixed=True)
-_RATES = (1e-3,)  # the rate of the service's own learner
+_RATES = (2e-3,)  # the rate of the service's own learner
 # The strength is that of the rule named first, or else the weight of the home term.
 _STRENGTHS = {
     "first layers": (0.0,),

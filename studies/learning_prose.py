@@ -23,10 +23,11 @@ places for one key, and at most twice its equal share for one class while others
 same store, seed, backend and number of threads give the same challenger.
 
 The loss of a softmax network is `-log p` of the right class after a thumb up or a label, and
-`-log(1 - p)` of the class that was answered after a thumb down. A BrainProp network has
-`(r - q)^2 / 2` of the class that was answered, and of all classes after a label. The averages of
-batch normalisation stay fixed, pictures are not augmented, and the weights stay inside a ball
-around the published ones.
+`-log(1 - p)` of the class that was answered after a thumb down. Beside home images, the
+entropy of the other classes is added to the latter, so that the network decides between them. A
+BrainProp network has `(r - q)^2 / 2` of the class that was answered, and of all classes after a
+label. The averages of batch normalisation stay fixed, pictures are not augmented, and the weights
+stay inside a ball around the published ones.
 
 The home term keeps what the network knew. On training images of the data set, the challenger learns
 the outputs of the published version beside the votes (distillation). The images come
@@ -114,8 +115,10 @@ reported trials alone.
 
 The strengths of the rules were chosen before, on other shifts (turned by -40 degrees; thicker by
 3 x 3 pixels and turned by 20), other seeds and validation images, by the mean of the accuracies on
-shifted pictures and at home. Learning rate, steps and the weight of the home term are those of the
-service. They were chosen by hand on validation images: the home term so that the home gate passes.
+shifted pictures and at home. Learning rate, steps, the weight of the home term and that of the
+entropy are those of the service. They were chosen by hand on the same shifts and validation images:
+the home term so that the home gate passes. There, thumbs gained 87 % of what labels gained without
+the entropy, 93 % with it, and 86 % with twice as much of it (four seeds, three for the last).
 
 Under "500 votes" the number of steps is the same. Under two shifts in turn, the network learns the
 second one from where the first one left it; the learner of the service would start again from the

@@ -44,10 +44,11 @@ class Settings:
     """How a network learns from votes. docs/learning.md says how they were chosen."""
 
     steps: int = 256
-    rate: float = 1e-3  # of Adam, at the start; a cosine leads to 0
+    rate: float = 2e-3  # of Adam, at the start; a cosine leads to 0
     batch: int = 64  # votes in a step
     home: float = 3.0  # weight of the home term; 0: without
     home_batch: int = 128  # home images in a step
+    sure: float = 1.0  # weight of the entropy after a thumb down, beside home images
     rule: Protection = "none"
     strength: float = 0.0  # of the rule
     part: Part = "all"  # the layers that learn
@@ -101,14 +102,16 @@ def learn(
     let_learn(clone, settings.part)
     taught = None if home is None else _home_lessons(network, home, outputs)
     optimizer = _optimizer(settings)
-    loss = RewardLoss() if outputs == REWARD else VoteLoss()
+    beside = taught if settings.home else None
+    sure = 0.0 if beside is None else settings.sure
+    loss = RewardLoss() if outputs == REWARD else VoteLoss(sure)
     if isinstance(optimizer, SynapticIntelligence):
         importances = _importances(still, taught, settings, loss)
         clone.set_weights(start)
         optimizer.build(still.trainable_variables)
         optimizer.remember(importances)
     still.compile(optimizer, loss)
-    for batch in _batches(votes, taught if settings.home else None, settings):
+    for batch in _batches(votes, beside, settings):
         still.train_on_batch(*batch)
     return within(start, clone.get_weights(), settings.farthest)
 

@@ -4,8 +4,14 @@ A vote says that a picture belongs to a class (thumb up, or a label), or that it
 the class that was answered (thumb down). With z the outputs of the network and p = softmax(z):
 
     belongs to t:          loss = -log p_t
-    does not belong to s:  loss = -log(1 - p_s)
+    does not belong to s:  loss = -log(1 - p_s) + sure * H(p without s)
     at home:               loss = -T^2 * sum over classes of P log softmax(z / T)
+
+H(p without s) is the entropy of the other classes, whose shares are those of softmax(z) without s.
+Once p_s is small, the likelihood alone says nothing about them. A small entropy lets the network
+decide between them by what other votes taught it (Grandvalet and Bengio, "Semi-supervised Learning
+by Entropy Minimization", NIPS 2004). `sure` is 0 where no home images say what the classes look
+like: there the network would only become sure of some wrong class.
 
 P is softmax(z / T) of the published network. So the last row is distillation (Hinton, Vinyals and
 Dean, arXiv 1503.02531), at a temperature T of TEMPERATURE. It keeps what the network knows (Li and
@@ -67,15 +73,30 @@ def _stacked(*rows: npt.NDArray[np.float32]) -> Targets:
 
 @keras.saving.register_keras_serializable(package="metaplastic")
 class VoteLoss(keras.losses.Loss):
-    """The loss of softmax networks above, of targets (N, 3, classes) and logits (N, classes)."""
+    """The loss of softmax networks above, of targets (N, 3, classes) and logits (N, classes).
+
+    `sure` is the weight of the entropy of the other classes after a thumb down, 0 or more.
+    """
+
+    def __init__(self, sure: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.sure = sure
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what this loss can be made from again."""
+        return {**super().get_config(), "sure": self.sure}
 
     def call(self, targets: Any, logits: Any) -> Any:
         """Return the loss (N,) of each image."""
         belongs, excluded, taught = targets[:, 0], targets[:, 1], targets[:, 2]
         likely = -ops.sum(belongs * ops.log_softmax(logits, axis=-1), axis=-1)
-        others = ops.logsumexp(logits - _EXCLUDED * excluded, axis=-1)
+        others = logits - _EXCLUDED * excluded
+        unlikely = ops.logsumexp(logits, axis=-1) - ops.logsumexp(others, axis=-1)
+        shares = (1 - excluded) * ops.softmax(others, axis=-1)
+        unsure = -ops.sum(shares * ops.log_softmax(others, axis=-1), axis=-1)
+        unsure *= ops.sum(excluded, axis=-1)  # of thumbs down alone
         soft = -ops.sum(taught * ops.log_softmax(logits / TEMPERATURE, axis=-1), axis=-1)
-        return likely + ops.logsumexp(logits, axis=-1) - others + TEMPERATURE**2 * soft
+        return likely + unlikely + self.sure * unsure + TEMPERATURE**2 * soft
 
 
 @keras.saving.register_keras_serializable(package="metaplastic")

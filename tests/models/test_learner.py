@@ -20,10 +20,10 @@ from tests.models.made_votes import made_votes
 from tests.models.quarters import CLASSES, accuracy, pictures, small_network
 
 
-def loss_of(outputs, answer, reward, label, kind="logits"):
+def loss_of(outputs, answer, reward, label, kind="logits", sure=0.0):
     votes = made_votes([answer], reward, label)
     targets = vote_targets(votes, len(outputs), kind)
-    rule = RewardLoss() if kind == REWARD else VoteLoss()
+    rule = RewardLoss() if kind == REWARD else VoteLoss(sure)
     return float(ops.convert_to_numpy(rule(targets, np.array([outputs], np.float32))))
 
 
@@ -39,6 +39,18 @@ def test_a_thumb_down_is_the_likelihood_of_all_other_classes():
     shares = np.exp(outputs) / np.exp(outputs).sum()
     assert loss_of(outputs, 1, 0, UNKNOWN) == pytest.approx(-np.log(1 - shares[1]), rel=1e-5)
     assert np.isfinite(loss_of([0.0, 300.0, 0.0, 0.0], 1, 0, UNKNOWN))  # very sure, and wrong
+
+
+def test_beside_home_images_a_thumb_down_lets_the_network_decide_between_the_other_classes():
+    outputs = [1.0, 3.0, 0.0, -1.0]
+    others = np.exp(np.delete(outputs, 1))
+    others /= others.sum()
+    without = loss_of(outputs, 1, 0, UNKNOWN)
+    entropy = -(others * np.log(others)).sum()
+    assert loss_of(outputs, 1, 0, UNKNOWN, sure=0.3) == pytest.approx(without + 0.3 * entropy)
+    for told in (1, 0, UNKNOWN), (1, 1, UNKNOWN), (1, 0, 2):  # no entropy of a class that is known
+        certain = [0.0, 0.0, 300.0, 0.0] if told[1:] == (0, UNKNOWN) else outputs
+        assert loss_of(certain, *told, sure=0.3) == pytest.approx(loss_of(certain, *told))
 
 
 def test_reward_estimates_learn_the_reward_of_the_answer_and_with_a_label_of_all():
