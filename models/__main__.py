@@ -272,8 +272,6 @@ def _evaluate(wanted: argparse.Namespace, parser: argparse.ArgumentParser) -> in
                     *(f"{int8.changed:.2%} changed", ""),
                 )
             )
-        elif card.int8 is not None:
-            say(f"{name}: {INT8_MODEL} is not measured; this processor lacks what it needs")
     header = ("model", "images", "accuracy", "95 % interval", "card", "ECE", "Keras-ONNX", "s")
     _print_table(header, rows)
     return 0 if holds else 1

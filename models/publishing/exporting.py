@@ -35,7 +35,7 @@ def export_again(folder: Path, int8: bool = False) -> Exported:
     """Write `model.onnx` into `folder`, with `int8` also `model.int8.onnx`, and say so in its card.
 
     Of a published model the new file must agree with Keras on the whole test set, else the old
-    ones stay. Raises ExportError, Int8Error, CardError or DataError.
+    ones stay. Raises ExportError, CardError or DataError.
     """
     if not (folder / CARD).exists():
         if int8:

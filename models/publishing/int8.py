@@ -6,18 +6,12 @@ from pathlib import Path
 from models.calibration import softmax
 from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
 from models.data.datasets import Arrays, Images, Labels, scaled
-from models.errors import MetaplasticError
 from models.packaging.quantise import calibration_images, quantise
 from models.packaging.running import onnx_logits
 from models.packaging.scoring import Logits, calibrate, expected_calibration_error, score
-from models.processor import multiplies_int8
 
 LARGE = 10_000_000  # multiply-adds of one image: below, the rest of a request costs more
 MOST_CHANGE = 0.001  # of the test accuracy
-
-
-class Int8Error(MetaplasticError):
-    """An 8-bit file that cannot be made or measured: says why, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +30,8 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
 
     Its ranges come from training images, its calibration from the validation split. The file of
     a published model is measured on the test set, too, and is kept, and in the card, only where
-    the accuracy there changes by at most 0.1 points. Raises Int8Error where the processor cannot
-    run it as it is served.
+    the accuracy there changes by at most 0.1 points.
     """
-    need_int8(folder)
     share = card.need_training().recipe["validation"]
     (training, _), validation = arrays.split(share)
     quantise(folder, scaled(calibration_images(training)))
@@ -58,15 +50,6 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
         (folder / INT8_MODEL).unlink()
     card = dataclasses.replace(card, int8=found if kept else None, files=checksums(folder))
     return card, found
-
-
-def need_int8(folder: Path) -> None:
-    """Raise Int8Error unless the processor runs the 8-bit file in `folder` as it is served."""
-    if not multiplies_int8():
-        raise Int8Error(
-            f"{folder}: this processor has no instructions for 8-bit integers (VNNI, or asimddp "
-            f"on ARM), with which {INT8_MODEL} is to be measured; use one that has"
-        )
 
 
 def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels]) -> Int8Scores:

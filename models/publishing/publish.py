@@ -20,7 +20,6 @@ from models.packaging.export import agreement, export, keras_logits
 from models.packaging.plots import draw_confusion
 from models.packaging.running import onnx_logits
 from models.packaging.scoring import score
-from models.processor import multiplies_int8
 from models.publishing.corrupted import measure_corrupted
 from models.publishing.int8 import LARGE, add_int8
 from models.publishing.samples import write_samples
@@ -81,7 +80,7 @@ def publish(
             int8=None,
         )
         card = dataclasses.replace(card, corrupted=measure_corrupted(staging, card))
-        if card.multiply_adds >= LARGE and multiplies_int8():
+        if card.multiply_adds >= LARGE:
             card, _ = add_int8(staging, card, arrays)
         if samples:
             write_samples(staging, card, arrays)

@@ -8,14 +8,12 @@ from models.data.datasets import load
 from models.packaging.export import keras_logits
 from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate
-from models.publishing.int8 import need_int8
 
 
 def calibrate_again(folder: Path) -> Card:
     """Fit the calibration of the model in `folder` on its validation split.
 
-    Write the result to the card and return the new card. Raises CardError or DataError, and
-    Int8Error if the processor cannot run its 8-bit file.
+    Write the result to the card and return the new card. Raises CardError or DataError.
     """
     card = read_card(folder)
     share, outputs = card.need_training().recipe["validation"], card.need_calibration().outputs
@@ -24,7 +22,6 @@ def calibrate_again(folder: Path) -> Card:
     fitted = calibrate(logits, validation, outputs)
     card = dataclasses.replace(card, calibration=fitted)
     if card.int8 is not None:
-        need_int8(folder)
         logits = onnx_logits(folder, validation[0], INT8_MODEL)
         fitted = calibrate(logits, validation, outputs)
         card = dataclasses.replace(card, int8=dataclasses.replace(card.int8, calibration=fitted))

@@ -14,12 +14,8 @@ from models.data.datasets import load, split
 from models.packaging.quantise import calibration_images
 from models.packaging.running import onnx_logits
 from models.packaging.scoring import calibrate
-from models.processor import multiplies_int8
 
-pytestmark = [
-    pytest.mark.usefixtures("on_made_data"),
-    pytest.mark.skipif(not multiplies_int8(), reason="this processor cannot run 8-bit files"),
-]
+pytestmark = pytest.mark.usefixtures("on_made_data")
 
 
 @pytest.fixture(scope="module")
