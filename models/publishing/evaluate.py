@@ -12,7 +12,7 @@ from models.packaging.running import onnx_logits
 from models.packaging.scoring import expected_calibration_error, score
 from models.publishing.int8 import Int8Scores, measure_int8
 
-ROUNDING = 0.0005  # of the answers of an 8-bit file: not all processors round alike
+ROUNDING = 0.001  # of the answers of an 8-bit file: not all processors round alike
 
 
 @dataclass(frozen=True)
