@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from models.learning.learner import REWARD_SETTINGS, Settings
 from studies.plan import BASELINE, Budget, Group
 
 TUNING = "tuning"  # the condition of the tries, with shifts of its own
@@ -10,7 +11,7 @@ FEW = "500 votes, "  # before the shift, under a condition with fewer votes
 
 # 8 passes over 2,000 votes, and as many steps over fewer.
 _MANY, _FEW = Budget(2000, epochs=8, fixed=True), Budget(500, epochs=32, fixed=True)
-_RATES = (2e-3,)  # the rate of the service's own learner
+_RATE, _HOME = Settings().rate, Settings().home  # those of the service's own learner
 # The strength is that of the rule named first, or else the weight of the home term.
 _STRENGTHS = {
     "first layers": (0.0,),
@@ -19,22 +20,28 @@ _STRENGTHS = {
     "synaptic intelligence": (1e3, 1e5),
     "l2": (0.03, 0.3),
     "labels": (0.0,),
-    "home": (3.0,),
+    "home": (_HOME,),
     "home, consolidating": (30.0,),
-    "home, labels": (3.0,),
+    "home, labels": (_HOME,),
 }
 RULES = (BASELINE, *_STRENGTHS)
 
 
 def _group(
-    dataset: str, architecture: str, conditions: Iterable[str], rules: Iterable[str] = RULES
+    dataset: str,
+    architecture: str,
+    conditions: Iterable[str],
+    rules: Iterable[str] = RULES,
+    rate: float = _RATE,
+    home: float = _HOME,
 ) -> Group:
+    strengths = {**_STRENGTHS, "home": (home,), "home, labels": (home,)}
     return Group(
         *(dataset, architecture, "adam"),
         conditions={name: _FEW if name.startswith(FEW) else _MANY for name in conditions},
         seeds=5,
-        rates=_RATES,
-        strengths={rule: tries for rule, tries in _STRENGTHS.items() if rule in rules},
+        rates=(rate,),
+        strengths={rule: tries for rule, tries in strengths.items() if rule in rules},
         tuning=_MANY,
         tuned_on=TUNING,
     )
@@ -49,7 +56,7 @@ VOTES = (
     _group("mnist", "lenet", [IN_TURN], (*_LEARNERS, "synaptic intelligence", "l2")),
     _group("mnist", "lenet", [f"{FEW}thick"], _LEARNERS),
     _group("mnist", "lenet", ["rotated 30", "rotated 60", "thin", "sheared", "noisy"], _LEARNERS),
-    _group("mnist", "conv", ["rotated 45", "thick"], _LEARNERS),
+    _group("mnist", "conv", ["rotated 45", "thick"], _LEARNERS, **REWARD_SETTINGS),
     _group("fashion-mnist", "lenet", ["rotated 45", "noisy"], _LEARNERS),
     _group("cifar10", "vgg", ["blurred", "noisy", "flat"], _LEARNERS),
 )

@@ -18,7 +18,7 @@ depends on the arguments alone.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,6 +54,10 @@ class Settings:
     part: Part = "all"  # the layers that learn
     farthest: float = 0.25  # length of the move, as a share of the length of the weights
     seed: int = 0
+
+
+# Of networks that estimate rewards: at a higher rate they learn less and lose more at home.
+REWARD_SETTINGS: Mapping[str, Any] = {"rate": 3e-4, "home": 10.0}
 
 
 class Still(keras.Model):

@@ -27,7 +27,8 @@ from models.learning.gates import (
     stream_gate,
 )
 from models.learning.home import Home, find_home
-from models.learning.learner import Settings
+from models.learning.learner import REWARD_SETTINGS, Settings
+from models.learning.lessons import REWARD
 from models.learning.reservoir import reservoir, split_by_time
 from models.learning.trust import vote_weights
 from models.learning.vote_arrays import Votes
@@ -147,6 +148,8 @@ def _new_challenger(model: Model, votes: Votes, settings: Settings) -> Decision:
     earlier, later = split_by_time(votes)
     chosen = reservoir(earlier, len(model.card.labels))
     _remove_forgotten(model.folder)
+    if model.card.need_calibration().outputs == REWARD:
+        settings = dataclasses.replace(settings, **REWARD_SETTINGS)
     if home.images is None:
         settings = dataclasses.replace(settings, home=0.0, **WITHOUT_HOME)
     made = make_challenger(model.folder, chosen, vote_weights(chosen, votes), home, settings)
