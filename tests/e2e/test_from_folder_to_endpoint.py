@@ -45,7 +45,7 @@ def test_six_hundred_drawn_shapes_become_an_endpoint_that_is_right(tmp_path, sta
     folder, data = draw_shapes(tmp_path / "in", 200), tmp_path / "data"
     models("data", "add", "shapes", folder, "--size", "32", data=data)
     runs, shelf = tmp_path / "runs", tmp_path / "weights"
-    models("train", "shapes", "lenet", "--runs", runs, data=data)
+    models("train", "shapes", "lenet", "--epochs", 15, "--runs", runs, data=data)
     (run,) = runs.iterdir()
     random = np.random.default_rng(99)  # pictures that nobody has seen
     unseen = {}

@@ -120,7 +120,7 @@ def learn(settings: dict[str, Any], canary: float = 0.0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "models", "learn", "mnist/lenet"],
         cwd=ROOT,
-        env={**os.environ, **variables},
+        env={**os.environ, "KERAS_BACKEND": "torch", **variables},
         capture_output=True,
         text=True,
         check=False,
