@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import requests
 
+from tests.backends import FASTEST
 from tests.e2e.conftest import ROOT
 from tests.models.drawn import SHAPES, draw_shapes, shape
 
@@ -22,7 +23,7 @@ def models(*command: object, data: Path) -> str:
         env={
             **os.environ,
             "METAPLASTIC_DATA": str(data),
-            "KERAS_BACKEND": "torch",
+            "KERAS_BACKEND": FASTEST,
             "OMP_NUM_THREADS": "1",
         },
         capture_output=True,

@@ -19,6 +19,7 @@ from PIL import Image
 from app.web.keys import hash_of
 from models.data.datasets import load
 from studies.shifts import SHIFTS
+from tests.backends import FASTEST
 from tests.e2e.conftest import PATIENCE, ROOT, Service, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
@@ -120,7 +121,7 @@ def learn(settings: dict[str, Any], canary: float = 0.0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "models", "learn", "mnist/lenet"],
         cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "torch", **variables},
+        env={**os.environ, "KERAS_BACKEND": FASTEST, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -38,6 +38,7 @@ from models.votes import (
     open_store,
     record_vote,
 )
+from tests.backends import FASTEST
 from tests.models.made_votes import made_votes, predictions
 
 pytestmark = [pytest.mark.usefixtures("on_made_data"), pytest.mark.slow]
@@ -211,6 +212,7 @@ class _Closing:
 def learner(folder, url, *more):
     """Start `python -m models learn` in a process of its own."""
     variables = {"METAPLASTIC_FEEDBACK": url, "METAPLASTIC_WEIGHTS": str(folder.parents[2])}
+    variables["KERAS_BACKEND"] = FASTEST
     return process_of("-m", "models", "learn", "mnist/lenet", *more, **variables)
 
 
