@@ -12,19 +12,24 @@ FEW = "500 votes, "  # before the shift, under a condition with fewer votes
 # 8 passes over 2,000 votes, and as many steps over fewer.
 _MANY, _FEW = Budget(2000, epochs=8, fixed=True), Budget(500, epochs=32, fixed=True)
 _RATE, _HOME = Settings().rate, Settings().home  # those of the service's own learner
-# The strength is that of the rule named first, or else the weight of the home term.
-_STRENGTHS = {
-    "first layers": (0.0,),
-    "last layer": (0.0,),
-    "consolidating": (30.0, 100.0),
-    "synaptic intelligence": (1e3, 1e5),
-    "l2": (0.03, 0.3),
-    "labels": (0.0,),
-    "home": (_HOME,),
-    "home, consolidating": (30.0,),
-    "home, labels": (_HOME,),
-}
-RULES = (BASELINE, *_STRENGTHS)
+
+
+def _strengths(home: float) -> dict[str, tuple[float, ...]]:
+    """Return the tries of each rule: its strength, or else the weight of the home term."""
+    return {
+        "first layers": (0.0,),
+        "last layer": (0.0,),
+        "consolidating": (30.0, 100.0),
+        "synaptic intelligence": (1e3, 1e5),
+        "l2": (0.03, 0.3),
+        "labels": (0.0,),
+        "home": (home,),
+        "home, consolidating": (30.0,),
+        "home, labels": (home,),
+    }
+
+
+RULES = (BASELINE, *_strengths(_HOME))
 
 
 def _group(
@@ -35,13 +40,12 @@ def _group(
     rate: float = _RATE,
     home: float = _HOME,
 ) -> Group:
-    strengths = {**_STRENGTHS, "home": (home,), "home, labels": (home,)}
     return Group(
         *(dataset, architecture, "adam"),
         conditions={name: _FEW if name.startswith(FEW) else _MANY for name in conditions},
         seeds=5,
         rates=(rate,),
-        strengths={rule: tries for rule, tries in strengths.items() if rule in rules},
+        strengths={rule: tries for rule, tries in _strengths(home).items() if rule in rules},
         tuning=_MANY,
         tuned_on=TUNING,
     )

@@ -73,17 +73,18 @@ def evaluate(folder: Path, card: Card) -> Evaluation:
     images, labels = arrays.x_test, arrays.y_test
     if card.test is None:
         _, (images, labels) = arrays.split(share)
-    logits = keras_logits(folder, images)
+    logits, answers = keras_logits(folder, images), onnx_logits(folder, images)
     int8 = None
     if card.int8 is not None:
-        int8 = measure_int8(folder, card.int8.calibration.temperature, (images, labels))
+        fitted = card.int8.calibration
+        int8 = measure_int8(folder, fitted.temperature, (images, labels), answers)
     calibrated = softmax(logits, temperature)
     return Evaluation(
         card=card,
         split="validation" if card.test is None else "test",
         scores=score(logits, labels),
         calibration_error=expected_calibration_error(calibrated, labels),
-        agreement=agreement(logits, onnx_logits(folder, images), temperature),
+        agreement=agreement(logits, answers, temperature),
         seconds=time.monotonic() - started,
         int8=int8,
     )

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from models.calibration import softmax
-from models.cards import INT8_MODEL, ONNX_MODEL, Card, Int8, checksums
+from models.cards import INT8_MODEL, Card, Int8, checksums
 from models.data.datasets import Arrays, Images, Labels, scaled
 from models.packaging.quantise import calibration_images, quantise
 from models.packaging.running import onnx_logits
@@ -43,7 +43,8 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
         found = Int8(fitted, reached, None, None, changed)
         kept = True
     else:
-        tested = measure_int8(folder, fitted.temperature, (arrays.x_test, arrays.y_test))
+        answers = onnx_logits(folder, arrays.x_test)
+        tested = measure_int8(folder, fitted.temperature, (arrays.x_test, arrays.y_test), answers)
         found = Int8(fitted, reached, tested.accuracy, tested.interval, tested.changed)
         kept = abs(tested.accuracy - card.test.accuracy) <= MOST_CHANGE + 1e-9
     if not kept:
@@ -52,8 +53,13 @@ def add_int8(folder: Path, card: Card, arrays: Arrays) -> tuple[Card, Int8]:
     return card, found
 
 
-def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels]) -> Int8Scores:
-    """Classify a split of the data with both ONNX files of the model in `folder`."""
+def measure_int8(
+    folder: Path, temperature: float, split: tuple[Images, Labels], answers: Logits
+) -> Int8Scores:
+    """Classify a split of the data with the 8-bit file in `folder`.
+
+    `answers` (N, classes) are the outputs of `model.onnx` for the same images.
+    """
     images, labels = split
     logits = onnx_logits(folder, images, INT8_MODEL)
     scores = score(logits, labels)
@@ -62,7 +68,7 @@ def measure_int8(folder: Path, temperature: float, split: tuple[Images, Labels])
         accuracy=scores.accuracy,
         interval=scores.interval,
         calibration_error=expected_calibration_error(softmax(logits, temperature), labels),
-        changed=_changed(logits, onnx_logits(folder, images, ONNX_MODEL)),
+        changed=_changed(logits, answers),
     )
 
 
